@@ -14,9 +14,9 @@ from gallery_counts import WIDTHS
 
 import tensoradapt as ta
 from tensoradapt import parameterizations, published
-from tensoradapt.cli.methods import arguments_of, usual_arguments
 from tensoradapt.networks.layout import near_equal
 from tensoradapt.networks.network import Network
+from tensoradapt.planning.method_table import paper_arguments, usual_arguments
 from tensoradapt.published.row import Published
 
 HERE = Path(__file__).resolve().parent
@@ -58,7 +58,7 @@ class Entry:
 
     def arguments(self, model: Any) -> dict[str, Any]:
         """The arguments of ``plan``, besides the rank."""
-        return arguments_of(self.row) if self.row else usual_arguments(self.name, model)
+        return paper_arguments(self.row) if self.row else usual_arguments(self.name, model)
 
     def plan(self, model: str = "BERT-base", rank: int = 8) -> ta.Plan:
         return _planned(self, model, rank)

@@ -12,25 +12,23 @@ from typing import Any
 
 from tensoradapt import checks, parameterizations, published
 from tensoradapt.checks import shown
-from tensoradapt.cli.methods_table import (
-    BERT_BASE,
-    KINDS,
-    SIZES,
-    Row,
-    arguments_of,
-    counted,
-    first_paragraph,
-    formula,
-    methods_table,
-    of_layout,
-    unmarked,
-    usual_arguments,
-)
 from tensoradapt.cli.options import DEFAULT_MODEL, path
 from tensoradapt.cli.output import complain, heading, show, show_json, show_text, width
 from tensoradapt.cli.parser import add_command
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.networks.network import Factor, Network
+from tensoradapt.planning.method_table import (
+    KINDS,
+    MINILM,
+    SIZES,
+    Row,
+    bare,
+    counted,
+    formula,
+    method_rows,
+    paper_arguments,
+    usual_arguments,
+)
 from tensoradapt.published import methods as known_methods
 from tensoradapt.text import align, bonds_text, prose, size_text
 
@@ -73,9 +71,7 @@ def add_parsers(commands: Any) -> None:
     which = p.add_argument_group("which methods")
     which.add_argument("--kind", help=f"{' or '.join(KINDS)} (default: both)")
     which.add_argument("--layout", metavar="LAYOUT", help='those over it, such as "layer : out : in"')
-    which.add_argument(
-        "--exports-as-lora", action="store_true", help="those whose updates have a rank that LoRA servers take"
-    )
+    which.add_argument("--exports-as-lora", action="store_true", help="those whose updates are small as a LoRA")
     more = p.add_argument_group("files and pages")
     more.add_argument("--draw", metavar="FILE", type=path, help="draw the network of NAME too: a PNG, PDF or SVG file")
     more.add_argument("--markdown", action="store_true", help="print the page docs/reference/methods.md")
@@ -118,8 +114,8 @@ def _print_one(args: argparse.Namespace, rank: int) -> None:
     model = args.model or DEFAULT_MODEL
     config = models.config(model)
     if args.json:
-        rows = [row for row in methods_table() if row["name"] in _meant(args.name)]
-        show_json({"model": model, "methods": list(counted(rows, config, rank=rank))})
+        rows = [row for row in method_rows() if row["name"] in _meant(args.name)]
+        show_json({"model": model, "methods": counted(rows, config, {"rank": rank})})
     else:
         show(*in_full(args.name, config, model, rank))
     if args.draw is not None:
@@ -129,17 +125,12 @@ def _print_one(args: argparse.Namespace, rank: int) -> None:
 
 def _print_list(args: argparse.Namespace, rank: int) -> None:
     """Print the methods that were asked for, with their counts where an option asks for them."""
-    rows = methods_table(args.kind)
-    rows = rows if args.layout is None else of_layout(rows, args.layout)
-    size = {"rank": None if args.budget else rank, "budget": args.budget}
-    if counting := any(getattr(args, name) is not None for name in ("model", "rank", "budget", "layout")):
-        rows = list(counted(rows, _config(args.model), layout=args.layout, **size))
-    elif args.exports_as_lora:
-        rows = list(counted(rows, BERT_BASE, rank=rank))
-    if args.exports_as_lora:
-        rows = [row for row in rows if 0 < row.get("lora_rank", 0) <= _most_of_servers()]
-    left = {row["name"]: row.pop("fault") for row in rows if "fault" in row}
-    rows = [row for row in rows if not counting or "n_params" in row]
+    rows, size = method_rows(args.kind, args.layout), {"budget": args.budget} if args.budget else {"rank": rank}
+    counting = any(getattr(args, name) is not None for name in ("model", "rank", "budget", "layout"))
+    if counting or args.exports_as_lora:
+        rows = counted(rows, _config(args.model), size, args.layout)
+    left = {row["name"]: fault for row in rows if (fault := row.pop("fault", None))}
+    rows = [row for row in rows if row["name"] not in left and (row.pop("small", False) or not args.exports_as_lora)]
     if args.json:
         at = {"model": args.model or SIZES, **size} if counting else {}
         show_json({**at, "methods": rows, "left_out": left})
@@ -152,13 +143,7 @@ def _print_list(args: argparse.Namespace, rank: int) -> None:
 def _config(model: str | None) -> Any:
     from tensoradapt.data import models
 
-    return BERT_BASE if model is None else models.config(model)
-
-
-def _most_of_servers() -> int:
-    from tensoradapt.lora.export import VLLM_RANKS
-
-    return VLLM_RANKS[-1]
+    return MINILM if model is None else models.config(model)
 
 
 def _print_tables(rows: Sequence[Row], args: argparse.Namespace, size: Mapping[str, Any]) -> None:
@@ -167,8 +152,8 @@ def _print_tables(rows: Sequence[Row], args: argparse.Namespace, size: Mapping[s
         show_text("no method is of this kind; leave an option out, or raise the budget")
         return
     if size:
-        at = f"at most {size['budget']:,} parameters" if size["budget"] else f"rank {size['rank']}"
-        show_text(f"{at}, counted at {args.model or SIZES}; published adapters over the matrices of their papers", "")
+        at = f"at most {size['budget']:,} parameters" if "budget" in size else f"rank {size['rank']}"
+        show_text(f"{at}, counted at {args.model or SIZES}; all adapt its attention, on equal footing", "")
     for kind, title in zip(KINDS, ("Parameterizations", "Published adapters"), strict=True):
         if found := [row for row in rows if row["kind"] == kind]:
             heading(title)
@@ -180,8 +165,8 @@ def _print_tables(rows: Sequence[Row], args: argparse.Namespace, size: Mapping[s
 
 def _formula_texts(rows: Sequence[Row]) -> list[tuple[str, ...]]:
     if rows[0]["kind"] == KINDS[0]:
-        return [("name", "parameters", "choose it"), *((row["name"], row["formula"], _when(row)) for row in rows)]
-    cells = [(r["name"], r["parameterization"], "; ".join(r["layout"]), r["formula"], r["source"]) for r in rows]
+        return [("name", "parameters", "choose it"), *((row["name"], row["formula"], row["when"]) for row in rows)]
+    cells = [(r["name"], r["parameterization"], r["layout"], r["formula"], r["source"]) for r in rows]
     return [("name", "is a", "over", "parameters", "source"), *cells]
 
 
@@ -190,18 +175,14 @@ def _counted_texts(rows: Sequence[Row]) -> list[tuple[str, ...]]:
     cells = [
         (
             row["name"],
-            f"{row['n_params']:,}" + (f" ({row['tasks']} tasks)" if "tasks" in row else ""),
+            f"{row['n_params']:,}" + (f" ({row['tasks']} tasks)" if row["tasks"] else ""),
             size_text(row["rank"], short=True),
             f"{row['lora_rank']:,}",
-            row["source"] or _when(row),
+            row["when"] if row["kind"] == KINDS[0] else row["source"],
         )
         for row in rows
     ]
     return [head, *cells]
-
-
-def _when(row: Row) -> str:
-    return str(row["when"]).removeprefix("Choose it ")
 
 
 def _meant(name: str) -> set[str]:
@@ -229,7 +210,7 @@ def in_full(name: str, config: Any, model: str, rank: int) -> Iterator[str]:
         _meant(name)
     if row is not None:
         yield from _folded(f"{_described(row)}\n")
-        yield from _planned(config, model, rank, **arguments_of(row))
+        yield from _planned(config, model, rank, **paper_arguments(row))
 
 
 def _drawing(name: str, config: Any, rank: int, path: Path) -> tuple[str, str]:
@@ -244,9 +225,8 @@ def _drawing(name: str, config: Any, rank: int, path: Path) -> tuple[str, str]:
     if (kind := path.suffix[1:]) not in UNDATED:
         raise TensorAdaptError(f"{path} has no ending of a figure; expected one of .{', .'.join(UNDATED)}")
     chosen = parameterizations.name_of(name)
-    given = (
-        usual_arguments(chosen, config) if chosen in parameterizations.names() else arguments_of(published.get(name))
-    )
+    is_factoring = chosen in parameterizations.names()
+    given = usual_arguments(chosen, config) if is_factoring else paper_arguments(published.get(name))
     plan = ta.plan(config, rank=rank, **given)
     figure = Figure(figsize=size(plan))
     draw(plan, figure.add_axes((0, 0, 1, 1)))
@@ -260,12 +240,12 @@ def _parameterization(name: str, config: Any, model: str, rank: int) -> Iterator
     rows = [row.name for row in published.ROWS if row.parameterization == name]
     yield from (
         f"{name}: {getattr(factoring, 'label', name)}\n",
-        *_folded(unmarked(inspect.getdoc(factoring) or "")),
+        *_folded(bare(inspect.getdoc(factoring) or "")),
         "",
     )
     texts = {"usual layouts": "; ".join(layouts), "options": ", ".join(options), "published adapters": ", ".join(rows)}
     if factoring.count.__doc__:
-        texts = {"parameters": f"{unmarked(formula(factoring))}.", **texts}
+        texts = {"parameters": f"{formula(factoring)}.", **texts}
     yield from (line for title, text in texts.items() if text for line in _folded(f"{title}: {text}"))
     yield ""
     yield from _planned(config, model, rank, **usual_arguments(name, config))
@@ -403,4 +383,4 @@ def _published_rows() -> list[str]:
 
 def _cell(of: object) -> str:
     """Return the first paragraph of a docstring as a cell of a table in Markdown."""
-    return first_paragraph(of).replace("|", "\\|")
+    return " ".join((inspect.getdoc(of) or "").split("\n\n")[0].split()).replace("|", "\\|")

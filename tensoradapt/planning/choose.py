@@ -40,8 +40,14 @@ CP_LAYER = Proposal("cp", "layer : out : in", "the best measured at 20,000 param
 CP_HEADS = Proposal("cp", None, "LoRTA: the fewest parameters of all")
 TUCKER = Proposal("tucker", None, "heads are split, which suits it below 7,000 parameters on MiniLM")
 TENSORS = (CP, TRAIN, CP_LAYER, CP_HEADS)
+PURPOSES = {
+    "smallest": "the smallest file",
+    "served": "served as a LoRA",
+    "many": "many adapters of one base",
+    "rank": "updates of the highest rank",
+}
 # in the order of preference; the first three that fit the budget are returned, of "rank" those of the highest rank
-PURPOSES: Mapping[str, Sequence[Proposal]] = {
+PROPOSALS: Mapping[str, Sequence[Proposal]] = {
     "smallest": (LORA, *TENSORS, TUCKER),
     "served": (
         Proposal("lora", None, "is stored and served as it is", SERVING),
@@ -91,26 +97,30 @@ def choose(model: Any, budget: int, purpose: str = "smallest") -> DataFrame:
     """
     from pandas import DataFrame
 
+    return DataFrame(candidates(model, budget, purpose), columns=COLUMNS)
+
+
+def candidates(model: Any, budget: int, purpose: str) -> list[dict[str, Any]]:
+    """Return the rows of ``choose``."""
     checks.check_arguments({"budget": budget, "purpose": purpose}, budget=checks.whole, purpose=_purpose)
     config = config_of(model)
-    fitting = [*_fitting(config, budget, PURPOSES[purpose])]
+    fitting = [*_fitting(config, {"budget": budget}, PROPOSALS[purpose])]
     if not fitting:
-        least = min(row["n_params"] for row in _fitting(config, None, PURPOSES[purpose]))
+        least = min(row["n_params"] for row in _fitting(config, {"rank": 1}, PROPOSALS[purpose]))
         raise TensorAdaptError(
             f"budget is {budget:,}, which no candidate for {purpose!r} fits on this model; the smallest needs {least:,}"
         )
     if purpose == "rank":
         fitting.sort(key=lambda row: -row["lora_rank"])
-    return DataFrame(fitting[:CANDIDATES], columns=COLUMNS)
+    return fitting[:CANDIDATES]
 
 
 _purpose = partial(checks.one_of, tuple(PURPOSES))
 
 
-def _fitting(config: Any, budget: int | None, candidates: Sequence[Proposal]) -> Iterator[dict[str, Any]]:
-    """Yield a row for each candidate of which some rank fits the budget; without one, at rank 1."""
-    size: dict[str, Any] = {"rank": 1} if budget is None else {"budget": budget}
-    for one in candidates:
+def _fitting(config: Any, size: Mapping[str, Any], proposals: Sequence[Proposal]) -> Iterator[dict[str, Any]]:
+    """Yield a row for each proposal that is defined on the model at this size."""
+    for one in proposals:
         try:
             made = plan(config, **usual_arguments(one.method, config, one.layout), **size)
         except TensorAdaptError:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -13,17 +14,18 @@ from tensoradapt import published as papers
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.networks.layout import Pattern, near_equal
 from tensoradapt.planning.build_plan import plan
-from tensoradapt.planning.plan import Plan
 from tensoradapt.published import methods as every
+from tensoradapt.published.row import Published
 from tensoradapt.sites.find import config_of, find_sites
 from tensoradapt.text import bonds_text
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
+Row = dict[str, Any]
 KINDS = ("parameterization", "published")
 RANK = 8
-# the sizes of all-MiniLM-L6-v2, so that a table without a model needs no file
+SIZES = "6 layers, 384 wide, as all-MiniLM-L6-v2"  # so that a table without a model needs no file
 MINILM = SimpleNamespace(
     model_type="bert", hidden_size=384, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1536
 )
@@ -55,8 +57,8 @@ def methods(
     Returns:
         A DataFrame with a row for each method: ``name``, ``kind``, ``n_params`` (missing where the method is not
         defined on this model), ``rank`` (as used), ``lora_rank`` (of the LoRA that an export writes, and the most that
-        the rank of a matrix's update can be), ``layout``, ``formula`` of the parameters, ``when`` to choose it, and
-        ``source``.
+        the rank of a matrix's update can be), ``parameterization``, ``layout``, ``formula`` of the parameters,
+        ``when`` to choose it, and ``source``.
 
     Raises:
         TensorAdaptError: for a model, rank, budget, layout or kind that cannot be.
@@ -67,71 +69,97 @@ def methods(
     """
     from pandas import DataFrame
 
-    checks.check_arguments(locals(), **_CHECKS)
+    given = locals()
+    checks.check_arguments({name: given[name] for name in _CHECKS}, **_CHECKS)
     config = config_of(MINILM if model is None else model)
-    size: dict[str, Any] = {"rank": rank} if budget is None else {"budget": budget}
-    asked = [name for name in every.names() if kind in (None, _kind(name)) and _takes(name, layout)]
-    find_sites(config)  # whose error is one of the model
-    rows = [_row(name, config, layout, size) for name in asked]
+    rows = counted(method_rows(kind, layout), config, {"rank": rank} if budget is None else {"budget": budget}, layout)
     if budget is not None or layout is not None:
-        rows = [row for row in rows if row["n_params"] is not None]
+        rows = [row for row in rows if row["fault"] is None]
     table = DataFrame([row for row in rows if row["small"] or not exports_as_lora], columns=COLUMNS)
+    table["rank"] = [rank and bonds_text(rank) for rank in table["rank"]]
     return table.astype({"n_params": "Int64", "lora_rank": "Int64"})
 
 
-COLUMNS = ["name", "kind", "n_params", "rank", "lora_rank", "layout", "formula", "when", "source"]
+COLUMNS = [
+    *("name", "kind", "n_params", "rank", "lora_rank"),
+    *("parameterization", "layout", "formula", "when", "source"),
+]
+_COUNTS = ("n_params", "rank", "lora_rank", "small")
 _PAPER = re.compile(r"(?:[A-Z][\w-]+(?: et al\.)?, )?arXiv [\d.]+\d|[A-Z][\w ]+, [A-Z][\w. ]+\(\d{4}\)")
 _CHECKS: Mapping[str, Any] = {
     "rank": checks.whole,
     "budget": checks.optional(checks.whole),
     "layout": checks.optional(checks.text),
-    "kind": checks.optional(lambda given, where: checks.one_of(KINDS, given, where)),
+    "kind": checks.optional(partial(checks.one_of, KINDS)),
     "exports_as_lora": checks.flag,
 }
 
 
-def _kind(name: str) -> str:
-    return KINDS[name not in parameterizations.names()]
+def method_rows(kind: str | None = None, layout: str | None = None) -> list[Row]:
+    """Return what is known of each method without a model: name, kind, parameterization, layout, formula, when, source.
+
+    Args:
+        kind: "parameterization" or "published" for these alone; a name that is both is a parameterization by default.
+        layout: leaves out published adapters of other layouts; parameterizations take any.
+    """
+    asked = None if layout is None else Pattern.parse(layout)
+    names = {None: every.names(), KINDS[0]: parameterizations.names(), KINDS[1]: papers.names()}[kind]
+    found = [_row(name, kind) for name in names]
+    return found if asked is None else [row for row in found if _takes(row, asked)]
 
 
-def _takes(name: str, layout: str | None) -> bool:
-    """Say whether a method may be asked for a layout: a published adapter has its own."""
-    _, row = every.find(name)
-    return layout is None or row is None or row.layout == (str(Pattern.parse(layout)),)
+def _takes(row: Row, layout: Pattern) -> bool:
+    return row["kind"] == KINDS[0] or ("*" not in row["layout"] and str(layout) == row["layout"])
 
 
-def _row(name: str, config: Any, layout: str | None, size: dict[str, Any]) -> dict[str, Any]:
-    """Return a method's row; counts are None where the method is not defined on the model."""
-    _, row = every.find(name)
+def _row(name: str, kind: str | None) -> Row:
+    row = papers.get(name) if kind == KINDS[1] else every.find(name)[1]
     paper = row or papers.named(name)
-    factoring = parameterizations.get(row.parameterization if row else name)
-    try:
-        made: Plan | None = plan(config, **usual_arguments(name, config, layout), **size)
-    except TensorAdaptError:
-        made = None
+    factored = row.parameterization if row else name
+    factoring = parameterizations.get(factored)
     return {
         "name": name,
-        "kind": _kind(name),
+        "kind": KINDS[row is not None],
+        "parameterization": factored,
+        "layout": "; ".join(row.layout if row else parameterizations.layouts_of(factoring)),
         "formula": row.formula if row else formula(factoring),
         "when": bare(parameterizations.advice(factoring)).removeprefix("Choose it ").rstrip("."),
-        "source": paper.source if paper else _source(factoring),
-        **(_counts(made) if made else dict.fromkeys(("n_params", "rank", "lora_rank", "layout", "small"))),
+        "source": paper.source.split(";")[0] if paper else _source(factoring),
     }
 
 
-def _counts(made: Plan) -> dict[str, Any]:
-    ranks = dict.fromkeys(bonds_text(group.rank) for group in made.groups)
+def counted(rows: Sequence[Row], config: Any, size: Mapping[str, Any], layout: str | None = None) -> list[Row]:
+    """Return rows with their counts at the sizes of a model, and as ``fault`` why a method is not defined on it.
+
+    Args:
+        rows: of ``method_rows``.
+        config: of the model.
+        size: rank or budget, as ``plan`` takes them.
+        layout: in place of the usual ones of parameterizations.
+    """
+    find_sites(config)  # whose error is one of the model
+    return [{**row, **_counts(row["name"], config, size, layout)} for row in rows]
+
+
+def _counts(name: str, config: Any, size: Mapping[str, Any], layout: str | None) -> Row:
+    try:
+        given = usual_arguments(name, config, layout)
+        groups = (made := plan(config, **given, **size)).groups
+    except TensorAdaptError as error:
+        return {**dict.fromkeys(_COUNTS), "fault": str(error)}
     return {
         "n_params": made.n_params,
-        "rank": "; ".join(filter(None, ranks)),
-        "lora_rank": max(group.network.cut.rank for group in made.groups),
-        "layout": "; ".join(dict.fromkeys(str(group.network.layout) for group in made.groups)),
-        "small": all(group.pairs_are_small for group in made.groups),
+        "rank": groups[0].rank or None,
+        "lora_rank": max(group.network.cut.rank for group in groups),
+        "layout": "; ".join(dict.fromkeys(str(group.network.layout) for group in groups)),
+        "small": all(group.pairs_are_small for group in groups),
+        "tasks": len(given.get("tasks", ())),
+        "fault": None,
     }
 
 
 def usual_arguments(name: str, config: Any, layout: str | None = None) -> dict[str, Any]:
-    """Return the arguments of ``plan`` for a method, with two tasks where it is for several.
+    """Return the arguments of ``plan`` for a method on equal footing, with two tasks where it is for several.
 
     Args:
         name: a method.
@@ -139,15 +167,24 @@ def usual_arguments(name: str, config: Any, layout: str | None = None) -> dict[s
         layout: the layout, in place of the method's usual ones.
     """
     _, row = every.find(name)
-    usual = (layout,) if layout else row.layout if row else parameterizations.layouts_of(name)
-    arguments: dict[str, Any] = {"method": name} | ({"layout": layout} if layout else {})
-    if any("task" in text.split(":")[0] for text in usual):
-        arguments["tasks"] = ("a", "b")
-    if not row and papers.named(name) is None and any(any(c in text for c in "*0123456789") for text in usual):
+    if row is not None:
+        return {"method": name, **_tasks(row.layout)}
+    usual = (layout,) if layout else parameterizations.layouts_of(name)
+    arguments = {"method": name, **_tasks(usual)} | ({"layout": layout} if layout else {})
+    if any(re.search("[*0-9]", text) for text in usual):
         parts = getattr(parameterizations.get(name), "parts", (2,))[-1]
         widths = {width: near_equal(width, parts) for site in find_sites(config) for width in (site.out, site.in_)}
         arguments["split"] = dict.fromkeys(("out", "in"), widths)
     return arguments
+
+
+def paper_arguments(row: Published) -> dict[str, Any]:
+    """Return the arguments of ``plan`` for a published adapter as in its paper, with two tasks where it is for more."""
+    return {"method": row.name, "paper": True, **_tasks(row.layout)}
+
+
+def _tasks(layouts: Sequence[str]) -> dict[str, Any]:
+    return {"tasks": ("a", "b")} if any("task" in text.split(":")[0] for text in layouts) else {}
 
 
 def formula(factoring: Any) -> str:
@@ -163,5 +200,9 @@ def _source(factoring: Any) -> str:
 
 
 def bare(text: str) -> str:
-    """Return a text of a docstring without its markup."""
-    return text.replace("``", "")
+    """Return a text without the marks of reStructuredText and Markdown, as a terminal shows it.
+
+    >>> bare("CP: ``delta = sum_k F1``, :math:`r` columns")
+    'CP: delta = sum_k F1, r columns'
+    """
+    return re.sub(r":\w+:(?=`)|`", "", text)

@@ -24,9 +24,9 @@ import tensoradapt as ta
 from tensoradapt import parameterizations, published
 from tensoradapt.analysis.plots._files import rendered
 from tensoradapt.analysis.plots.network import described, draw, size
-from tensoradapt.cli.methods import arguments_of, usual_arguments
 from tensoradapt.networks.layout import Layout
 from tensoradapt.networks.network import Factor, Network
+from tensoradapt.planning.method_table import paper_arguments, usual_arguments
 
 BERT = BertConfig()
 LLAMA = LlamaConfig(hidden_size=4096, num_hidden_layers=32, num_attention_heads=32, intermediate_size=11008)
@@ -35,8 +35,10 @@ TIED = {"layer": 12, "proj": 4, "out": 768, "in": 768, "out1": 32, "out2": 24, "
 
 def plans() -> dict[str, Any]:
     usual = {name: (BERT, usual_arguments(name, BERT)) for name in parameterizations.names()}
-    rows = {row.name: (BERT, arguments_of(row)) for row in published.ROWS}
-    wide = {f"{name} at 4096": (LLAMA, arguments_of(published.get(name))) for name in ("quanta", "loretta-rep", "dota")}
+    rows = {row.name: (BERT, paper_arguments(row)) for row in published.ROWS}
+    wide = {
+        f"{name} at 4096": (LLAMA, paper_arguments(published.get(name))) for name in ("quanta", "loretta-rep", "dota")
+    }
     return {**{f"{name} usual": value for name, value in usual.items()}, **rows, **wide}
 
 

@@ -431,7 +431,7 @@ def test_memory_that_does_not_suffice_is_one_error(monkeypatch: pytest.MonkeyPat
         raise MemoryError
 
     monkeypatch.setattr("tensoradapt.cli.methods.methods_page", greedy)
-    monkeypatch.setattr("tensoradapt.cli.methods.methods_table", greedy)
+    monkeypatch.setattr("tensoradapt.cli.methods.method_rows", greedy)
     ended = call(["methods"])
     assert ended.code == 2 and ended.err.startswith("error: the memory does not suffice")
 

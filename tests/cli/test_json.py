@@ -83,10 +83,9 @@ def test_files_that_are_written_are_listed(document, root: Path, tmp_path: Path)
 
 
 def test_methods_and_doctor(document) -> None:
-    assert {row["name"] for row in document("methods")["methods"]} == {
-        *ta.parameterizations.names(),
-        *ta.published.names(),
-    }
+    assert [row["name"] for row in document("methods")["methods"]] == ta.methods()["name"].tolist()
+    three = document("choose", "--model", TINY, "--budget", "500", "--for", "many")["candidates"]
+    assert [row["method"] for row in three] == ta.choose(TINY, 500, "many")["method"].tolist()
     assert {row["name"]: row["n_params"] for row in document("methods", "vera", "--model", TINY)["methods"]}["vera"]
     found = document("doctor")
     assert found["broken"] == 0 and {check["state"] for check in found["checks"]} <= {"ok", "note"}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,10 +14,11 @@ import tensoradapt as ta
 from tensoradapt import parameterizations
 from tensoradapt.cli.main import main
 from tensoradapt.cli.methods import diagram, methods_page
-from tensoradapt.cli.methods_table import BERT_BASE, KINDS
 from tensoradapt.data import models
-from tensoradapt.lora.export import VLLM_RANKS
+from tensoradapt.planning.choose import PURPOSES
+from tensoradapt.planning.method_table import KINDS, MINILM
 
+ROOT = Path(__file__).parents[2]
 MODEL = "tiny-random-bert"
 SPLIT = {"kronecker", "loretta", "quanta", "tt_matrix"}  # whose layouts need a split
 NAMES = parameterizations.names()
@@ -32,7 +35,7 @@ def test_the_list_and_the_page_have_the_advice_of_each_file(capsys: pytest.Captu
     for name in advised:
         text = parameterizations.advice(name)
         assert text.startswith("Choose it ") and text in " ".join((parameterizations.get(name).__doc__ or "").split())
-        assert re.search(rf"^{name} .* {re.escape(text.removeprefix('Choose it '))}$", shown, re.MULTILINE)
+        assert re.search(rf"^{name} .* {re.escape(text.removeprefix('Choose it ').rstrip('.'))}$", shown, re.MULTILINE)
         assert text in page
     assert len({parameterizations.advice(name) for name in advised}) == len(advised)
     assert "\ndense " in shown
@@ -104,11 +107,11 @@ def test_a_kind_is_shown_alone(kind: str, capsys: pytest.CaptureFixture[str]) ->
 def test_a_budget_leaves_the_methods_that_fit_at_their_largest_rank(capsys: pytest.CaptureFixture[str]) -> None:
     rows = {row["name"]: row for row in listed(capsys, "--budget", "20000", "--kind", "parameterization")}
     assert "cp" in rows and "dense" not in rows and all(row["n_params"] <= 20_000 for row in rows.values())
-    assert rows["cp"]["n_params"] == ta.plan(BERT_BASE, "cp", budget=20_000).n_params
+    assert rows["cp"]["n_params"] == ta.plan(MINILM, "cp", budget=20_000).n_params
     one_more = rows["cp"]["rank"] + 1
-    assert ta.plan(BERT_BASE, "cp", rank=one_more).n_params > 20_000
+    assert ta.plan(MINILM, "cp", rank=one_more).n_params > 20_000
     shown = printed(capsys, "--budget", "20000").splitlines()
-    assert shown[0].startswith("at most 20,000 parameters, counted at 12 layers, 768 wide")
+    assert shown[0].startswith("at most 20,000 parameters, counted at 6 layers, 384 wide")
     assert [line.split()[1] for line in shown if line.startswith("cp ")] == [f"{rows['cp']['n_params']:,}"]
 
 
@@ -116,12 +119,12 @@ def test_a_layout_leaves_the_methods_over_it(capsys: pytest.CaptureFixture[str])
     rows = listed(capsys, "--layout", "layer  :  out : in")
     assert [row["name"] for row in rows if row["kind"] == "published"] == ["tenslora-depth", "tenslora-cp-depth"]
     counts = {row["name"]: row["n_params"] for row in rows if row["kind"] == "parameterization"}
-    assert counts["cp"] == ta.plan(BERT_BASE, "cp", layout="layer : out : in", rank=8).n_params
+    assert counts["cp"] == ta.plan(MINILM, "cp", layout="layer : out : in", rank=8).n_params
 
 
-def test_what_exports_as_lora_has_a_rank_that_servers_take(capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_exports_as_lora_is_small_as_one(capsys: pytest.CaptureFixture[str]) -> None:
     rows = {row["name"]: row["lora_rank"] for row in listed(capsys, "--exports-as-lora")}
-    assert rows["cp"] == rows["lora"] == 8 and rows["loha"] == 64 and max(rows.values()) <= VLLM_RANKS[-1]
+    assert rows["cp"] == rows["lora"] == 8 and rows["loha"] == 64 and max(rows.values()) < 384 / 4
     assert not {"dense", "quanta", "randlora"} & set(rows)
 
 
@@ -140,6 +143,24 @@ def test_what_exports_as_lora_has_a_rank_that_servers_take(capsys: pytest.Captur
 def test_what_cannot_be_listed_is_one_error(words: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["methods", *words]) == 2
     assert says in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize("purpose", PURPOSES)
+def test_choose_names_candidates_within_the_budget_and_the_command_that_shows_the_first(
+    purpose: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["choose", "--model", MODEL, "--budget", "3000", "--for", purpose]) == 0
+    shown, table = capsys.readouterr().out, ta.choose(MODEL, 3_000, purpose)
+    assert 1 <= len(table) <= 3 and (table["n_params"] <= 3_000).all()
+    assert all(
+        re.search(rf"^{row.method} +{re.escape(row.layout)} ", shown, re.MULTILINE) for row in table.itertuples()
+    )
+    page = re.search(r"Why these: (\S+\.md)\.", shown)
+    assert page and (ROOT / page[1]).is_file()
+    said = shlex.split(shown.rpartition(": tensoradapt ")[2])
+    assert main(said) == 0 and said[-1] in ("3000", MODEL)
+    if said[0] == "plan":
+        assert f"{table['n_params'][0]:,} parameters" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("columns", [30, 40, 60, 80, 120])
