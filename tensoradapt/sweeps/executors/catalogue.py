@@ -35,7 +35,7 @@ def slots_for(
     for name, given in asked.items():
         if name not in CLUSTERS:
             raise TypeError(f"{name} is no option of a sweep and no cluster{did_you_mean(name, CLUSTERS)}")
-        if given and name != executor:
+        if given is not None and name != executor:
             raise TensorAdaptError(f"options of {name} are given and the executor is {executor!r}; use {name}")
     if executor in CLUSTERS:
         options = read_options(executor, EXECUTORS[executor].OPTIONS, asked.get(executor))
