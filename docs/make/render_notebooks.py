@@ -31,8 +31,8 @@ INDEX = """# Notebooks
 
 Real models and data from first steps to the figure of a paper, executed, with their figures. To run them: `pip install
 -e ".[notebooks]"`, then `jupyter lab notebooks` and a click on one; GitHub and editors open the same
-[.ipynb files](../../notebooks) as they are. Each takes at most 3 minutes on 2 cores, needs no GPU, and imports public
-names alone.
+[.ipynb files](../../notebooks) as they are. Each takes a few minutes on 2 cores, needs no GPU, and imports public names
+alone.
 
 """
 
