@@ -76,7 +76,7 @@ def test_jupyter_executes_a_notebook_as_it_is_shipped(path: Path, tmp_path: Path
     warnings = "error::UserWarning,error::RuntimeWarning,error::FutureWarning"
     environment = {**os.environ, "PATH": programs, "PYTHONWARNINGS": warnings}
     command = ["jupyter", "execute", "--inplace", Path(notebook).name]
-    subprocess.run(command, cwd=tmp_path, env=environment, check=True, timeout=1200)
+    subprocess.run(command, cwd=tmp_path, env=environment, check=True, timeout=3600)
     found = nbformat.read(notebook, 4)
     assert pictures(found) == pictures(shipped(path))
     assert not [output for output in outputs(found) if output.get("name") == "stderr"]
