@@ -17,11 +17,11 @@ from tensoradapt.text import align
 def add_parsers(commands: Any) -> None:
     """Add the command to those of a parser (``add_subparsers``)."""
     brief = "propose three methods for a model, a budget and a purpose"
-    p = add_command(commands, "choose", choose, brief, "--budget N [--for PURPOSE] [--model NAME]")
+    p = add_command(commands, "choose", choose, brief, "--budget N [--purpose PURPOSE] [--model NAME]")
     group = p.add_argument_group("what for")
     group.add_argument("--budget", type=int, required=True, metavar="N", help="the most trainable parameters")
     told = ", ".join(f"{name} ({meaning})" for name, meaning in PURPOSES.items()) + " (default: %(default)s)"
-    group.add_argument("--for", dest="purpose", default="smallest", metavar="PURPOSE", help=told)
+    group.add_argument("--purpose", default="smallest", help=told)
     group.add_argument(
         "--model", default=DEFAULT_MODEL, help="a built-in model, a folder, or a hub name (default: %(default)s)"
     )

@@ -84,7 +84,7 @@ def test_files_that_are_written_are_listed(document, root: Path, tmp_path: Path)
 
 def test_methods_and_doctor(document) -> None:
     assert [row["name"] for row in document("methods")["methods"]] == ta.methods()["name"].tolist()
-    three = document("choose", "--model", TINY, "--budget", "500", "--for", "many")["candidates"]
+    three = document("choose", "--model", TINY, "--budget", "500", "--purpose", "many")["candidates"]
     assert [row["method"] for row in three] == ta.choose(TINY, 500, "many")["method"].tolist()
     assert {row["name"]: row["n_params"] for row in document("methods", "vera", "--model", TINY)["methods"]}["vera"]
     found = document("doctor")
