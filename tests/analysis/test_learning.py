@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from support.drawings import drawn, lines
+from support.refusals import refused
 from support.synthetic_runs import write_synthetic
 from support.texts import faults
 
 from tensoradapt.analysis.results import table_of
-from tensoradapt.errors import TensorAdaptError
 
 learning = importlib.import_module("tensoradapt.analysis.plots.learning")
 STEPS = 40
@@ -143,30 +143,23 @@ def test_names_overlap_no_other_and_are_within_the_figure(runs: pd.DataFrame, x:
     assert not [fault for fault in found if "edge" not in fault], "names may stand where lines end"
 
 
-REFUSED = {
-    "an unknown x": ({"x": "step"}, "x is 'step'; did you mean \"steps\""),
-    "a rank that is not there": ({"at": 5}, "no adapter has rank 5; expected one of 4, 'middle' or 'all'"),
-    "an unknown size": ({"at": "largest"}, "at is 'largest'; expected a rank, 'middle' or 'all'"),
-}
+REFUSED = [
+    ({"x": "step"}, "x is 'step'; did you mean \"steps\""),
+    ({"at": 5}, "no adapter has rank 5; expected one of 4, 'middle' or 'all'"),
+    ({"at": "largest"}, "at is 'largest'; expected a rank, 'middle' or 'all'"),
+]
 
 
-@pytest.mark.parametrize("case", REFUSED)
-def test_what_is_refused_says_what_was_expected(runs: pd.DataFrame, case: str) -> None:
-    options, says = REFUSED[case]
-    with pytest.raises(TensorAdaptError, match=says):
-        learning.rows(runs, **options)
+@pytest.mark.parametrize(("options", "says"), REFUSED)
+def test_what_is_refused_says_what_was_expected(runs: pd.DataFrame, options: dict[str, object], says: str) -> None:
+    refused(lambda: learning.rows(runs, **options), says)
 
 
 def test_a_table_without_folders_and_folders_without_losses_are_refused(tmp_path: Path) -> None:
     own = table_of(pd.DataFrame({"method": ["cp"], "score": [0.7], "n_params": [9]}))
-    with pytest.raises(
-        TensorAdaptError, match="run row 0 has no path, and losses are in the folders of runs; expected a"
-    ):
-        learning.rows(own)
-    with pytest.raises(TensorAdaptError, match="no run has step_seconds_median; expected the time of its steps"):
-        learning.rows(own.assign(losses="0.5 0.4"), x="seconds")
+    refused(lambda: learning.rows(own), "run row 0 has no path, and losses are in the folders of runs; expected a")
+    timeless = own.assign(losses="0.5 0.4")
+    refused(lambda: learning.rows(timeless, x="seconds"), "no run has step_seconds_median; expected the time of its")
     write_synthetic(tmp_path)
-    with pytest.raises(
-        TensorAdaptError, match=r"none of the 1 runs has losses, as in .*; expected losses\.npy in folders"
-    ):
-        learning.rows(table_of(tmp_path))
+    says = r"none of the 1 runs has losses, as in .*; expected losses\.npy in folders"
+    refused(lambda: learning.rows(table_of(tmp_path)), says)

@@ -13,12 +13,12 @@ import pytest
 from matplotlib.transforms import Bbox
 from support.drawings import drawn, lines
 from support.models import make, perturb
+from support.refusals import refused
 from support.texts import faults
 
 import tensoradapt as ta
 from tensoradapt.analysis.page.svg import contrast
 from tensoradapt.analysis.statistics.spectra import Spectra, advice, similarity, spectra
-from tensoradapt.errors import TensorAdaptError
 from tensoradapt.layers.stored_matrix import stack
 
 drawing = importlib.import_module("tensoradapt.analysis.plots.spectra")
@@ -316,8 +316,7 @@ def rows(**options: object) -> pd.DataFrame:
     ],
 )
 def test_what_is_refused_says_what_was_found_and_expected(call, message: str) -> None:
-    with pytest.raises(TensorAdaptError, match=message):
-        call()
+    refused(call, message)
 
 
 def cosines(matrix: np.ndarray, labels: Sequence[str] | None = None) -> pd.DataFrame:
