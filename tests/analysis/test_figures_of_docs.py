@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.axes import Axes
+from support.means import DOCS, draw_figures
 
 import tensoradapt as ta
 
-ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "docs" / "make"))
-import draw_figures  # noqa: E402
-
-DOCS = ROOT / "docs"
 WIDTHS = [3.3, pytest.param(7.0, marks=pytest.mark.slow)]
 FOUND = {str(stem.relative_to(DOCS)): (kind, runs) for stem, kind, runs in draw_figures.drawn()}
 FRONTIERS = sorted(name for name, (kind, _) in FOUND.items() if kind == "frontier")
