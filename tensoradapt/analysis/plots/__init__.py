@@ -42,7 +42,7 @@ COLS = ("task", "method", "model", "rank", "budget")  # what panels can be made 
 PANEL = 7 / 3  # inches of the width of a panel
 
 
-_FRAME: Options = {"figsize": None, "caption": False, "headline": False, "col": None}  # for every figure
+_FRAME: Options = {"figsize": None, "caption": False, "headline": False, "col": None}  # every figure has them
 
 
 @dataclass(frozen=True)
