@@ -71,7 +71,7 @@ html_theme = "furo"
 html_title = f"tensoradapt {release}"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
-html_search_scorer = "_static/scorer.js"
+html_search_scorer = str(HERE / "_static" / "scorer.js")
 html_theme_options = {
     "source_repository": f"{REPOSITORY}/",
     "source_branch": BRANCH,

@@ -12,7 +12,9 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pandas
 import pytest
+from matplotlib.text import Text
 from support.changes import CHANGES
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
@@ -76,6 +78,34 @@ def test_the_script_for_a_model_and_data_of_ones_own_runs(page, methods, with_a_
         assert "reviews" in Path("runs/reviews/report.html").read_text()
         exec(script_of(page, "ta.plots.frontier(runs"), found := {"ta": ta})
         assert len(found["runs"]) == 3 * methods
+
+
+def test_the_ten_lines_of_the_start_page_train_and_draw(tmp_path, monkeypatch):
+    """On a tiny model and two steps; the page has the picture of the lines as they are."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(ta, "sweep", partial(ta.sweep, executor="inline", device="cpu"))
+    script = (ROOT / "docs" / "examples" / "first_run.py").read_text()
+    assert script_of("docs/start/first-run.md", "first.png") == script and len(script.splitlines()) <= 11
+    small = (("all-minilm-l6-v2", models.TINY), ("snippets", "planted"), (": 2000", ": 40"), (": 800", ": 40"))
+    for real, tiny in (*small, (": 60", ": 2"), (", workers=2", ""), ("[4, 64]", "[1, 2]")):
+        assert real in script
+        script = script.replace(real, tiny)
+    exec(script, found := {})
+    assert len(found["runs"]) == 15 and (tmp_path / "first.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_start_page_says_what_the_scores_of_its_picture_say():
+    page, runs = (ROOT / "docs" / "start" / "first-run.md").read_text(), pandas.read_csv(ROOT / "docs/start/first.csv")
+    text, means = " ".join(page.split()), ta.summarise(runs).set_index("n_params")["mean"]
+    drawn = ta.plots.frontier(runs, headline=True).figure.findobj(Text)
+    (headline,) = [" ".join(one.get_text().split()) for one in drawn if "keeps" in one.get_text()]
+    assert f"{headline}, says its headline." in text
+    assert (
+        f"CP begins at 1,752 parameters with {means[1752]:.3f}" in text and f"trained head has {means[0]:.3f}." in text
+    )
+    above = ta.compare(runs, "head")
+    assert set(above["n_params"][above["decided"]]) == {18432, 28032, 147456}
+    assert not ta.compare(runs, "lora", at=8)["decided"].any()
 
 
 def frozen_bases(spec):
