@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from tensoradapt.checks import shown
@@ -63,10 +64,11 @@ def _names(argument: str) -> list[str]:
     """Return the names that an argument of that name takes; an empty list for one that takes others."""
     from tensoradapt.analysis import plots
     from tensoradapt.data import models
+    from tensoradapt.planning.choose import PURPOSES
     from tensoradapt.published import methods
     from tensoradapt.tasks import registry
 
-    known = {
+    known: dict[str, Callable[[], Iterable[str]]] = {
         "method": methods.names,
         "name": methods.names,
         "reference": methods.names,
@@ -74,5 +76,6 @@ def _names(argument: str) -> list[str]:
         "task": registry.names,
         "figures": lambda: (*plots.NAMES, "all"),
         "shell": lambda: SHELLS,
+        "purpose": lambda: PURPOSES,
     }
     return list(known[argument]()) if argument in known else []
