@@ -77,7 +77,7 @@ def paper(source: Any) -> DataFrame:
 def paper_table(
     source: Any, path: Path | str | None = None, *, caption: str | None = None, label: str = "tab:results"
 ) -> DataFrame:
-    """Return the table of a paper, and write it where a path is given (docs/sweeps/results.md).
+    """Return the table of a paper, and write it where a path is given (docs/guides/sweeps/results.md).
 
     Means over seeds ± half of the 95 % t interval, of methods and sizes (rows) on tasks (columns), as texts: in percent
     where the metric has both ends. What is decided to be the best of its group, after Holm's correction, is in ``**``,

@@ -9,18 +9,13 @@ from tensoradapt.cli.options import DEFAULT_MODEL, add_layout, path, picked
 from tensoradapt.cli.output import show, show_json, show_text, width
 from tensoradapt.cli.parser import add_command
 from tensoradapt.errors import TensorAdaptError
-from tensoradapt.planning.spec import AdapterSpec
+from tensoradapt.planning.spec import TITLES, AdapterSpec
 from tensoradapt.published import methods
 from tensoradapt.records import add_options, given_options, names, read
 from tensoradapt.sweeps.spec import RANKLESS
 from tensoradapt.text import align
 
 OPTIONS = names(AdapterSpec)
-ADAPTER = {  # the options of ``plan`` by the titles of its help
-    "method and size": ("method", "layout", "rank", "budget", "paper", "rank_pattern", "options", "on_mismatch"),
-    "matrices": ("projections", "train", "tasks"),
-}
-ADAPTER["scale and training"] = tuple(n for n in OPTIONS if n != "split" and n not in sum(ADAPTER.values(), ()))
 
 
 def add_parsers(commands: Any) -> None:
@@ -32,7 +27,7 @@ def add_parsers(commands: Any) -> None:
         default=DEFAULT_MODEL,
         help="a built-in model, a folder, or a hub name; only its config is read (default: %(default)s)",
     )
-    for title, given in ADAPTER.items():
+    for title, given in TITLES.items():
         add_options(p.add_argument_group(title), AdapterSpec, leave_out=[n for n in OPTIONS if n not in given])
 
     p = add_command(

@@ -233,6 +233,15 @@ class AdapterSpec:
         return parameterizations.name_of(self.method) if not isinstance(self.method, str) else self.method
 
 
+TITLES = {  # under which the help of commands has the fields
+    "method and size": ("method", "layout", "rank", "budget", "paper", "rank_pattern", "options", "on_mismatch"),
+    "matrices": ("projections", "train", "tasks"),
+}
+TITLES["scale and training"] = tuple(
+    f.name for f in fields(AdapterSpec) if f.name not in sum(TITLES.values(), ("split",))
+)
+
+
 def by_place(args: Sequence[Any], given: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
     """Name the layouts and ranks among arguments that are given by their places: texts with colons, whole numbers.
 

@@ -74,7 +74,7 @@ def load_task(name: str, *, n_train: int | None = None, n_test: int | None = Non
     Neither number moves an example between splits. Those that are built in are fetched on first use.
 
     Args:
-        name: of the task, such as "snippets"; or a file, as in docs/your-data.md.
+        name: of the task, such as "snippets"; or a file, as in docs/start/your-data.md.
         n_train: the most training examples, drawn with ``seed``; all by default.
         n_test: the most test examples, which do not depend on ``seed``.
         seed: of the choice of training examples.

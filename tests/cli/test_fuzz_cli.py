@@ -427,7 +427,7 @@ def test_without_any_output_there_is_an_exit_code(monkeypatch: pytest.MonkeyPatc
 
 
 def test_memory_that_does_not_suffice_is_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    def greedy(*_: Any) -> None:
+    def greedy(*_: Any, **__: Any) -> None:
         raise MemoryError
 
     monkeypatch.setattr("tensoradapt.cli.methods.methods_page", greedy)
