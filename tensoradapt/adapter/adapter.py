@@ -44,6 +44,13 @@ class Adapter(nn.Module):
         empty: make all numbers on the meta device, without values.
 
     Made by ``attach`` (docs/start/first-run.md). Raises TensorAdaptError for values and names of sites that do not fit.
+
+    >>> import tensoradapt as ta
+    >>> from transformers import BertConfig, BertForSequenceClassification
+    >>> model = BertForSequenceClassification(BertConfig(hidden_size=12, num_hidden_layers=2, num_attention_heads=3))
+    >>> adapter = ta.attach(model, "cp", rank=2)
+    >>> adapter.n_params, adapter.delta("bert.encoder.layer.0.attention.self.query").shape
+    (50, torch.Size([12, 12]))
     """
 
     def __init__(

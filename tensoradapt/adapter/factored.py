@@ -82,12 +82,10 @@ class FactoredTensor(nn.Module):
 
     Raises TensorAdaptError for values, scales and positions that do not fit.
 
-    >>> from tensoradapt.networks.layout import Layout
-    >>> from tensoradapt.parameterizations import cp
-    >>> layout = Layout.parse("layer : out : in", {"layer": 3, "out": 4, "in": 5})
-    >>> tensor = FactoredTensor(cp.build(layout, 2))
-    >>> tensor.delta({"layer": 1}).shape, tensor.full().abs().max().item()
-    (torch.Size([4, 5]), 0.0)
+    >>> import tensoradapt as ta
+    >>> tensor = ta.FactoredTensor(ta.plan("tiny-random-bert", "cp", rank=2).groups[0].network)
+    >>> tensor.delta({"layer": 1, "proj": 0}).shape, tensor.full().abs().max().item()
+    (torch.Size([24, 24]), 0.0)
     """
 
     def __init__(

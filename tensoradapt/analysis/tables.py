@@ -112,6 +112,13 @@ def summarise(runs: Source, cost: str = "n_params") -> DataFrame:
     Raises:
         TensorAdaptError: for runs that do not compare (two models or metrics of a task), two runs of one seed or two
             rates in a configuration, and a cost that a run lacks.
+
+    >>> import pandas as pd
+    >>> import tensoradapt as ta
+    >>> runs = pd.DataFrame({"method": ["lora", "cp"] * 3, "seed": [0, 0, 1, 1, 2, 2], "n_params": [9216, 1008] * 3})
+    >>> runs["score"] = [0.81, 0.84, 0.83, 0.86, 0.82, 0.85]
+    >>> ta.summarise(runs)[["method", "mean", "n_seeds", "on_frontier"]].round(2).to_numpy().tolist()
+    [['cp', 0.85, 3, True], ['lora', 0.82, 3, False]]
     """
     table = reported(runs)
     _check_cost(table, cost)
@@ -167,6 +174,13 @@ def frontier(runs: Source, cost: str = "n_params") -> DataFrame:
 
     Raises:
         TensorAdaptError: as ``summarise`` does.
+
+    >>> import pandas as pd
+    >>> import tensoradapt as ta
+    >>> runs = pd.DataFrame({"method": ["lora", "cp"] * 3, "seed": [0, 0, 1, 1, 2, 2], "n_params": [9216, 1008] * 3})
+    >>> runs["score"] = [0.81, 0.84, 0.83, 0.86, 0.82, 0.85]
+    >>> ta.frontier(runs)["method"].tolist()
+    ['cp']
     """
     means = summarise(runs, cost)
     return means[means["on_frontier"]].reset_index(drop=True)
@@ -276,6 +290,13 @@ def compare(runs: Source, reference: str | None = None, at: int | str = "auto", 
 
     Raises:
         TensorAdaptError: for a reference that no run has, an unknown ``at``, and runs that do not compare.
+
+    >>> import pandas as pd
+    >>> import tensoradapt as ta
+    >>> runs = pd.DataFrame({"method": ["lora", "cp"] * 3, "seed": [0, 0, 1, 1, 2, 2], "n_params": [9216, 1008] * 3})
+    >>> runs["score"] = [0.81, 0.84, 0.83, 0.86, 0.82, 0.85]
+    >>> ta.compare(runs, "lora")[["method", "difference", "decided"]].round(2).to_numpy().tolist()
+    [['cp', 0.03, True]]
     """
     if not (at in AT if isinstance(at, str) else is_whole(at, 1)):
         raise TensorAdaptError(f"at is {shown(at)}; expected a rank, or one of {', '.join(AT)}")

@@ -170,13 +170,13 @@ def compress(
         TensorAdaptError: for sources that cannot be read, modules and sites that differ, parameterizations with frozen
             factors, and an error that no rank reaches.
 
+    >>> import tensoradapt as ta
     >>> import numpy as np
-    >>> from tensoradapt.sites.site import Site
-    >>> sites = [Site(name, name, (("layer", i),), out=6, in_=5, inner=(("ff", 6),)) for i, name in enumerate("xyz")]
-    >>> updates = {site.name: (np.arange(5.0)[None], np.ones((6, 1))) for site in sites}
-    >>> result = compress(updates, sites, "layer : out : in", "cp", rank=1)
+    >>> sites = ta.find_sites("tiny-random-bert", ["q"])
+    >>> updates = {site.name: (np.ones((1, site.in_)), np.ones((site.out, 1))) for site in sites}
+    >>> result = ta.compress(updates, sites, "layer : out : in", "cp", rank=1)
     >>> result.n_params, result.n_source_params, result.error < 1e-12
-    (14, 33, True)
+    (51, 144, True)
     """
     began = time.perf_counter()
     check_arguments(locals(), **CHECKS)

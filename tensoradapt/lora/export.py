@@ -185,7 +185,7 @@ def export_lora(
     >>> sizes = {"hidden_size": 12, "intermediate_size": 20, "num_hidden_layers": 2, "num_attention_heads": 3}
     >>> model = LlamaForCausalLM(LlamaConfig(vocab_size=30, num_key_value_heads=3, **sizes))
     >>> adapter = ta.attach(model, ta.plan(model, "layer proj : head dim : model", "cp", 4))
-    >>> report = export_lora(model, tempfile.mkdtemp())
+    >>> report = ta.export_lora(model, tempfile.mkdtemp())
     >>> report.rank, len(report.modules), report.exact, report.max_lora_rank
     (4, 8, True, 8)
     """

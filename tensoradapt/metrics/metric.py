@@ -75,6 +75,11 @@ class Metric:
 
     Raises:
         TensorAdaptError: for a name that is no text, a function that cannot be called, and a range without a width.
+
+    >>> import tensoradapt as ta
+    >>> share = ta.Metric("share", lambda stored, split: (stored.argmax(1) == split.labels).mean(), low=0, high=1)
+    >>> share.name, share.larger_is_better
+    ('share', True)
     """
 
     name: str

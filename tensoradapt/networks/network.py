@@ -43,6 +43,11 @@ class Factor:
             parameterization's ``decompose`` makes the values from the base weights; "given": a frozen factor whose
             values were given and are stored.
         rate: what multiplies the learning rate.
+
+    >>> import tensoradapt as ta
+    >>> factor = ta.Factor("dim", ("dim", "r"), init="zero")
+    >>> factor.labels, factor.trainable
+    (('dim', 'r'), True)
     """
 
     name: str
@@ -78,6 +83,11 @@ class Network:
         alpha: the paper's multiplier is alpha / divisor; this is its default.
         divisor: of the paper's multiplier.
         derived: bonds that follow from the others and the layout, so that a rank does not name them.
+
+    >>> import tensoradapt as ta
+    >>> network = ta.plan("tiny-random-bert", "cp", rank=2).groups[0].network
+    >>> network.n_params, dict(network.bonds), network.equation
+    (82, {'r': 2}, 'layer[layer r] proj[proj r] head[head r] dim[dim r] model[model r] -> layer proj head dim model')
     """
 
     layout: Layout

@@ -29,7 +29,12 @@ LAYOUTS = ("layer proj : head dim : model", "layer proj : ff : model")
 
 
 def names() -> tuple[str, ...]:
-    """Return the sorted names of all parameterizations: built-in ones and plug-ins' (docs/start/first-run.md)."""
+    """Return the sorted names of all parameterizations: built-in ones and plug-ins' (docs/start/first-run.md).
+
+    >>> import tensoradapt as ta
+    >>> ta.parameterizations.names()[:4]
+    ('block_term', 'cp', 'dense', 'kronecker')
+    """
     return tuple(sorted({*_builtin(), *_plugins()}))
 
 
@@ -44,6 +49,10 @@ def get(parameterization: str | Any) -> Any:
 
     Raises:
         TensorAdaptError: for an unknown name, with the closest, and for an object that lacks one of the three.
+
+    >>> import tensoradapt as ta
+    >>> ta.parameterizations.get("Tensor Train").__name__
+    'tensoradapt.parameterizations.tensor_train'
     """
     chosen = _named(parameterization) if isinstance(parameterization, str) else parameterization
     if missing := [name for name in OBLIGATIONS if not callable(getattr(chosen, name, None))]:

@@ -39,9 +39,10 @@ def build_plan(sites: Any, spec: AdapterSpec) -> Plan:
     Returns:
         The plan, from shapes alone: no weights are read and nothing is allocated.
 
+    >>> import tensoradapt as ta
     >>> from transformers import BertConfig
     >>> config = BertConfig(hidden_size=96, num_attention_heads=6, num_hidden_layers=4)
-    >>> made = plan(config, "cp", "layer proj : head dim : model", rank=8)
+    >>> made = ta.plan(config, "cp", "layer proj : head dim : model", rank=8)
     >>> made.n_params, len(made.groups), str(made.groups[0].network.layout), made.groups[0].network.layout.shape
     (1008, 1, 'layer proj : head dim : model', (4, 4, 6, 16, 96))
     """

@@ -92,7 +92,8 @@ def choose(model: Any, budget: int, purpose: str = "smallest") -> DataFrame:
     Raises:
         TensorAdaptError: for a model without sites, an unknown purpose, and a budget that no candidate fits.
 
-    >>> choose("tiny-random-bert", 500)[["method", "layout", "n_params"]].to_numpy().tolist()[0]
+    >>> import tensoradapt as ta
+    >>> ta.choose("tiny-random-bert", 500)[["method", "layout", "n_params"]].to_numpy().tolist()[0]
     ['cp', 'layer proj : out : in', 495]
     """
     from pandas import DataFrame

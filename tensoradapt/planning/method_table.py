@@ -63,7 +63,8 @@ def methods(
     Raises:
         TensorAdaptError: for a model, rank, budget, layout or kind that cannot be.
 
-    >>> table = methods(kind="parameterization")
+    >>> import tensoradapt as ta
+    >>> table = ta.methods(kind="parameterization")
     >>> table.loc[table["name"] == "cp", ["n_params", "lora_rank"]].to_numpy().tolist()
     [[3504, 8]]
     """

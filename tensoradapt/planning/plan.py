@@ -77,6 +77,11 @@ class Plan:
         biases: name and size of the shared biases that a published adapter trains.
         skipped: modules that are not adapted, each with the reason.
         source: where the sites come from.
+
+    >>> import tensoradapt as ta
+    >>> made = ta.plan("tiny-random-bert", "cp", rank=2)
+    >>> made.n_params, made.spec.layout, len(made.groups)
+    (82, ('layer proj : head dim : model', 'layer proj : ff : model'), 1)
     """
 
     spec: AdapterSpec

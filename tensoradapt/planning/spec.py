@@ -135,7 +135,9 @@ class AdapterSpec:
 
     Raises TensorAdaptError for a field that no model could make right.
 
-    >>> AdapterSpec("cp", "layer proj : head dim : model", 8) == AdapterSpec("layer proj : head dim : model", "cp", 8)
+    >>> import tensoradapt as ta
+    >>> spec = ta.AdapterSpec("cp", "layer proj : head dim : model", 8)
+    >>> spec == ta.AdapterSpec("layer proj : head dim : model", "cp", 8)
     True
     """
 

@@ -20,7 +20,8 @@ LETTERS = (
 def names() -> tuple[str, ...]:
     """Return the names of all published adapters.
 
-    >>> len(names()), names()[:3]
+    >>> import tensoradapt as ta
+    >>> len(ta.published.names()), ta.published.names()[:3]
     (41, ('lora', 'rslora', 'lora+'))
     """
     return tuple(row.name for row in ROWS)
@@ -38,7 +39,8 @@ def get(name: str) -> Published:
     Raises:
         TensorAdaptError: for an unknown name, with the closest.
 
-    >>> get("LoRTA").name, get("CP (LoRTA)").name, get("LoRA-XS").name
+    >>> import tensoradapt as ta
+    >>> ta.published.get("LoRTA").name, ta.published.get("CP (LoRTA)").name, ta.published.get("LoRA-XS").name
     ('lorta', 'lorta', 'lora-xs')
     """
     rows = {row.name: row for row in ROWS}
@@ -63,7 +65,8 @@ def named(name: str) -> Published | None:
     Returns:
         The row, or None.
 
-    >>> named("LoTR").name, named("mine")
+    >>> import tensoradapt as ta
+    >>> ta.published.named("LoTR").name, ta.published.named("mine")
     ('lotr', None)
     """
     spelled = {spelling(row.name): row for row in ROWS}

@@ -32,7 +32,8 @@ class Published:
         one_shape: whether it is defined on matrices of one shape alone.
         train, biases: modules and shared biases that are trained in addition and counted apart.
 
-    >>> Published("mine", ((": out : in", ("q", "v")),), "lora", "a paper", "2*d*r").projections
+    >>> import tensoradapt as ta
+    >>> ta.published.Published("mine", ((": out : in", ("q", "v")),), "lora", "a paper", "2*d*r").projections
     ('q', 'v')
     """
 

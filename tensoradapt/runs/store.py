@@ -232,6 +232,15 @@ def load_runs(root: Path) -> list[Run]:
 
     Raises:
         TensorAdaptError: for a missing root or a damaged run.
+
+    >>> import tempfile
+    >>> import tensoradapt as ta
+    >>> spec = {"model": "tiny-random-bert", "task": "planted", "method": "cp", "rank": 2}
+    >>> spec |= {"lr": 1e-3, "seed": 0, "steps": 3}
+    >>> folder = tempfile.mkdtemp()
+    >>> done = ta.sweep(spec, folder, executor="inline", probe=False, say=lambda line: None)
+    >>> [(run.row["method"], run.config["task"]) for run in ta.load_runs(folder)]
+    [('cp', 'planted')]
     """
     root = as_path(root, "root")
     if not root.is_dir():

@@ -34,7 +34,7 @@ def find_sites(
 ) -> Sites:
     """Return the weight matrices of a model, or blocks of them, that an adapter can change.
 
-    A site has to match every selector that is given.
+    A site has to match every selector that is given. ``plan`` takes the sites.
 
     Args:
         model_or_config: a model on any device, meta included, its config, or what ``tensoradapt plan --model`` takes,
@@ -56,8 +56,9 @@ def find_sites(
         TensorAdaptError: for a model without repeated layers, a config without a recipe, a selector that matches
             nothing, tied weights, and ``blocks`` where the MLP's width is no multiple of the model's.
 
+    >>> import tensoradapt as ta
     >>> from transformers import BertConfig
-    >>> sites = find_sites(BertConfig(hidden_size=96, num_attention_heads=6, num_hidden_layers=4), ("q", "v"))
+    >>> sites = ta.find_sites(BertConfig(hidden_size=96, num_attention_heads=6, num_hidden_layers=4), ("q", "v"))
     >>> len(sites), sites[0].name, (sites[0].out, sites[0].in_), dict(sites[0].inner)
     (8, 'encoder.layer.0.attention.self.query', (96, 96), {'head': 6, 'dim': 16})
     """

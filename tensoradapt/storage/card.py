@@ -42,7 +42,7 @@ def model_card(
     >>> from transformers import BertConfig, BertModel
     >>> model = BertModel(BertConfig(hidden_size=24, num_attention_heads=4, num_hidden_layers=2, intermediate_size=32))
     >>> adapter = ta.attach(model, ta.plan(model, "lorta", rank=2))
-    >>> text = model_card(model, "me/lorta", base_model="google-bert/bert-base-uncased", license="mit")
+    >>> text = ta.model_card(model, "me/lorta", base_model="google-bert/bert-base-uncased", license="mit")
     >>> print(text.split("---")[1].strip())
     base_model: google-bert/bert-base-uncased
     library_name: tensoradapt

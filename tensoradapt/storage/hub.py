@@ -83,6 +83,12 @@ def push_to_hub(
     Raises:
         TensorAdaptError: with nothing pushed, for what ``save`` refuses, a repository that holds something else, and
             where the hub cannot be reached or refuses.
+
+    >>> import tensoradapt as ta
+    >>> from transformers import BertConfig, BertForSequenceClassification
+    >>> model = BertForSequenceClassification(BertConfig(hidden_size=12, num_hidden_layers=2, num_attention_heads=3))
+    >>> adapter = ta.attach(model, "cp", rank=2)
+    >>> commit = ta.push_to_hub(adapter, "me/my-adapter")  # doctest: +SKIP
     """
     check_arguments(locals(), repo_id=text, private=optional(flag), message=prose, card=optional(prose), **WHERE)
     hf, adapter = _huggingface_hub("pushing an adapter"), adapter_of(source)

@@ -44,6 +44,15 @@ def load(model: nn.Module, path: str | Path, *, strict: bool = True, name: str =
     Raises:
         TensorAdaptError: with the model untouched, for a missing, damaged or future file, tensors that do not fit the
             plan, and what ``strict`` refuses.
+
+    >>> import copy, tempfile
+    >>> import tensoradapt as ta
+    >>> from transformers import BertConfig, BertForSequenceClassification
+    >>> model = BertForSequenceClassification(BertConfig(hidden_size=12, num_hidden_layers=2, num_attention_heads=3))
+    >>> base, folder = copy.deepcopy(model), tempfile.mkdtemp()
+    >>> ta.attach(model, "cp", rank=2).save(folder)
+    >>> ta.load(base, folder).n_params
+    50
     """
     check_arguments(locals(), model=of_kind(nn.Module), path=as_path, strict=flag)
     path = Path(path)
@@ -92,6 +101,15 @@ def from_pretrained(
     Raises:
         TensorAdaptError: with the model untouched, for what ``load`` refuses, a repository that is not there or holds
             something else, and a hub that cannot be reached.
+
+    >>> import copy, tempfile
+    >>> import tensoradapt as ta
+    >>> from transformers import BertConfig, BertForSequenceClassification
+    >>> model = BertForSequenceClassification(BertConfig(hidden_size=12, num_hidden_layers=2, num_attention_heads=3))
+    >>> base, folder = copy.deepcopy(model), tempfile.mkdtemp()
+    >>> ta.attach(model, "cp", rank=2).save(folder)
+    >>> ta.from_pretrained(base, folder).n_params
+    50
     """
     check_arguments(
         locals(), model=of_kind(nn.Module), source=as_path, strict=flag, cache_dir=optional(as_path), **hub.WHERE
@@ -124,6 +142,15 @@ def restore(model: nn.Module, path: str | Path, name: str | None = None) -> None
     Raises:
         TensorAdaptError: with nothing changed, while merged, for an adapter of another plan or seed, for one whose
             heads another adapter in use has replaced, and for files that ``load`` refuses.
+
+    >>> import tempfile
+    >>> import tensoradapt as ta
+    >>> from transformers import BertConfig, BertForSequenceClassification
+    >>> model = BertForSequenceClassification(BertConfig(hidden_size=12, num_hidden_layers=2, num_attention_heads=3))
+    >>> adapter = ta.attach(model, "cp", rank=2)
+    >>> folder = tempfile.mkdtemp()
+    >>> adapter.save(folder)
+    >>> ta.restore(model, folder)
     """
     adapter, path = attached(model, name), as_path(path, "path")
     if adapter.gate.merged:

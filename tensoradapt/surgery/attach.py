@@ -91,6 +91,13 @@ def attach(
             missing modules or shapes that are not the plan's, weights of which only some are on the meta device,
             quantised weights where factors come from them, values that do not fit the plan, and more numbers than there
             is free memory for.
+
+    >>> import tensoradapt as ta
+    >>> from transformers import BertConfig, BertForSequenceClassification
+    >>> model = BertForSequenceClassification(BertConfig(hidden_size=12, num_hidden_layers=2, num_attention_heads=3))
+    >>> adapter = ta.attach(model, "cp", rank=2)
+    >>> adapter.n_params, [name for name, one in model.named_parameters() if one.requires_grad][-2:]
+    (50, ['tensoradapt.default.tensors.0.trained.model', 'tensoradapt.default.tensors.0.trained.proj'])
     """
     _check_model(model, plan)
     planned, given = _planned(model, plan, size, settings), None
@@ -232,6 +239,13 @@ def detach(model: nn.Module, name: str | None = None) -> Adapter:
 
     Raises:
         TensorAdaptError: with nothing changed, for a model without adapters and an unknown name.
+
+    >>> import tensoradapt as ta
+    >>> from transformers import BertConfig, BertForSequenceClassification
+    >>> model = BertForSequenceClassification(BertConfig(hidden_size=12, num_hidden_layers=2, num_attention_heads=3))
+    >>> adapter = ta.attach(model, "cp", rank=2)
+    >>> ta.detach(model) is adapter, ta.adapters(model)
+    (True, {})
     """
     adapter = attached(model, name)
     refuse_sharded(model, "detach")
@@ -267,6 +281,14 @@ def merge_and_unload(model: nn.Module) -> nn.Module:
 
     Raises:
         TensorAdaptError: with nothing changed, for what ``merge`` refuses.
+
+    >>> import tensoradapt as ta
+    >>> from transformers import BertConfig, BertForSequenceClassification
+    >>> model = BertForSequenceClassification(BertConfig(hidden_size=12, num_hidden_layers=2, num_attention_heads=3))
+    >>> adapter = ta.attach(model, "cp", rank=2)
+    >>> plain = ta.merge_and_unload(model)
+    >>> plain is model, ta.adapters(model)
+    (True, {})
     """
     registry = required(model)
     refuse_sharded(model, "merge_and_unload")
@@ -308,6 +330,14 @@ def disabled(model: nn.Module) -> Iterator[None]:
 
     Raises:
         TensorAdaptError: for a model without adapters, or a merged one.
+
+    >>> import torch
+    >>> import tensoradapt as ta
+    >>> from transformers import BertConfig, BertForSequenceClassification
+    >>> model = BertForSequenceClassification(BertConfig(hidden_size=12, num_hidden_layers=2, num_attention_heads=3))
+    >>> adapter = ta.attach(model, "cp", rank=2)
+    >>> with ta.disabled(model):
+    ...     scores = model(torch.ones(1, 4, dtype=torch.long)).logits
     """
     registry = required(model)
     if registry.merged:

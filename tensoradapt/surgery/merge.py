@@ -54,6 +54,13 @@ def merge(model: nn.Module, *, keep: bool = True) -> MergeResult:
     Raises:
         TensorAdaptError: with nothing changed, for factors and sums that are not finite in the weight's dtype, and
             weights stored in other ways.
+
+    >>> import tensoradapt as ta
+    >>> from transformers import BertConfig, BertForSequenceClassification
+    >>> model = BertForSequenceClassification(BertConfig(hidden_size=12, num_hidden_layers=2, num_attention_heads=3))
+    >>> adapter = ta.attach(model, "cp", rank=2)
+    >>> lost = ta.merge(model)
+    >>> ta.unmerge(model)
     """
     registry, keep = required(model), flag(keep, "keep")
     if registry.merged:
@@ -84,6 +91,14 @@ def unmerge(model: nn.Module) -> None:
 
     Raises:
         TensorAdaptError: with nothing changed, for a model without adapters, or one that is not merged.
+
+    >>> import tensoradapt as ta
+    >>> from transformers import BertConfig, BertForSequenceClassification
+    >>> model = BertForSequenceClassification(BertConfig(hidden_size=12, num_hidden_layers=2, num_attention_heads=3))
+    >>> adapter = ta.attach(model, "cp", rank=2)
+    >>> before = model.bert.encoder.layer[0].attention.self.query.weight.clone()
+    >>> lost = ta.merge(model)
+    >>> ta.unmerge(model)
     """
     registry = required(model)
     if not registry.merged:

@@ -103,6 +103,13 @@ def adapters(model: nn.Module) -> dict[str, Adapter]:
 
     Raises:
         TensorAdaptError: for what is not a module.
+
+    >>> import tensoradapt as ta
+    >>> from transformers import BertConfig, BertForSequenceClassification
+    >>> model = BertForSequenceClassification(BertConfig(hidden_size=12, num_hidden_layers=2, num_attention_heads=3))
+    >>> adapter = ta.attach(model, "cp", rank=2)
+    >>> list(ta.adapters(model))
+    ['default']
     """
     check_is("model", model, nn.Module)
     registry = registered(model)
@@ -124,7 +131,7 @@ def print_trainable_parameters(model: nn.Module) -> None:
     >>> import tensoradapt as ta
     >>> model = BertModel(BertConfig(hidden_size=24, num_attention_heads=4, num_hidden_layers=2, intermediate_size=32))
     >>> adapter = ta.attach(model, ta.plan(model, "lorta", rank=2))
-    >>> print_trainable_parameters(model)
+    >>> ta.print_trainable_parameters(model)
     trainable params: 80 || all params: 753,768 || trainable%: 0.0106
     """
     check_is("model", model, nn.Module)

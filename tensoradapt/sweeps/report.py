@@ -47,6 +47,14 @@ def report(
     Raises:
         TensorAdaptError: where no run is left, for a condition that cannot be read, a sweep that was not run into the
             folder, an unknown reference, and runs that do not compare.
+
+    >>> import tempfile
+    >>> import pandas as pd
+    >>> import tensoradapt as ta
+    >>> runs = pd.DataFrame({"method": ["lora", "cp"] * 3, "seed": [0, 0, 1, 1, 2, 2], "n_params": [9216, 1008] * 3})
+    >>> runs["score"] = [0.81, 0.84, 0.83, 0.86, 0.82, 0.85]
+    >>> ta.report(runs, f"{tempfile.mkdtemp()}/report.html").name
+    'report.html'
     """
     if not isinstance(source, str | os.PathLike):
         return write_page(table_of(source), path, where=where, reference=reference, margin=margin)

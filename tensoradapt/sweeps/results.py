@@ -44,6 +44,15 @@ def results(
     Raises:
         TensorAdaptError: for a missing folder, a damaged run, a condition that cannot be read, and a specification that
             was not run into the folder.
+
+    >>> import tempfile
+    >>> import tensoradapt as ta
+    >>> spec = {"model": "tiny-random-bert", "task": "planted", "method": "cp", "rank": 2}
+    >>> spec |= {"lr": 1e-3, "seed": 0, "steps": 3}
+    >>> folder = tempfile.mkdtemp()
+    >>> done = ta.sweep(spec, folder, executor="inline", probe=False, say=lambda line: None)
+    >>> ta.results(folder, where="task=planted")["n_params"].tolist()
+    [82]
     """
     flag(tuning, "tuning")
     conditions = strings(where, "where")

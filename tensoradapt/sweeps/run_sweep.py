@@ -107,6 +107,15 @@ def sweep(
     Raises:
         TensorAdaptError: before the first run, for a specification, machine or folder that cannot be used; later, where
             a result cannot be written.
+
+    >>> import tempfile
+    >>> import tensoradapt as ta
+    >>> spec = {"model": "tiny-random-bert", "task": "planted", "method": "cp", "rank": 2}
+    >>> spec |= {"lr": 1e-3, "seed": 0, "steps": 3}
+    >>> folder = tempfile.mkdtemp()
+    >>> done = ta.sweep(spec, folder, executor="inline", probe=False, say=lambda line: None)
+    >>> ta.results(folder)[["method", "rank", "n_params", "steps"]].to_numpy().tolist()
+    [['cp', 2, 82, 3]]
     """
     check_arguments(locals(), **CHECKS)
     root = Path(out)

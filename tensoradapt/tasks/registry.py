@@ -55,6 +55,12 @@ def register_task(task: Task | str | None = None, *, replace: bool = False, **se
     Raises:
         TensorAdaptError: for settings that are unknown, data that cannot be read or trained on, naming file, row or
             column, a metric that does not fit, a name that is taken, and a task that no module holds.
+
+    >>> import tensoradapt as ta
+    >>> rows = [{"text": f"{word} film {i}", "label": word} for i in range(40) for word in ("good", "bad")]
+    >>> task = ta.register_task("films", train=rows, replace=True)
+    >>> task.name, task.n_labels, task.metric.name
+    ('films', 2, 'accuracy')
     """
     flag(replace, "replace")
     made, record = _made(task, settings)
@@ -87,7 +93,8 @@ def load_task(name: str, *, n_train: int | None = None, n_test: int | None = Non
     Raises:
         TensorAdaptError: for an unknown name, numbers below 1 and data that cannot be loaded.
 
-    >>> data = load_task("planted", n_train=100)
+    >>> import tensoradapt as ta
+    >>> data = ta.load_task("planted", n_train=100)
     >>> len(data.train), data.task.n_labels
     (100, 2)
     """

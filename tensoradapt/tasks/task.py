@@ -57,6 +57,11 @@ class Task(ABC):
             version: it becomes part of a run's id. Without one, planning loads the data and hashes it.
         by_length: whether ``load`` leaves out examples that are too long, which the plan of a sweep then counts.
         references: the kinds of runs without an adapter that it allows.
+
+    >>> import tensoradapt as ta
+    >>> data = ta.load_task("planted", n_train=100)
+    >>> isinstance(data.task, ta.Task), data.task.n_labels, data.task.metric.name
+    (True, 2, 'accuracy')
     """
 
     name: str

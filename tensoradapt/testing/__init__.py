@@ -52,6 +52,13 @@ def patterns(draw: st.DrawFn, parts: int | None = None) -> Pattern:
 
     Args:
         parts: the number of row modes, and of column modes; any by default.
+
+    >>> from hypothesis import given
+    >>> from tensoradapt import testing
+    >>> @given(testing.patterns(parts=1))
+    ... def test_it_has_rows_and_columns(pattern):
+    ...     assert str(pattern).count(":") == 2
+    >>> test_it_has_rows_and_columns()
     """
     names = draw(st.lists(st.sampled_from(INDEX), max_size=3, unique=True))
     merged = [draw(st.booleans()) and not {*pair} & {*RUNTIME} for pair in itertools.pairwise(names)]
@@ -71,7 +78,14 @@ def layouts(draw: st.DrawFn, parts: int | None = None, square: bool = False) -> 
 
     Args:
         parts: the number of row modes, and of column modes; any by default.
-        square: whether rows are as large as columns.
+        square: whether rows are as large as columns; it needs ``parts``.
+
+    >>> from hypothesis import given
+    >>> from tensoradapt import testing
+    >>> @given(testing.layouts(parts=2, square=True))
+    ... def test_rows_are_as_large_as_columns(layout):
+    ...     assert layout.out == layout.in_
+    >>> test_rows_are_as_large_as_columns()
     """
     pattern, left = draw(patterns(parts)), MAX_ENTRIES
     sizes: dict[str, int] = {}
@@ -93,6 +107,14 @@ def positions(draw: st.DrawFn, layout: Layout) -> At:
 
     Args:
         layout: the layout, with sizes.
+
+    >>> from hypothesis import given, strategies as st
+    >>> from tensoradapt import testing
+    >>> @given(st.data())
+    ... def test_a_position_is_in_the_layout(data):
+    ...     layout = data.draw(testing.layouts())
+    ...     assert len(data.draw(testing.positions(layout))) >= len(layout.index)
+    >>> test_a_position_is_in_the_layout()
     """
     at: dict[str, int | range] = {mode.name: draw(st.integers(0, mode.size - 1)) for mode in layout.index}
     for mode in (*layout.rows, *layout.cols):
@@ -118,6 +140,13 @@ def cases(
         parameterization: a name or object; any that has a name by default.
         options: makes a strategy for build's options from a layout.
         refused: gets the reasons of layouts that the parameterization refuses, which are left out.
+
+    >>> from hypothesis import given
+    >>> from tensoradapt import testing
+    >>> @given(testing.cases("cp"))
+    ... def test_it_has_numbers(case):
+    ...     assert case.network.n_params > 0
+    >>> test_it_has_numbers()
     """
     chosen = draw(st.sampled_from(parameterizations.names())) if parameterization is None else parameterization
     module = parameterizations.get(chosen)
@@ -167,6 +196,10 @@ class Checked:
     Attributes:
         cases: the number of cases.
         refused: why layouts were left out: the parameterization's own reasons.
+
+    >>> from tensoradapt import testing
+    >>> testing.check("count", "cp", examples=2).refused
+    ()
     """
 
     cases: int

@@ -118,6 +118,16 @@ def fit(
 
     Raises:
         TensorAdaptError: for settings out of range, nothing to train, or fewer batches than steps.
+
+    >>> import torch
+    >>> import tensoradapt as ta
+    >>> from transformers import BertConfig, BertForSequenceClassification
+    >>> model = BertForSequenceClassification(BertConfig(hidden_size=12, num_hidden_layers=2, num_attention_heads=3))
+    >>> adapter = ta.attach(model, "cp", rank=2)
+    >>> batches = [{"input_ids": torch.ones(2, 4, dtype=torch.long), "labels": torch.tensor([0, 1])}] * 3
+    >>> result = ta.fit(model, batches, lr=1e-3, steps=3, heads=["classifier"])
+    >>> result.status, len(result.losses)
+    ('finished', 3)
     """
     options = Training(lr, steps, head_lr, optimizer, warmup, clip, weight_decay, precondition, precision)
     bar = ProgressBar(options.steps, on_step) if flag(progress, "progress") and is_watched() else None
@@ -227,6 +237,16 @@ def parameter_groups(
 
     Raises:
         TensorAdaptError: where nothing requires gradients, and for heads that are not there.
+
+    >>> import torch
+    >>> import tensoradapt as ta
+    >>> from transformers import BertConfig, BertForSequenceClassification
+    >>> model = BertForSequenceClassification(BertConfig(hidden_size=12, num_hidden_layers=2, num_attention_heads=3))
+    >>> adapter = ta.attach(model, "cp", rank=2)
+    >>> groups = ta.parameter_groups(model, lr=1e-3, head_lr=1e-4, heads=["classifier"])
+    >>> optimizer = torch.optim.AdamW(groups)
+    >>> sorted({group["lr"] for group in groups})
+    [0.0001, 0.001]
     """
     check_arguments(locals(), model=of_kind(nn.Module), lr=number, head_lr=optional(number))
     named = trained_parameters(model)

@@ -58,7 +58,7 @@ def fit_many(model: nn.Module, runs: Mapping[str, Mapping[str, Any]]) -> dict[st
     ...     adapter = ta.attach(model, ta.plan(model, "cp", rank=rank), name=f"rank{rank}")
     >>> batches = [{"input_ids": torch.ones(2, 4, dtype=torch.long), "labels": torch.tensor([0, 1])}] * 3
     >>> runs = {f"rank{rank}": {"batches": batches, "lr": 1e-3, "steps": 3} for rank in (1, 2)}
-    >>> [len(result.losses) for result in fit_many(model, runs).values()]
+    >>> [len(result.losses) for result in ta.fit_many(model, runs).values()]
     [3, 3]
     """
     registry = required(model)

@@ -100,6 +100,14 @@ def reduce_rank(
         TensorAdaptError: with nothing changed, without an adapter, while it is merged, for ``start="subtract"``,
             networks that cannot be rounded, ranks and budgets out of range, and optimizers without the adapter's
             parameters or with other state.
+
+    >>> import tensoradapt as ta
+    >>> from transformers import BertConfig, BertForSequenceClassification
+    >>> model = BertForSequenceClassification(BertConfig(hidden_size=12, num_hidden_layers=2, num_attention_heads=3))
+    >>> adapter = ta.attach(model, "cp", rank=2)
+    >>> report = ta.reduce_rank(model, rank=1)
+    >>> adapter.n_params
+    25
     """
     check_arguments(locals(), **CHECKS)
     adapter = attached(model)

@@ -66,6 +66,10 @@ def figure(name: str) -> Callable[..., Any]:
 
     Raises:
         TensorAdaptError: for an unknown name, with those that there are.
+
+    >>> import tensoradapt as ta
+    >>> ta.plots.figure("frontier") is ta.plots.frontier
+    True
     """
     if name not in NAMES:
         raise TensorAdaptError(f"there is no figure {name!r}{did_you_mean(name, NAMES)}")
@@ -86,6 +90,14 @@ def allowed(data: Any) -> dict[str, str | None]:
 
     Raises:
         TensorAdaptError: for data that are no runs.
+
+    >>> import pandas as pd
+    >>> import tensoradapt as ta
+    >>> runs = pd.DataFrame({"method": ["lora", "cp"] * 3, "seed": [0, 0, 1, 1, 2, 2], "n_params": [9216, 1008] * 3})
+    >>> runs["score"] = [0.81, 0.84, 0.83, 0.86, 0.82, 0.85]
+    >>> allowed = ta.plots.allowed(runs)
+    >>> allowed["frontier"], allowed["aggregates"]
+    (None, 'the runs are of None; expected those of two tasks or more')
     """
     runs, found = table_of(data), dict[str, str | None]()
     for name, module in _MODULES.items():
@@ -124,6 +136,14 @@ def save(
 
     Raises:
         TensorAdaptError: for an unknown figure, format or option, and for data that do not allow the figure.
+
+    >>> import tempfile
+    >>> import pandas as pd
+    >>> import tensoradapt as ta
+    >>> runs = pd.DataFrame({"method": ["lora", "cp"] * 3, "seed": [0, 0, 1, 1, 2, 2], "n_params": [9216, 1008] * 3})
+    >>> runs["score"] = [0.81, 0.84, 0.83, 0.86, 0.82, 0.85]
+    >>> [path.name for path in ta.plots.save(runs, "frontier", tempfile.mkdtemp(), ["png", "pdf"])]
+    ['frontier.png', 'frontier.pdf', 'frontier.csv', 'frontier.txt']
     """
     if unknown := [one for one in formats if one not in UNDATED]:
         raise TensorAdaptError(f"unknown format {shown(unknown[0])}{did_you_mean(unknown[0], UNDATED)}")

@@ -1,4 +1,15 @@
-"""Score against rank, budget, steps, seconds or learning rate, a line for each method."""
+"""Score against rank, budget, steps, seconds or learning rate, a line for each method.
+
+>>> import tensoradapt as ta
+>>> import itertools
+>>> import pandas as pd
+>>> rows = itertools.product(("lora", "cp"), (1, 2, 4), (0, 1, 2))
+>>> runs = pd.DataFrame(rows, columns=["method", "rank", "seed"])
+>>> runs = runs.assign(n_params=500 * runs["rank"], score=0.8 + 0.02 * runs["rank"] + 0.01 * runs["seed"])
+>>> ax = ta.plots.curves(runs)
+>>> ax.get_xlabel(), ax.get_ylabel()
+('rank', 'test score')
+"""
 
 from __future__ import annotations
 

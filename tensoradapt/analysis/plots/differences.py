@@ -2,6 +2,14 @@
 
 Thick bars are 95 % intervals, thin ones hold for all rows at once (Bonferroni). Filled: decided after Holm's
 correction over all rows. Grey: the margin on both sides of no difference.
+
+>>> import pandas as pd
+>>> import tensoradapt as ta
+>>> runs = pd.DataFrame({"method": ["lora", "cp"] * 3, "seed": [0, 0, 1, 1, 2, 2], "n_params": [9216, 1008] * 3})
+>>> runs["score"] = [0.81, 0.84, 0.83, 0.86, 0.82, 0.85]
+>>> ax = ta.plots.differences(runs, reference="lora")
+>>> ax.get_xlabel(), ax.get_ylabel()
+('test score minus LoRA', '')
 """
 
 from __future__ import annotations

@@ -2,6 +2,14 @@
 
 Points stand at their true cost: means, with 95 % t intervals over seeds as bars and seeds as ticks. Filled, and joined
 by the pale staircase: no other mean is as high at as little cost. A run at chance is a cross on the lower edge.
+
+>>> import pandas as pd
+>>> import tensoradapt as ta
+>>> runs = pd.DataFrame({"method": ["lora", "cp"] * 3, "seed": [0, 0, 1, 1, 2, 2], "n_params": [9216, 1008] * 3})
+>>> runs["score"] = [0.81, 0.84, 0.83, 0.86, 0.82, 0.85]
+>>> ax = ta.plots.frontier(runs)
+>>> ax.get_xlabel(), ax.get_ylabel()
+('trained parameters of the adapter', 'test score')
 """
 
 from __future__ import annotations

@@ -1,6 +1,18 @@
 """Heat map of layouts: parameterizations over layouts at each size, as differences to one of them.
 
 Colour is the difference; the reference has a frame; bold is what is decided after Holm's correction over the map.
+
+>>> import tensoradapt as ta
+>>> import itertools
+>>> import pandas as pd
+>>> layouts = ("layer proj : out : in", "layer : proj out : in")
+>>> rows = itertools.product(("cp", "tucker"), layouts, (0, 1, 2))
+>>> runs = pd.DataFrame(rows, columns=["method", "layout", "seed"]).assign(rank=4, n_params=1008)
+>>> runs["parameterization"] = runs["method"]
+>>> runs["score"] = 0.8 + 0.02 * (runs["method"] == "cp") + 0.01 * runs["seed"]
+>>> ax = ta.plots.layouts(runs)
+>>> len(ax.images) + len(ax.collections)
+1
 """
 
 from __future__ import annotations

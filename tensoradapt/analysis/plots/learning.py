@@ -1,6 +1,15 @@
 """Loss of training against steps or seconds, a line for each method.
 
 Lines are means over seeds of the smoothed loss, thin ones the seeds, pale ones the loss as it was.
+
+>>> import pandas as pd
+>>> import tensoradapt as ta
+>>> runs = pd.DataFrame({"method": ["lora", "cp"] * 3, "seed": [0, 0, 1, 1, 2, 2], "n_params": [9216, 1008] * 3})
+>>> runs["score"] = [0.81, 0.84, 0.83, 0.86, 0.82, 0.85]
+>>> runs["losses"] = "0.7 0.6 0.5 0.45 0.4 0.38"
+>>> ax = ta.plots.learning(runs)
+>>> ax.get_xlabel(), ax.get_ylabel()
+('steps', 'training loss')
 """
 
 from __future__ import annotations

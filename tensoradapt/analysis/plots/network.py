@@ -70,6 +70,11 @@ def network(
 
     Raises:
         TensorAdaptError: for anything else than a plan or a network, and for a tensor that the plan lacks.
+
+    >>> import tensoradapt as ta
+    >>> ax = ta.plots.network(ta.plan("tiny-random-bert", "cp", rank=2))
+    >>> len(ax.texts) > 5
+    True
     """
     flag(caption, "caption")
     if ax is not None:

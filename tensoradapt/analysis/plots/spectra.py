@@ -1,4 +1,11 @@
-"""Singular values of the modes of an adapter's update, or cosines between its slices along a mode."""
+"""Singular values of the modes of an adapter's update, or cosines between its slices along a mode.
+
+>>> import numpy as np
+>>> import tensoradapt as ta
+>>> ax = ta.plots.spectra(np.random.default_rng(0).normal(size=(4, 6, 8)), names=("layer", "out", "in"))
+>>> ax.get_xlabel(), ax.get_ylabel()
+('index / size of the mode', 'singular value / largest')
+"""
 
 from __future__ import annotations
 

@@ -31,6 +31,11 @@ class Spectra:
         values: (min(n, size / n),) for a mode of size n, largest first.
         noise: estimated standard deviation of the noise in one entry, in the tensor's unit.
         noise_rank: how many singular values stand above that noise.
+
+    >>> import tensoradapt as ta
+    >>> found = ta.spectra.spectra(np.outer([1.0, 2.0], [1.0, 0.0, 3.0]), ("out", "in"))
+    >>> found.shape, found.rank_for(energy=0.9), found.effective_rank["out"]
+    ({'out': 2, 'in': 3}, {'out': 1, 'in': 1}, 1.0)
     """
 
     shape: dict[str, int]
@@ -74,6 +79,11 @@ class Compression:
         mode, size: the mode.
         rank: how many of its directions keep the energy asked for.
         effective_rank: as in ``Spectra``.
+
+    >>> import tensoradapt as ta
+    >>> found = ta.spectra.spectra(np.outer([1.0, 2.0], [1.0, 0.0, 3.0]), ("out", "in"))
+    >>> [(one.mode, one.rank, one.ratio) for one in ta.spectra.advice(found)]
+    [('in', 1, 0.3333333333333333), ('out', 1, 0.5)]
     """
 
     mode: str
@@ -116,9 +126,10 @@ def spectra(
     Returns:
         The spectra.
 
+    >>> import tensoradapt as ta
     >>> rng = np.random.default_rng(0)
     >>> signal = np.einsum("ar,br,cr->abc", *(rng.standard_normal((n, 2)) for n in (6, 8, 10)))
-    >>> found = spectra(signal + 0.05 * rng.standard_normal(signal.shape), ("layer", "out", "in"))
+    >>> found = ta.spectra.spectra(signal + 0.05 * rng.standard_normal(signal.shape), ("layer", "out", "in"))
     >>> found.noise_rank, round(found.noise, 3)
     ({'layer': 2, 'out': 2, 'in': 2}, 0.051)
 
@@ -158,7 +169,8 @@ def similarity(
     Raises:
         TensorAdaptError: for what ``spectra`` refuses, and a mode that is not among ``names``.
 
-    >>> similarity([[1, 0], [2, 0], [0, 3]], ("layer", "in"), "layer")
+    >>> import tensoradapt as ta
+    >>> ta.spectra.similarity([[1, 0], [2, 0], [0, 3]], ("layer", "in"), "layer")
     array([[1., 1., 0.],
            [1., 1., 0.],
            [0., 0., 1.]])
@@ -192,8 +204,9 @@ def advice(spectra: Spectra, modes: Sequence[str] | None = None, energy: float =
     Raises:
         TensorAdaptError: for an unknown mode, and a share out of range.
 
-    >>> found = spectra(np.einsum("a,bc->abc", [1.0, -2.0, 1.5], np.eye(4)[:, :3]), ("layer", "out", "in"))
-    >>> [(one.mode, one.rank, one.size, one.worth_tying) for one in advice(found)]
+    >>> import tensoradapt as ta
+    >>> found = ta.spectra.spectra(np.einsum("a,bc->abc", [1.0, -2.0, 1.5], np.eye(4)[:, :3]), ("layer", "out", "in"))
+    >>> [(one.mode, one.rank, one.size, one.worth_tying) for one in ta.spectra.advice(found)]
     [('layer', 1, 3, True), ('out', 3, 4, False), ('in', 3, 3, False)]
     """
     chosen = list(spectra.shape) if modes is None else list(modes)
@@ -234,6 +247,9 @@ def check_mode(mode: str, names: Iterable[str]) -> None:
 
     Raises:
         TensorAdaptError: for an unknown mode, with the closest.
+
+    >>> import tensoradapt as ta
+    >>> ta.spectra.check_mode("layer", ("layer", "out", "in"))
     """
     if mode not in (valid := list(names)):
         raise TensorAdaptError(f"mode {mode!r} is not a mode of the tensor{did_you_mean(mode, valid)}")

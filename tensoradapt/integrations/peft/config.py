@@ -83,6 +83,14 @@ class TensorConfig(PeftConfig, _Fields):  # type: ignore[misc]  # frozen for typ
         r, lora_alpha, lora_dropout: LoraConfig's names of ``rank``, ``alpha`` and ``dropout``.
         seed: as in ``attach``.
         init_weights: False adds noise to every factor, so that the adapter changes the output; for tests.
+
+    >>> import peft
+    >>> from tensoradapt.integrations.peft import TensorConfig
+    >>> from transformers import BertConfig, BertForSequenceClassification
+    >>> model = BertForSequenceClassification(BertConfig(hidden_size=12, num_hidden_layers=2, num_attention_heads=3))
+    >>> tuned = peft.get_peft_model(model, TensorConfig(method="cp", rank=2))
+    >>> tuned.print_trainable_parameters()
+    trainable params: 50 || all params: 527,656 || trainable%: 0.0095
     """
 
     target_modules: list[str] | str | None = None

@@ -72,6 +72,14 @@ class TensorModel(BaseTuner):
         model: the base model.
         peft_config: a TensorConfig, or one for each adapter.
         adapter_name, low_cpu_mem_usage, state_dict: as PEFT passes them.
+
+    >>> import peft
+    >>> from tensoradapt.integrations.peft import TensorConfig
+    >>> from transformers import BertConfig, BertForSequenceClassification
+    >>> model = BertForSequenceClassification(BertConfig(hidden_size=12, num_hidden_layers=2, num_attention_heads=3))
+    >>> tuned = peft.get_peft_model(model, TensorConfig(method="cp", rank=2))
+    >>> type(tuned.base_model).__name__, tuned.base_model.tensoradapt_bank["default"].n_params
+    ('TensorModel', 50)
     """
 
     uses_shared_state = True  # makes PEFT refuse to inject it without this root
