@@ -30,7 +30,7 @@ GALLERIES = {
 REPOSITORY = "https://github.com/tensoradapt/tensoradapt"  # the one place that names it
 BRANCH = "main"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-NEEDED = ("furo", "hypothesis", "myst_parser", "peft", "sphinx_copybutton", "sphinx_design")
+NEEDED = ("furo", "myst_parser", "sphinx_copybutton", "sphinx_design")
 
 if missing := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
     needs = f'the site needs {", ".join(missing)}; pip install "tensoradapt[docs]"'
@@ -40,14 +40,7 @@ sys.path.insert(0, str(ROOT))  # the reference is of this checkout, not of an in
 
 project, author, copyright = PROJECT["name"], "the tensoradapt authors", "the tensoradapt authors, Apache-2.0"
 version = release = PROJECT["version"]
-extensions = [
-    "myst_parser",
-    "sphinx.ext.autodoc",
-    "sphinx.ext.napoleon",
-    "sphinx.ext.viewcode",
-    "sphinx_copybutton",
-    "sphinx_design",
-]
+extensions = ["myst_parser", "sphinx_copybutton", "sphinx_design"]
 exclude_patterns = ["examples/trainers/**"]
 # without the scripts of the galleries their pages are missing, which is no error
 suppress_warnings = [] if all(script.is_file() for script in GALLERIES.values()) else ["toc.not_readable"]
@@ -60,12 +53,6 @@ myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 4  # the same anchors as GitHub's
 copybutton_prompt_text = r">>> |\.\.\. "
 copybutton_prompt_is_regexp = True
-
-autodoc_typehints = "signature"
-python_maximum_signature_line_length = 100  # of longer ones each argument has a line
-autodoc_typehints_format = "short"
-autodoc_member_order = "bysource"
-nitpick_ignore_regex = [("py:.*", r".*")]  # types of torch, numpy and our own inner names have no page here
 
 html_theme = "furo"
 html_title = f"tensoradapt {release}"
@@ -148,26 +135,9 @@ def first_sentence(app: Sphinx, name: str) -> str:
     return re.split(r"(?<=[.:?])\s", text, maxsplit=1)[0].rstrip(":")
 
 
-def links_of_docstrings(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
-    """Turn the paths of pages in a docstring into links."""
-    lines[:] = [re.sub(r"`*\bdocs/([\w/-]+)\.md`*", r":doc:`/\1`", line) for line in lines]
-
-
-def functions_by_name(
-    app: Sphinx, what: str, name: str, obj: Any, options: Any, signature: str | None, returned: str | None
-) -> tuple[str | None, str | None]:
-    """Show a default that is a function by its name alone.
-
-    ``autodoc_preserve_defaults`` would, but fails where a decorator shows more arguments than the source has.
-    """
-    return re.sub(r"<(?:built-in )?(?:function|method) '?(\w+)[^>]*>", r"\1", signature or "") or signature, returned
-
-
 def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("config-inited", write_galleries)
     app.connect("source-read", links_to_the_repository)
     app.connect("source-read", pages_of_the_folder)
-    app.connect("autodoc-process-docstring", links_of_docstrings, priority=900)
-    app.connect("autodoc-process-signature", functions_by_name)
     app.connect("build-finished", write_llms)
     return {"parallel_read_safe": True}

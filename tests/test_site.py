@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.public import parameters, public
 
 ROOT = Path(__file__).parents[1]
 SITE = Path(os.environ.get("TENSORADAPT_SITE", ROOT / "site")).resolve()
@@ -89,3 +91,23 @@ def test_the_list_for_programs_names_every_page_of_the_site() -> None:
     sources = {path.relative_to(SITE / "_sources").as_posix() for path in (SITE / "_sources").rglob("*.txt")}
     named = {line.split("](")[1].split(")")[0].removesuffix(".html") for line in lines}
     assert named == {name.removesuffix(".md.txt") for name in sources} - {"index"}
+
+
+SECTION = re.compile(
+    r'<section id="([\w-]+)">\s*(?:<span id="[\w-]+"></span>)?<h2>(?:class )?(ta\.[\w.]+)<(.*?)</section>', re.DOTALL
+)
+ARGUMENT = re.compile(r'<tr class="row-\w+"><td><p><code[^>]*><span class="pre">(\w+)</span></code></p></td>')
+
+
+@pytest.mark.browser
+def test_each_public_name_has_a_heading_a_table_of_its_arguments_an_example_and_a_link() -> None:
+    texts = {path.stem: path.read_text() for path in (SITE / "reference").glob("*.html")}
+    assert not [page for page, text in texts.items() if re.search(r':param|:returns?:|class="field-list', text)]
+    del texts["columns"]  # its headings name the functions that return a table
+    found = {name: (anchor, text) for page in texts.values() for anchor, name, text in SECTION.findall(page)}
+    for name, value in public().items():
+        anchor, text = found[name.replace("tensoradapt", "ta", 1)]
+        wanted = parameters(value)
+        assert ARGUMENT.findall(text)[: len(wanted)] == wanted, name
+        assert f'href="#{anchor}"' in text and "&gt;&gt;&gt; </span>" in text, name
+        assert re.search(r'<a class="reference internal" href="', text), name

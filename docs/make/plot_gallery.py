@@ -134,7 +134,7 @@ def section(name: str, own: Sequence[Example]) -> list[str]:
     """Return the part about a figure: its first example as it is, the lines of others folded below their pictures."""
     first, *others = own
     lines = [f"## {name}", "", *_said(first), "```python", first.code, "```", ""]
-    lines += [f"Options: {{py:func}}`ta.plots.{name} <tensoradapt.plots.{name}>`.", ""]
+    lines += [f"Options: [`ta.plots.{name}`](../../reference/analyse.md#taplots{name}).", ""]
     beside = [one for one in others if one.name.removeprefix(f"{name}-") in HALF]
     if beside:
         lines += ["::::{grid} 1 1 2 2", ":gutter: 3", ""]
