@@ -183,7 +183,7 @@ def arguments(value: Any, meanings: dict[str, str]) -> list[str]:
         one = taken.get(name, inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=kinds.get(name, "")))
         kind = "" if one.annotation is one.empty else inspect.formatannotation(one.annotation).strip("'\"")
         rows.append((f"`{name}`", kind and f"`{kind}`", default(one) and f"`{default(one)}`", linked(meanings[name])))
-    return [table(("argument", "type", "default", "meaning"), rows).strip()] if rows else []
+    return [table(("argument" if taken else "attribute", "type", "default", "meaning"), rows).strip()] if rows else []
 
 
 def members(name: str, value: Any) -> list[str]:
