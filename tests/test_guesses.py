@@ -14,6 +14,7 @@ from support.models import make
 import tensoradapt as ta
 
 ROWS = [{"text": f"sentence {i}", "label": "good" if i % 2 else "bad"} for i in range(40)]
+RUNS = pandas.DataFrame({"method": ["lora", "cp"] * 2, "seed": [0, 0, 1, 1], "n_params": [9, 3] * 2, "score": 0.5})
 FRAME = pandas.DataFrame(ROWS)
 
 
@@ -111,6 +112,7 @@ ANSWERED: dict[str, tuple[Callable[[], Any], str]] = {
     "fit(learning_rate=)": (lambda: ta.fit(torch.nn.Linear(1, 1), [], learning_rate=1), "it is called lr"),  # type: ignore[call-arg]
     "fit(stpes=)": (lambda: ta.fit(torch.nn.Linear(1, 1), [], stpes=1), 'did you mean "steps"?'),  # type: ignore[call-arg]
     "a sweep's method": (sweep_of(method=["loar"]), 'did you mean "lora"?'),
+    "a report of a table": (lambda: ta.report(RUNS), 'as in report(runs, "report.html")'),
     "choose, for what": (lambda: ta.choose("tiny-random-bert", 500, "smalest"), 'did you mean "smallest"?'),
     "choose, too little": (lambda: ta.choose("tiny-random-bert", 3), "the smallest needs"),
     "methods of a kind": (lambda: ta.methods(kind="publishd"), 'did you mean "published"?'),

@@ -12,6 +12,7 @@ from tensoradapt.analysis.names import display
 from tensoradapt.analysis.page.report import Told, write_page
 from tensoradapt.analysis.results import frame, table_of
 from tensoradapt.analysis.verdict import MARGIN
+from tensoradapt.errors import TensorAdaptError
 from tensoradapt.records import toml_of
 from tensoradapt.runs.store import load_failures, load_runs
 from tensoradapt.sweeps import record
@@ -24,7 +25,7 @@ MADE = ("commit", "python", "platform", "cpu")
 
 def report(
     source: Any,
-    path: Path | str,
+    path: Path | str | None = None,
     *,
     where: Sequence[str] = (),
     spec: Path | None = None,
@@ -35,7 +36,7 @@ def report(
 
     Args:
         source: a folder of runs, of whose failures and sweeps the page tells too; or runs, or a DataFrame.
-        path: of the page. Links to the folders of runs are relative to it.
+        path: of the page; by default report.html in the folder of runs. Links to these are relative to it.
         where: conditions that the runs meet, such as "task=sst2".
         spec: only the runs of this sweep.
         reference: method that others are compared with; None is LoRA.
@@ -45,7 +46,7 @@ def report(
         The path of the page.
 
     Raises:
-        TensorAdaptError: where no run is left, for a condition that cannot be read, a sweep that was not run into the
+        TensorAdaptError: without a path for what is no folder, where no run is left, for a condition that cannot be read, a sweep that was not run into the
             folder, an unknown reference, and runs that do not compare.
 
     >>> import tempfile
@@ -57,8 +58,11 @@ def report(
     'report.html'
     """
     if not isinstance(source, str | os.PathLike):
+        if path is None:
+            raise TensorAdaptError('the path of the page is missing; expected one, as in report(runs, "report.html")')
         return write_page(table_of(source), path, where=where, reference=reference, margin=margin)
     root = Path(source)
+    path = root / "report.html" if path is None else path
     loaded, failures, sweeps = load_runs(root), load_failures(root), record.read_all(root, spec)
     plans, runs = [sweep.due(root) for sweep in sweeps], frame(loaded, failures.values())
     runs = of_sweeps(runs, plans) if spec else runs
