@@ -344,13 +344,13 @@ def sugared(
     name: str,
     kind: Callable[P, R],
     function: Callable[[Any, R], T],
-    place: Callable[[Sequence[Any], Mapping[str, Any]], tuple[Sequence[Any], dict[str, Any]]] | None = None,
+    sort_out: Callable[[Sequence[Any], Mapping[str, Any]], tuple[Sequence[Any], dict[str, Any]]] | None = None,
 ) -> Sugared[P, R, T]:
     """Return ``function(first, record)`` as a function of that name, which takes the record or its fields.
 
     Its signature is the record's, and the line ``{fields}`` of its docstring becomes a list of them. It raises
     TensorAdaptError for an unknown keyword, with the closest field, and for an argument given twice or one too many.
-    ``place`` names arguments that are given by their places, where their values say which fields they are.
+    ``sort_out`` names arguments that are given by their places, where their values say which fields they are.
     """
     first, *_ = inspect.signature(function).parameters
     signature = inspect.signature(kind)
@@ -369,7 +369,7 @@ def sugared(
         every = fields(kind)  # type: ignore[arg-type]  # a class
         needed_fields = [f.name for f in every if default_of(f) is MISSING]  # by their places
         check_keys(given, [f for f in every if f.name not in needed_fields], needed_fields)
-        placed, given = place(rest, given) if place else (rest, given)
+        placed, given = sort_out(rest, given) if sort_out else (rest, given)
         try:
             signature.bind(*placed, **given)
         except TypeError as error:

@@ -46,27 +46,27 @@ def align(rows: Sequence[tuple[str, ...]], room: int | None = None) -> list[str]
     """
     rows = [tuple(map(plain, row)) for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    shown = widths if room is None else _narrowed(rows, widths, room)
-    if room is not None and not shown:
+    fitted = widths if room is None else _narrowed(rows, widths, room)
+    if room is not None and not fitted:
         return _in_blocks(rows, room)
     lines = []
     for row in rows:
-        cells = [_folded(cell, width) for cell, width in zip(row, shown, strict=True)]
+        cells = [_folded(cell, width) for cell, width in zip(row, fitted, strict=True)]
         for parts in itertools.zip_longest(*cells, fillvalue=""):
-            lines.append("  ".join(map(str.ljust, parts, shown)).rstrip())
+            lines.append("  ".join(map(str.ljust, parts, fitted)).rstrip())
     return lines
 
 
 def _narrowed(rows: Sequence[tuple[str, ...]], widths: Sequence[int], room: int) -> list[int]:
     """Return widths that fit, taken from the widest columns of texts; an empty list where there are none."""
-    shown = list(widths)
+    fitted = list(widths)
     texts = [i for i, column in enumerate(zip(*rows[1:], strict=True)) if any(re.search("[a-z]", c) for c in column)]
-    while sum(shown) + 2 * (len(shown) - 1) > room:
-        wide = [i for i in texts if shown[i] > FOLDED]
+    while sum(fitted) + 2 * (len(fitted) - 1) > room:
+        wide = [i for i in texts if fitted[i] > FOLDED]
         if not wide:
             return []
-        shown[max(wide, key=lambda i: shown[i])] -= 1
-    return shown
+        fitted[max(wide, key=lambda i: fitted[i])] -= 1
+    return fitted
 
 
 def _folded(text: str, width: int, indent: str = "") -> list[str]:

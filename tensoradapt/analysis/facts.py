@@ -25,15 +25,15 @@ def facts(runs: DataFrame) -> str:
     precision and threads where they are not the usual ones, and which runs are lost. ``runs`` has a row for each run,
     with those that tuned, from which it follows how rates were chosen.
     """
-    shown = reported(runs)
-    about = " on ".join(", ".join(map(str, own)) for name in ("model", "task") if (own := _values(shown, name)))
+    scored = reported(runs)
+    about = " on ".join(", ".join(map(str, own)) for name in ("model", "task") if (own := _values(scored, name)))
     sentences = (
-        f"{plain(about)}{': ' if about else ''}{score_name(shown)} {_seeds(shown)}.",
+        f"{plain(about)}{': ' if about else ''}{score_name(scored)} {_seeds(scored)}.",
         _rates(runs),
-        _how_stepped(shown),
-        how_unequal(shown),
-        _how_computed(shown),
-        _how_lost(shown),
+        _how_stepped(scored),
+        how_unequal(scored),
+        _how_computed(scored),
+        _how_lost(scored),
     )
     return " ".join(filter(None, sentences))
 
@@ -101,9 +101,9 @@ def _rates(runs: DataFrame) -> str:
 
     Nothing is said of how they were chosen where ``runs`` has none that tuned, as these may have been left out.
     """
-    shown = reported(runs)
+    scored = reported(runs)
     texts = {}
-    for method, own in shown[(shown["kind"] == "adapter") & shown["lr"].notna()].groupby("method"):
+    for method, own in scored[(scored["kind"] == "adapter") & scored["lr"].notna()].groupby("method"):
         chosen = own.sort_values("n_params").drop_duplicates(["rank", "budget", "n_params", "lr"])["lr"]
         texts[str(method)] = "/".join(f"{rate:g}" for rate in (chosen if chosen.nunique() > 1 else chosen[:1]))
     if not texts:

@@ -71,8 +71,8 @@ def display(method: str) -> str:
 def displayed(methods: Iterable[str]) -> dict[str, str]:
     """Return the name to show for each method of a figure; methods that would be shown alike keep their letters."""
     names = {method: display(method) for method in methods}
-    shown = list(names.values())
-    return {method: name if shown.count(name) == 1 else method for method, name in names.items()}
+    drawn_names = list(names.values())
+    return {method: name if drawn_names.count(name) == 1 else method for method, name in names.items()}
 
 
 def looks(methods: Iterable[str]) -> dict[str, Look]:
@@ -86,17 +86,19 @@ def looks(methods: Iterable[str]) -> dict[str, Look]:
     >>> looks(["lora", "cp"])["cp"]
     Look(name='CP', colour='#0072B2', marker='s', line='-')
     """
-    shown = displayed(sorted(set(methods)))
-    ordered = sorted(shown, key=lambda m: (known(m) is None, place(m) if known(m) is not None else 0, m))
+    drawn_names = displayed(sorted(set(methods)))
+    ordered = sorted(drawn_names, key=lambda m: (known(m) is None, number_of(m) if known(m) is not None else 0, m))
     ordered = [method for method in ordered if known(method) not in REFERENCES]
     colours, taken = _colours(ordered), dict[str, tuple[int, str]]()
     for method in ordered:
         taken[method] = _pair(method, colours[method], list(taken.values()))
-    found = {method: Look(shown[method], tone(0.42), "x") for method in shown if known(method) in REFERENCES}
+    found = {
+        method: Look(drawn_names[method], tone(0.42), "x") for method in drawn_names if known(method) in REFERENCES
+    }
     for method, (colour, marker) in taken.items():
         alike = [look.colour for look in found.values()].count(colour_of(colour))
-        found[method] = Look(shown[method], colour_of(colour), marker, LINES[alike % len(LINES)])
-    return {method: found[method] for method in shown}
+        found[method] = Look(drawn_names[method], colour_of(colour), marker, LINES[alike % len(LINES)])
+    return {method: found[method] for method in drawn_names}
 
 
 def tone(share: float, colour: Any = None, ink: bool = False) -> str:
@@ -125,17 +127,17 @@ def first_word(method: str) -> str:
     return (re.findall(r"[^\s,:(]+", method) or [""])[0]
 
 
-def place(method: str) -> int:
+def number_of(method: str) -> int:
     """Return the place of a method in the table, a number below 88.
 
     An unknown name has one that its letters choose, in the colour of its first word where that is known.
     """
     if (name := known(method)) is not None:
-        return _places()[name]
+        return _numbers()[name]
     n, drawn = len(COLOURS), zlib.crc32(method.encode(errors="replace"))
     first = known(first_word(method))
     if first is not None:
-        return _places()[first] % n + n * (drawn // n % len(MARKERS))
+        return _numbers()[first] % n + n * (drawn // n % len(MARKERS))
     colour = drawn % (n - 1)
     return colour + (colour >= COLOURS.index(BLACK)) + n * (drawn // n % len(MARKERS))  # ink is left out
 
@@ -153,19 +155,19 @@ def _colours(ordered: Sequence[str]) -> dict[str, int]:
     for is_known in (True, False):
         own = [m for m in dict.fromkeys(family.values()) if (known(m) is not None) is is_known]
         for method in own:
-            if (colour := place(method) % len(COLOURS)) not in found.values():
+            if (colour := number_of(method) % len(COLOURS)) not in found.values():
                 found[method] = colour
         for method in own:
             if method not in found:
                 left = [i for i in range(len(COLOURS)) if i not in found.values()]
                 left.sort(key=lambda i: COLOURS[i] == BLACK)
-                found[method] = left[0] if left else place(method) % len(COLOURS)
+                found[method] = left[0] if left else number_of(method) % len(COLOURS)
     return {method: found[family[method]] for method in ordered}
 
 
 def _pair(method: str, colour: int, taken: Sequence[tuple[int, str]]) -> tuple[int, str]:
     """Return a colour and marker that no other method has; where it can, a marker that none has."""
-    markers = [MARKERS[(place(method) + i) % len(MARKERS)] for i in range(len(MARKERS))]
+    markers = [MARKERS[(number_of(method) + i) % len(MARKERS)] for i in range(len(MARKERS))]
     near = [((colour + i) % len(COLOURS), marker) for i in range(len(COLOURS)) for marker in markers]
     free = [pair for pair in near if pair not in taken] or near[:1]
     used = {marker for _, marker in taken}
@@ -184,6 +186,6 @@ def _spellings() -> dict[str, str]:
 
 
 @lru_cache(maxsize=1)
-def _places() -> dict[str, int]:
-    places = {entry.split(" = ")[0]: i for i, names in enumerate(TABLE) for entry in names}
-    return places | dict.fromkeys(REFERENCES, COLOURS.index(BLACK))
+def _numbers() -> dict[str, int]:
+    numbers = {entry.split(" = ")[0]: i for i, names in enumerate(TABLE) for entry in names}
+    return numbers | dict.fromkeys(REFERENCES, COLOURS.index(BLACK))

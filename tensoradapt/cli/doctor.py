@@ -165,10 +165,10 @@ def _threads(used: int) -> Finding:
 
 def _disk() -> Iterator[Finding]:
     for what, folder in (("cache", cache_dir()), ("here", Path())):
-        place = next(p for p in (folder, *folder.absolute().parents) if p.is_dir())
-        free, yet = shutil.disk_usage(place).free, "" if place == folder else " is made when it is needed,"
+        there = next(p for p in (folder, *folder.absolute().parents) if p.is_dir())
+        free, yet = shutil.disk_usage(there).free, "" if there == folder else " is made when it is needed,"
         said = f"{folder.absolute()}{yet} {free / 1e9:,.1f} GB free"
-        if wrong := _unwritable(place):
+        if wrong := _unwritable(there):
             mend = "free space there" if "space" in wrong else "change its permissions"
             mend += ", or set TENSORADAPT_CACHE to another folder" if what == "cache" else ", or work in another folder"
             yield Finding(BROKEN, what, f"{said}, cannot be written ({wrong}): {mend}")

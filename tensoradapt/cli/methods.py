@@ -316,8 +316,8 @@ def _held(network: Network, factor: Factor, i: int) -> str:
     bonds, text = list(network.bonds), ""
     last = max((k for k, bond in enumerate(bonds) if bond in factor.labels), default=-1)
     for k, bond in enumerate(bonds):
-        places = _holders(network, bond)
-        passes = "|" if places[0] < i < places[-1] else "-" if k < last else " "
+        holders = _holders(network, bond)
+        passes = "|" if holders[0] < i < holders[-1] else "-" if k < last else " "
         mark, line = "o" if bond in factor.labels else passes, "-" if k <= last else " "
         text += f"{line * 2}{mark}{('-' if k < last else ' ') * (_width(network, bond) - 3)}"
     return text.rstrip()
@@ -327,8 +327,8 @@ def _passing(network: Network, i: int) -> str:
     """Draw the bonds between factor i and the next."""
     marks = ""
     for bond in network.bonds:
-        places = _holders(network, bond)
-        marks += f"  {'|' if places[0] <= i < places[-1] else ' '}{' ' * (_width(network, bond) - 3)}"
+        holders = _holders(network, bond)
+        marks += f"  {'|' if holders[0] <= i < holders[-1] else ' '}{' ' * (_width(network, bond) - 3)}"
     return marks
 
 
@@ -363,9 +363,9 @@ def _parameterization_rows() -> list[str]:
     for name in parameterizations.names():
         factoring = parameterizations.get(name)
         options = list(inspect.signature(factoring.build).parameters)[2:]
-        shown = ", ".join(f"`{option}`" for option in options)
+        taken = ", ".join(f"`{option}`" for option in options)
         what, when = _cell(factoring), parameterizations.advice(factoring)
-        lines.append(f"| `{name}` | {what} | {when} | {shown} | {formula(factoring)}. |")
+        lines.append(f"| `{name}` | {what} | {when} | {taken} | {formula(factoring)}. |")
     return lines
 
 

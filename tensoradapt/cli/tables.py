@@ -58,11 +58,11 @@ def print_table(
     marked = list(best) if any(best) and not all(best) else []
     starred, room = marked and not styled(), width()
     order = [key for key in order if key in texts]
-    shown = fitted(widths, order, room - 2 * bool(starred)) if room else widths
-    _print_rows(texts, columns, shown, marked)
+    kept = fitted(widths, order, room - 2 * bool(starred)) if room else widths
+    _print_rows(texts, columns, kept, marked)
     if marked:
         show(f"{'*' if starred else 'bold'}: {said}")
-    if gone := [columns[key] for key in order if key not in shown]:
+    if gone := [columns[key] for key in order if key not in kept]:
         show_text(f"no room for {', '.join(gone)}: a wider terminal shows them")
 
 
@@ -80,13 +80,13 @@ def fitted(widths: Mapping[str, int], order: Sequence[str], room: int) -> dict[s
     name, number = order[:2]
     over = max(0, _room_for({key: widths[key] for key in order[:MAIN]}) - room)
     least = min(max(min(widths[name], FOLDED), widths[name] - over), room - GAP - widths[number])
-    shown = {name: max(1, least), number: widths[number]}
+    kept = {name: max(1, least), number: widths[number]}
     for key in order[2:]:
-        left = room - _room_for(shown) - GAP
+        left = room - _room_for(kept) - GAP
         if widths[key] <= left or (key in SHORTENED and left >= SHORTEST):
-            shown[key] = min(widths[key], left)
-    shown[name] += max(0, min(widths[name] - shown[name], room - _room_for(shown)))
-    return shown
+            kept[key] = min(widths[key], left)
+    kept[name] += max(0, min(widths[name] - kept[name], room - _room_for(kept)))
+    return kept
 
 
 def cells_of(text: str) -> int:
@@ -101,12 +101,12 @@ def _room_for(widths: Mapping[str, int]) -> int:
 def _print_rows(
     texts: Mapping[str, Sequence[str]], titles: Mapping[str, str], widths: Mapping[str, int], marked: Sequence[bool]
 ) -> None:
-    shown = {key: widths[key] for key in texts if key in widths}
-    show(*_lines({key: titles[key] for key in shown}, shown))
+    kept = {key: widths[key] for key in texts if key in widths}
+    show(*_lines({key: titles[key] for key in kept}, kept))
     for i in range(len(next(iter(texts.values())))):
-        lines = _lines({key: texts[key][i] for key in shown}, shown)
+        lines = _lines({key: texts[key][i] for key in kept}, kept)
         if marked and marked[i]:
-            blank = " " * (_room_for(shown) - cells_of(lines[0]))
+            blank = " " * (_room_for(kept) - cells_of(lines[0]))
             lines = [bold(line) for line in lines] if styled() else [f"{lines[0]}{blank} *", *lines[1:]]
         print("\n".join(lines))
 

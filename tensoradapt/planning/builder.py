@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from reprlib import repr as shown
+from reprlib import repr as short
 from typing import Any
 
 from tensoradapt.checks import is_whole
@@ -36,18 +36,18 @@ class Builder:
             raise
         except Exception as error:
             name, why = name_of(self.parameterization), f"{type(error).__name__}: {str(error)[:200]}"
-            what = f"rank {shown(rank)} does not fit parameterization {name!r}"
+            what = f"rank {short(rank)} does not fit parameterization {name!r}"
             if self.options:
-                what = f"options {shown(sorted(self.options))} do not fit parameterization {name!r}"
+                what = f"options {short(sorted(self.options))} do not fit parameterization {name!r}"
             raise TensorAdaptError(f"{what} over {str(layout)!r} {layout.shape}: {why}") from error
         if isinstance(network, Network) and network.layout == layout:
             if odd := [bond for bond, n in network.bonds.items() if not is_whole(n)]:
                 raise TensorAdaptError(
-                    f"rank {shown(rank)} does not fit parameterization {name_of(self.parameterization)!r}, in which "
-                    f"bond {odd[0]!r} would be {shown(network.bonds[odd[0]])}; expected one whole number"
+                    f"rank {short(rank)} does not fit parameterization {name_of(self.parameterization)!r}, in which "
+                    f"bond {odd[0]!r} would be {short(network.bonds[odd[0]])}; expected one whole number"
                 )
             return network
-        result = f"{type(network).__name__} {shown(network)}"
+        result = f"{type(network).__name__} {short(network)}"
         if isinstance(network, Network):
             result = f"a network over {str(network.layout)!r} {network.layout.shape}"
         raise TensorAdaptError(

@@ -286,11 +286,11 @@ def _sites(plan: Plan) -> list[tuple[str, ...]]:
             key = (_folded(member.site.name), size, at, side, str(group.network.cut.rank))
             folded.setdefault(key, []).append((member.site.coord.get("layer"), number, joint))
     rows: list[tuple[str, ...]] = [("site", "out x in", "slice", "orientation", "R", "layers", "tensor")]
-    for (name, size, at, *others), places in folded.items():
-        tensors = {number for _, number, _ in places}
-        tensor = "each its own" if len(tensors) == len(places) > 1 else _ranges(tensors)
-        layers = {layer for layer, _, _ in places} - {None}  # a module outside the layers has none
-        slices = " ".join(filter(None, (at, *_joint([joint for _, _, joint in places]))))
+    for (name, size, at, *others), readers in folded.items():
+        tensors = {number for _, number, _ in readers}
+        tensor = "each its own" if len(tensors) == len(readers) > 1 else _ranges(tensors)
+        layers = {layer for layer, _, _ in readers} - {None}  # a module outside the layers has none
+        slices = " ".join(filter(None, (at, *_joint([joint for _, _, joint in readers]))))
         rows.append((name, size, slices, *others, _ranges(layers) or "-", tensor))
     return rows
 
@@ -310,9 +310,9 @@ def _over_layers(layout: Layout) -> set[str]:
     return {mode.name for mode in layout.index if REPEATED & {mode.name, *mode.parts}}
 
 
-def _joint(places: list[dict[str, Any]]) -> list[str]:
+def _joint(readers: list[dict[str, Any]]) -> list[str]:
     """Return texts of a projection's slices of joined modes over its layers: the first two and the last."""
-    texts = {name: list(dict.fromkeys(_slice(at[name]) for at in places if name in at)) for name in places[0]}
+    texts = {name: list(dict.fromkeys(_slice(at[name]) for at in readers if name in at)) for name in readers[0]}
     shorter = {name: [*each[:2], "...", each[-1]] if len(each) > 3 else each for name, each in texts.items()}
     return [f"{name}={', '.join(each)}" for name, each in shorter.items()]
 

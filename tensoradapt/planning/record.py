@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from reprlib import repr as shown
+from reprlib import repr as short
 from typing import Any, get_args
 
 from tensoradapt.errors import TensorAdaptError
@@ -64,7 +64,7 @@ def plan_from_record(record: Any, path: Path) -> Plan:
 def whole(value: Any, least: int = 0) -> int:
     """Check a whole number from ``least``, below the most bytes of a file; booleans are refused."""
     if type(value) is not int or not least <= value < 2**63:
-        raise ValueError(f"{shown(value)} is not a whole number from {least} to 2**63 - 1")
+        raise ValueError(f"{short(value)} is not a whole number from {least} to 2**63 - 1")
     return value
 
 
@@ -72,21 +72,21 @@ def number(value: Any, least: float = -math.inf, below: float = math.inf) -> flo
     """Check a finite number from ``least`` up to, not including, ``below``."""
     huge = type(value) is int and abs(value) >= 2**63  # torch takes no such number
     if type(value) not in (int, float) or huge or not math.isfinite(value) or not least <= value < below:
-        raise ValueError(f"{shown(value)} is not a finite number from {least} to {below}")
+        raise ValueError(f"{short(value)} is not a finite number from {least} to {below}")
     return value
 
 
 def text(value: Any) -> str:
     """Check a text without control characters and lone surrogates."""
     if not isinstance(value, str) or not value.isprintable():
-        raise ValueError(f"{shown(value)} is not a printable text")
+        raise ValueError(f"{short(value)} is not a printable text")
     return value
 
 
 def _name(value: Any) -> str:
     """Check a name of a factor, bond or projection: torch registers no dots, and it must not be a path."""
     if not value or set(text(value)) & set("./\\"):
-        raise ValueError(f"{shown(value)} is not a name without dots and slashes")
+        raise ValueError(f"{short(value)} is not a name without dots and slashes")
     return value
 
 
@@ -164,7 +164,7 @@ def _member(member: Member) -> list[Any]:
     at = {k: v if isinstance(v, int) else [v.start, v.stop] for k, v in member.at.items()}
     name = "" if site.name == site.module else site.name  # most names repeat the module's
     shape = site.out, site.in_, dict(site.inner), site.reads, site.rows, site.cols
-    return [name, site.module, site.coord, *shape, _place(site), at, member.transposed]
+    return [name, site.module, site.coord, *shape, _part_of(site), at, member.transposed]
 
 
 def _read_member(record: Sequence[Any]) -> Member:
@@ -176,27 +176,27 @@ def _read_member(record: Sequence[Any]) -> Member:
 
 
 def _read_site(record: Sequence[Any]) -> Site:
-    name, module, coord, out, in_, inner, reads, *blocks, place = record
+    name, module, coord, out, in_, inner, reads, *blocks, part = record
     rows, cols = (block if block is None else _block(*block) for block in blocks)
     if type(reads) is not bool:
         raise ValueError(f"site {name or module!r} has {reads!r} for true or false")
     coords = tuple((_name(k), v if isinstance(v, str) and text(v) else whole(v)) for k, v in coord.items())
     modes = tuple((_name(k), whole(v, 1)) for k, v in inner.items())
-    period, parameter, slot = _read_place(*place) if place else (None, "weight", None)
+    period, parameter, slot = _read_part(*part) if part else (None, "weight", None)
     names, sizes = (text(name) or text(module), text(module)), (whole(out, 1), whole(in_, 1))
     return Site(*names, coords, *sizes, modes, reads, rows, cols, period, parameter, slot)
 
 
-def _place(site: Site) -> list[Any] | None:
+def _part_of(site: Site) -> list[Any] | None:
     """Return which part of which parameter a site is; None for a site that is rows of ``weight``."""
-    place = [site.period, site.parameter, site.slot]
-    return None if place == [None, "weight", None] else place
+    part = [site.period, site.parameter, site.slot]
+    return None if part == [None, "weight", None] else part
 
 
-def _read_place(period: Any, parameter: Any, slot: Any) -> tuple[int | None, str, int | None]:
+def _read_part(period: Any, parameter: Any, slot: Any) -> tuple[int | None, str, int | None]:
     """Check the period, parameter and slot of a site that is not rows of ``weight``."""
     if not parameter or set(text(parameter)) & set("/\\"):
-        raise ValueError(f"{shown(parameter)} is not a parameter's name")
+        raise ValueError(f"{short(parameter)} is not a parameter's name")
     return None if period is None else whole(period, 1), parameter, None if slot is None else whole(slot)
 
 

@@ -46,8 +46,8 @@ def report(
         The path of the page.
 
     Raises:
-        TensorAdaptError: without a path for what is no folder, where no run is left, for a condition that cannot be read, a sweep that was not run into the
-            folder, an unknown reference, and runs that do not compare.
+        TensorAdaptError: without a path for what is no folder, where no run is left, for a condition that cannot be
+            read, a sweep that was not run into the folder, an unknown reference, and runs that do not compare.
 
     >>> import tempfile
     >>> import pandas as pd

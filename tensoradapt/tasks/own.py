@@ -66,13 +66,13 @@ def _answered(own: OwnData, kind: str, tables: Mapping[str, Table]) -> tuple[Tas
 
 def _labelled(own: OwnData, kind: str | None, tables: Mapping[str, Table]) -> tuple[Task, dict[str, Any]]:
     texts, column = columns_of(tables["train"], own.text, own.label)
-    shown = kind == "pictures"
-    labels = read_labels(tables, column, "classification" if shown else kind, own.labels)
-    parts = {part: _split(part, table, texts, column, labels, shown) for part, table in tables.items()}
+    pictures = kind == "pictures"
+    labels = read_labels(tables, column, "classification" if pictures else kind, own.labels)
+    parts = {part: _split(part, table, texts, column, labels, pictures) for part, table in tables.items()}
     splits = _three(own, parts, [note for table in tables.values() for note in table.notes])
     metric = own.metric or USUAL[labels.kind][0]
     metrics = (metric, *(usual for usual in USUAL[labels.kind] if usual != resolve(metric).name))
-    made = KINDS.get("pictures" if shown else labels.kind, Classification)
+    made = KINDS.get("pictures" if pictures else labels.kind, Classification)
     n_labels, where = len(labels.classes) or 1, _where(tables)
     task = made(str(own.name), n_labels, metrics, len(texts) == 2, where, "your own", lambda n_train, n_test: splits)
     _check(task, labels, splits)
@@ -99,7 +99,7 @@ def _tables(own: OwnData) -> dict[str, Table]:
     elif own.of_pictures:
         tables = tables_of(own.parts)
     else:
-        tables = {part: read_file(Path(place)) for part, place in own.parts.items()}
+        tables = {part: read_file(Path(path)) for part, path in own.parts.items()}
     if "train" not in tables:
         raise TensorAdaptError("there is no split 'train'; expected one: name it by train =")
     if empty := [table.where for table in tables.values() if not len(table)]:
@@ -107,9 +107,9 @@ def _tables(own: OwnData) -> dict[str, Table]:
     return tables
 
 
-def _split(part: str, table: Table, texts: Sequence[str], column: str, labels: Labels, shown: bool) -> Split:
+def _split(part: str, table: Table, texts: Sequence[str], column: str, labels: Labels, pictures: bool) -> Split:
     encoded = labels.encoded({part: table}, column)[part]
-    if shown:
+    if pictures:
         paths = table.column(PICTURE)
         ids = tuple(path.relative_to(Path(table.where).parent).as_posix() for path in paths)
         return Split(None, encoded, ids, pictures=tuple(map(read, paths)))

@@ -144,8 +144,8 @@ def settled(own: OwnData) -> OwnData:
     """Return the record with absolute paths and a name, and with a folder of pictures as train."""
     if own.dataset and not own.train and Path(own.dataset).is_dir() and not is_saved(Path(own.dataset)):
         own = replace(own, train=own.dataset, dataset=None)
-    places = own.parts if own.dataset is None else {"dataset": own.dataset} if Path(own.dataset).is_dir() else {}
-    absolute: dict[str, Any] = {name: str(Path(place).absolute()) for name, place in places.items()}
+    paths = own.parts if own.dataset is None else {"dataset": own.dataset} if Path(own.dataset).is_dir() else {}
+    absolute: dict[str, Any] = {name: str(Path(path).absolute()) for name, path in paths.items()}
     own = replace(own, **absolute)
     source = Path(own.dataset or own.train or "")
     named = source.name.removesuffix(source.suffix)

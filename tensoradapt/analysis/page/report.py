@@ -104,7 +104,7 @@ def write_page(
         )
     failures = {name: one for name, one in told.failures.items() if name in set(kept["id"])}
     told = replace(told, failures=failures, total=None if where else told.total)
-    tasks = compared(shown, reference, margin) if len(shown := reported(kept)) else []
+    tasks = compared(scored, reference, margin) if len(scored := reported(kept)) else []
     several, heading = len(tasks) > 1, f"<h1>{_text(title)}</h1>{_about(kept, where)}{_nav(tasks)}"
     parts = [
         f"<header>{heading}</header>\n<main>",
@@ -146,9 +146,9 @@ def _about(runs: DataFrame, where: Sequence[str]) -> str:
 
 
 def _nav(tasks: Sequence[Compared]) -> str:
-    places = [(_id("task", one.task), one.task) for one in tasks] if len(tasks) > 1 else []
-    places += [("runs", "runs"), ("lost", "lost and failed"), ("made", "how it was made")]
-    return "<nav>" + "".join(f'<a href="#{place}">{_text(name)}</a>' for place, name in places) + "</nav>"
+    anchors = [(_id("task", one.task), one.task) for one in tasks] if len(tasks) > 1 else []
+    anchors += [("runs", "runs"), ("lost", "lost and failed"), ("made", "how it was made")]
+    return "<nav>" + "".join(f'<a href="#{anchor}">{_text(name)}</a>' for anchor, name in anchors) + "</nav>"
 
 
 def _verdict(one: Compared, several: bool) -> str:
@@ -270,10 +270,10 @@ def _table(
     kept = [(name, form) for name, _, form in columns if any(texts.get(name, ())) and name not in alike]
     side = {name: "" if form in ("", "{}") else ' class="n"' for name, form in kept}
     head = "".join(f'<th scope="col"{side[name]}><button>{name}</button></th>' for name in side)
-    places = [f' id="{_id("run", one)}"' for one in ids] or [""] * len(rows)
+    anchors = [f' id="{_id("run", one)}"' for one in ids] or [""] * len(rows)
     body = "\n".join(
-        f"<tr{place}>{''.join(f'<td{side[name]}>{texts[name][i]}</td>' for name in side)}</tr>"
-        for i, place in enumerate(places)
+        f"<tr{anchor}>{''.join(f'<td{side[name]}>{texts[name][i]}</td>' for name in side)}</tr>"
+        for i, anchor in enumerate(anchors)
     )
     same = ", ".join(f"{name.lower()} {text}" for name, text in alike.items() if text)
     said = " ".join(filter(None, (f"In every row: {same}." if same else "", _text(about))))

@@ -52,10 +52,10 @@ def inline(drawn: Any, prefix: str) -> str:
 
 def _ids(text: str, prefix: str) -> str:
     """Give what is referred to a short id with the prefix, and take all others away."""
-    place = r'(url\(|href=")#([\w-]+)'
-    ids = {name: f"{prefix}{i}" for i, name in enumerate(sorted({name for _, name in re.findall(place, text)}))}
+    reference = r'(url\(|href=")#([\w-]+)'
+    ids = {name: f"{prefix}{i}" for i, name in enumerate(sorted({name for _, name in re.findall(reference, text)}))}
     text = re.sub(r' id="([^"]*)"', lambda found: f' id="{ids[found[1]]}"' if found[1] in ids else "", text)
-    return re.sub(place, lambda found: f"{found[1]}#{ids[found[2]]}", text)
+    return re.sub(reference, lambda found: f"{found[1]}#{ids[found[2]]}", text)
 
 
 def _rounded(found: re.Match[str]) -> str:

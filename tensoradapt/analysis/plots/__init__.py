@@ -313,11 +313,11 @@ def _alone(module: ModuleType, panel: _Panel, frame: Options, options: Options) 
 
 def _side_by_side(module: ModuleType, panels: Sequence[_Panel], frame: Options, options: Options) -> Any:
     """Draw a panel for each task, method, model or size, with one legend; return their axes (n,)."""
-    one_task, shown = frame["col"] == "method", _shown(module, panels, options) if frame["col"] != "method" else {}
+    one_task, styles = frame["col"] == "method", _shown(module, panels, options) if frame["col"] != "method" else {}
     across = min(len(panels), getattr(module, "across", 3))
     down = -(-len(panels) // across)
     drawn = pyplot.figure(figsize=_panels_size(module, panels, frame["figsize"], across, down), layout="constrained")
-    grid = drawn.add_gridspec(down + bool(shown), across, height_ratios=[1] * down + [0.01] * bool(shown))
+    grid = drawn.add_gridspec(down + bool(styles), across, height_ratios=[1] * down + [0.01] * bool(styles))
     axes: list[Axes] = []
     for i in range(len(panels)):
         shared = {"sharex": axes[0], "sharey": axes[0]} if one_task and axes else {}
@@ -325,8 +325,8 @@ def _side_by_side(module: ModuleType, panels: Sequence[_Panel], frame: Options, 
     said = [f"{'' if one_task else f'{p.title}: '}{module.headline(p.rows)}" for p in panels if frame["headline"]]
     caption = module.caption(panels[0].runs, panels[0].rows) if frame["caption"] else ""
     _write(drawn, list(dict.fromkeys(said)), frame["figsize"], caption)
-    if shown:
-        _legend(drawn.add_subplot(grid[down, :]), shown)
+    if styles:
+        _legend(drawn.add_subplot(grid[down, :]), styles)
     for ax, panel in zip(axes, panels, strict=True):
         look = options.get("looks", {}).get(panel.options.get("focus"))
         colour = tone(0.72, look.colour, ink=True) if look else tone(0)
@@ -354,14 +354,14 @@ def _shown(module: ModuleType, panels: Sequence[_Panel], options: Options) -> di
     return {method: look for method, look in found.items() if method in drawn}
 
 
-def _legend(ax: Axes, shown: Mapping[str, Look]) -> None:
+def _legend(ax: Axes, styles: Mapping[str, Look]) -> None:
     """Fill axes below panels with a legend of methods."""
     ax.axis("off")
-    longest = max(len(look.name) for look in shown.values())
+    longest = max(len(look.name) for look in styles.values())
     most = max(1, int(_parts.figure_of(ax).get_figwidth() / (0.5 + 0.075 * longest)))
-    columns = -(-len(shown) // -(-len(shown) // most))  # lines of one length
+    columns = -(-len(styles) // -(-len(styles) // most))  # lines of one length
     look: dict[str, Any] = {"frameon": False, "fontsize": "small", "borderaxespad": 0, "handlelength": 1.8}
-    ax.legend(handles=_parts.handles(shown.values()), loc="upper center", ncols=columns, **look)
+    ax.legend(handles=_parts.handles(styles.values()), loc="upper center", ncols=columns, **look)
 
 
 def _outer(axes: Sequence[Axes], across: int) -> None:

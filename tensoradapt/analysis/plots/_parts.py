@@ -256,14 +256,14 @@ def end_names(ax: Axes, names: Mapping[str, tuple[float, str]]) -> None:
         text.set_position((5, to - y))
 
 
-def spread(places: Sequence[float], gap: float) -> list[float]:
+def spread(positions: Sequence[float], gap: float) -> list[float]:
     """Return ascending places, moved as little as needed, in squares, to be ``gap`` apart.
 
     >>> spread([0, 10, 11], 4)
     [0.0, 8.5, 12.5]
     """
     groups: list[list[float]] = []  # places that touch, each less its number of gaps
-    for i, at in enumerate(places):
+    for i, at in enumerate(positions):
         groups.append([at - i * gap])
         while len(groups) > 1 and fmean(groups[-2]) > fmean(groups[-1]):
             groups[-2:] = [groups[-2] + groups[-1]]
@@ -271,7 +271,7 @@ def spread(places: Sequence[float], gap: float) -> list[float]:
     return [mean + i * gap for i, mean in enumerate(means)]
 
 
-def lines(ax: Axes, rows: pd.DataFrame, shown: Mapping[str, Look]) -> Iterator[tuple[pd.DataFrame, Look, float]]:
+def lines(ax: Axes, rows: pd.DataFrame, styles: Mapping[str, Look]) -> Iterator[tuple[pd.DataFrame, Look, float]]:
     """Yield the rows of each method and setting, the line's look, and how many points right it may stand of others.
 
     Lines of one method have other dashes, and names with their setting.
@@ -279,7 +279,7 @@ def lines(ax: Axes, rows: pd.DataFrame, shown: Mapping[str, Look]) -> Iterator[t
     every = list(rows.groupby(["method", "setting"]))
     step = min(6.0, (8 if narrow(ax) else 24) / len(every))
     for i, ((method, setting), own) in enumerate(every):
-        look, alike = shown[method], sum(other == method for (other, _), _ in every[:i])
+        look, alike = styles[method], sum(other == method for (other, _), _ in every[:i])
         style = LINES[alike % len(LINES)] if alike else look.line
         look = look._replace(name=f"{look.name} {setting}".strip(), line=style)
         yield own, look._replace(marker="o") if look.marker == "x" else look, step * (i - (len(every) - 1) / 2)
@@ -300,7 +300,7 @@ def handles(looks: Iterable[Look]) -> list[Line2D]:
     return [Line2D([], [], color=k.colour, marker=k.marker, ls=k.line, ms=5, lw=1, label=plain(k.name)) for k in looks]
 
 
-def place(ax: Axes, labels: Sequence[Annotation]) -> None:
+def move_labels(ax: Axes, labels: Sequence[Annotation]) -> None:
     """Move labels, the most important first, to where they cover least of lines, marks, texts and other labels.
 
     One that is far from its point gets a thin line to it. All else must be drawn, and limits set.
@@ -311,13 +311,13 @@ def place(ax: Axes, labels: Sequence[Annotation]) -> None:
     points = [ax.transData.transform(label.xy) for label in labels]
     tried = []
     for order in (range(len(labels)), range(len(labels) - 1, -1, -1)):
-        places: dict[int, tuple[float, Floats, float]] = {}
+        positions: dict[int, tuple[float, Floats, float]] = {}
         for i in [*order, *order]:  # the second time each label knows of all others
-            ink.stamp(points[i], sizes[i], places.pop(i, None), -1)
-            places[i] = ink.cheapest(points[i], sizes[i])
-            ink.stamp(points[i], sizes[i], places[i], 1)
-        tried.append((sum(cost for cost, *_ in places.values()), places))
-        for i, at in places.items():
+            ink.stamp(points[i], sizes[i], positions.pop(i, None), -1)
+            positions[i] = ink.cheapest(points[i], sizes[i])
+            ink.stamp(points[i], sizes[i], positions[i], 1)
+        tried.append((sum(cost for cost, *_ in positions.values()), positions))
+        for i, at in positions.items():
             ink.stamp(points[i], sizes[i], at, -1)
     for i, (_, centre, gap) in min(tried, key=lambda one: one[0])[1].items():
         labels[i].set_position((centre - points[i]) / ink.scale)
@@ -356,12 +356,12 @@ class _Ink:
         chosen = int(np.argmin(cost))
         return float(cost[chosen]), centres[chosen], float(GAPS[chosen])
 
-    def stamp(self, at: Floats, half: Floats, place: tuple[float, Floats, float] | None, sign: int) -> None:
+    def stamp(self, at: Floats, half: Floats, position: tuple[float, Floats, float] | None, sign: int) -> None:
         """Add a label and its line to what is drawn, or take them away."""
-        if place is not None:
-            self._fill(place[1], half, 3 * sign)
-            if place[2] > NEAR:
-                cells = {*zip(*self._index(self._path(at, place[1], half)), strict=True)}
+        if position is not None:
+            self._fill(position[1], half, 3 * sign)
+            if position[2] > NEAR:
+                cells = {*zip(*self._index(self._path(at, position[1], half)), strict=True)}
                 for x, y in cells:
                     self.image[x, y] += 2 * sign
 

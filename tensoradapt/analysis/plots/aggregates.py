@@ -147,13 +147,13 @@ def draw(rows: pd.DataFrame, ax: Axes, *, looks: Mapping[str, Look] | None = Non
 
     Bold, and a filled marker: decided with Bonferroni's correction over the figure.
     """
-    shown = dict(looks or looks_of(rows["method"]))
+    styles = dict(looks or looks_of(rows["method"]))
     ax.set_ylim(len(rows) - 0.4, -0.6)
     decided = rows["decided"] | rows["better"].isna()
     for y, row in rows.iterrows():
         if y and row["size"] != rows["size"][y - 1]:
             ax.axhline(y - 0.5, color=tone(PALE), lw=0.6, zorder=0)
-        look, face = shown[row["method"]], tone(1)
+        look, face = styles[row["method"]], tone(1)
         ax.plot([row["low"], row["high"]], [y, y], color=look.colour, lw=1.6, solid_capstyle="butt", gid="bar")
         marker = "o" if look.marker in ("x", "+") else look.marker
         mark: dict[str, Any] = {"color": look.colour, "mfc": look.colour if decided[y] else face, "ms": 5.5, "mew": 1}

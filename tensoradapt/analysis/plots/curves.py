@@ -141,8 +141,8 @@ def _rates(runs: pd.DataFrame) -> pd.DataFrame:
         chosen=[key in kept for key in _keys(tried, keys)],
         setting=settings(tried),
     )
-    shown = ["task", "metric", "metric_low", "metric_high", "kind", *APART, "n_params", "lr", "seed", "validation"]
-    found = found[[*shown, "mean", "chosen", "lost", "status", "setting", "x", "id"]]
+    columns = ["task", "metric", "metric_low", "metric_high", "kind", *APART, "n_params", "lr", "seed", "validation"]
+    found = found[[*columns, "mean", "chosen", "lost", "status", "setting", "x", "id"]]
     return found.sort_values(["method", "n_params", "setting", "lr", "seed"], ignore_index=True)
 
 
@@ -163,14 +163,14 @@ def draw(
     Methods of one x stand side by side, a few points apart: x was chosen, so that hides nothing. Rates that are kept
     have a ring.
     """
-    shown, x = in_focus(looks or looks_of(rows["method"]), focus), rows["x"].iloc[0]
+    styles, x = in_focus(looks or looks_of(rows["method"]), focus), rows["x"].iloc[0]
     means = _rate_means(rows) if x == "lr" else rows[rows["kind"] == "adapter"]
     values, ends = sorted(means["cost"].unique()), []
     _values_axis(ax, values)
     ax.set_ylim(score_limits(means))
     if x != "lr":
         references(ax, rows[rows["kind"] != "adapter"])
-    for own, look, shift in lines(ax, means, shown):
+    for own, look, shift in lines(ax, means, styles):
         ax.plot(own["cost"], own["mean"], look.line, color=look.colour, lw=1.2, transform=moved(ax, shift), gid="line")
         for _, row in own.iterrows() if look.colour != tone(PALE) else ():  # grey lines are the setting of another
             point(ax, row["cost"], row, look, row["n_lost"] == 0, shift)

@@ -65,7 +65,7 @@ def rows(
 
 def draw(rows: pd.DataFrame, ax: Axes, *, looks: Mapping[str, Look] | None = None) -> Axes:
     """Draw the forest; numbers stand beside it where the figure has room for them, long names above their rows."""
-    shown = dict(looks or look_up(rows["method"]))
+    styles = dict(looks or look_up(rows["method"]))
     wide = not _parts.narrow(ax) and _parts.has_room(ax)
     tall, first = _tall(rows, wide), rows["method"].ne(rows["method"].shift())
     rows = rows.assign(y=-np.arange(len(rows)) - (first.cumsum() if tall else 0), first=first)
@@ -74,8 +74,8 @@ def draw(rows: pd.DataFrame, ax: Axes, *, looks: Mapping[str, Look] | None = Non
     ax.axvspan(max(-margin, limits[0]), min(margin, limits[1]), color=tone(_parts.GREY), alpha=0.12, lw=0, zorder=0)
     ax.axvline(0, color=tone(_parts.GREY), lw=0.8, zorder=0.5)
     for _, row in rows.iterrows():
-        _row(ax, row, shown[row["method"]], int(rows["p"].notna().sum()))
-    _labels(ax, rows, shown, wide, tall)
+        _row(ax, row, styles[row["method"]], int(rows["p"].notna().sum()))
+    _labels(ax, rows, styles, wide, tall)
     if wide:
         _numbers(ax, rows)
     _directions(ax)
@@ -95,10 +95,10 @@ def _tall(rows: pd.DataFrame, wide: bool) -> bool:
     return max(len(display(method)) for method in rows["method"]) > (22 if wide else 13)
 
 
-def _labels(ax: Axes, rows: pd.DataFrame, shown: Mapping[str, Look], wide: bool, tall: bool) -> None:
+def _labels(ax: Axes, rows: pd.DataFrame, styles: Mapping[str, Look], wide: bool, tall: bool) -> None:
     """Name methods and sizes in their colours, and part methods by lines."""
     size = "small" if wide else "x-small"
-    colours = [tone(0.72, shown[method].colour, ink=True) for method in rows["method"]]
+    colours = [tone(0.72, styles[method].colour, ink=True) for method in rows["method"]]
     short = _parts.inches(ax) < 2
     labels = [_label(row, row["first"] and not tall, short) for _, row in rows.iterrows()]
     ax.set_yticks(rows["y"], labels, fontsize=size)

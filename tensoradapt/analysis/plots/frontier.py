@@ -94,7 +94,7 @@ def draw(
         names: whether methods are named within the axes.
     """
     adapters = rows[rows["kind"] == "adapter"]
-    vivid, shown = _vivid(adapters, focus, baseline), dict(looks or look_up(rows["method"]))
+    vivid, styles = _vivid(adapters, focus, baseline), dict(looks or look_up(rows["method"]))
     low, high = adapters["cost"].min(), adapters["cost"].max()
     room = max((high / low) ** 0.06, 1.25)
     ax.set(xlim=(low / room, high * room), ylim=_parts.score_limits(rows[rows["kind"] != "head"]))
@@ -102,7 +102,7 @@ def draw(
     _parts.references(ax, rows[rows["kind"] != "adapter"])
     _staircase(ax, adapters[adapters["on_frontier"]])
     for method, own in adapters.groupby("method", sort=False):
-        look = shown[method]
+        look = styles[method]
         if method not in vivid:
             _grey(ax, own)
             continue
@@ -118,7 +118,7 @@ def draw(
     if baseline is not None and (names or _parts.inches(ax) > 2.3):
         _times_fewer(ax, adapters, *baseline)
     if names or focus is not None:
-        _names(ax, adapters[adapters["method"].isin(vivid)], shown, names)
+        _names(ax, adapters[adapters["method"].isin(vivid)], styles, names)
     return ax
 
 
@@ -177,7 +177,7 @@ def _times_fewer(ax: Axes, adapters: pd.DataFrame, method: str, rank: int) -> No
     top.set_xlabel(_parts.plain(text), color=tone(_parts.GREY), fontsize="x-small" if _parts.narrow(ax) else "small")
 
 
-def _names(ax: Axes, adapters: pd.DataFrame, shown: Mapping[str, Look], names: bool) -> None:
+def _names(ax: Axes, adapters: pd.DataFrame, styles: Mapping[str, Look], names: bool) -> None:
     """Write each method's name where its line ends, and the other ranks at their points."""
     last = adapters[adapters.groupby("method")["cost"].transform("max") == adapters["cost"]]
     last = last.drop_duplicates("method", keep="last")
@@ -185,15 +185,15 @@ def _names(ax: Axes, adapters: pd.DataFrame, shown: Mapping[str, Look], names: b
     low, narrow, labels = ax.get_ylim()[0], _parts.narrow(ax), []
     if ends and names:
         _parts.end_names(
-            ax, {shown[r["method"]].name: (r["mean"], shown[r["method"]].colour) for _, r in last.iterrows()}
+            ax, {styles[r["method"]].name: (r["mean"], styles[r["method"]].colour) for _, r in last.iterrows()}
         )
     for i, row in (*last.iterrows(), *adapters.drop(last.index).iterrows()):
-        look, named = shown[row["method"]], i in last.index and names and not ends
+        look, named = styles[row["method"]], i in last.index and names and not ends
         rank = "" if ends or (narrow and len(adapters) > FEW) else _parts.rank_text(row["rank"])
         if text := f"{look.name} {rank}".strip() if named else rank:
-            place = row["cost"], max(row["mean"], low), look.colour, "small" if named and not narrow else "x-small"
-            labels.append(_parts.label(ax, fill(text, 26), *place))
-    _parts.place(ax, labels)
+            at = row["cost"], max(row["mean"], low), look.colour, "small" if named and not narrow else "x-small"
+            labels.append(_parts.label(ax, fill(text, 26), *at))
+    _parts.move_labels(ax, labels)
 
 
 def headline(rows: pd.DataFrame) -> str:

@@ -165,10 +165,10 @@ def draw(
     no mean, and limits of y leave them out. References are grey.
     """
     references = set(rows.loc[rows["kind"] != "adapter", "method"])
-    shown = dict(looks or looks_of(rows["method"]))
-    shown = {m: k._replace(colour=tone(GREY)) if m in references else k for m, k in shown.items()}
-    shown = in_focus(shown, focus)
-    ends = _draw_losses(rows, ax, shown)
+    styles = dict(looks or looks_of(rows["method"]))
+    styles = {m: k._replace(colour=tone(GREY)) if m in references else k for m, k in styles.items()}
+    styles = in_focus(styles, focus)
+    ends = _draw_losses(rows, ax, styles)
     ax.set(xlabel=X[rows["x"].iloc[0]], ylabel="training loss")
     bare(ax)
     if names:
@@ -179,7 +179,7 @@ def draw(
 End = tuple[str, float, float, str, str]  # the name of a line, where it ends, its colour and dashes
 
 
-def _draw_losses(rows: pd.DataFrame, ax: Axes, shown: Mapping[str, Look]) -> list[End]:
+def _draw_losses(rows: pd.DataFrame, ax: Axes, styles: Mapping[str, Look]) -> list[End]:
     calm = rows[(rows["status"] != "diverged") & ~rows["note"].fillna("").str.contains("loss rose")]
     values = (calm if len(calm) else rows)["smooth"]
     low, high = float(values.min()), float(values.max())
@@ -192,7 +192,7 @@ def _draw_losses(rows: pd.DataFrame, ax: Axes, shown: Mapping[str, Look]) -> lis
         ax.set_ylim(low - pad, high + pad)
     ends = []
     pale = rows.groupby(["method", "setting"]).ngroups ** -0.5
-    for own, look, _ in lines(ax, rows, shown):
+    for own, look, _ in lines(ax, rows, styles):
         ends.append((_named(own, look.name), *_draw_line(ax, own, look, pale), look.colour, look.line))
     ax.set_xlim(0, 1.02 * rows[_x(rows)].max())
     return ends

@@ -213,14 +213,14 @@ class Graph:
         sides = {mode.name: side for side, modes in enumerate(roles, -1) for mode in modes}
         for label in network.sizes:
             held = [i for i, factor in enumerate(network.factors) if label in factor.labels]
-            mode, place = label in sides, held[0]
+            mode, position = label in sides, held[0]
             if len(held) + mode > 2 or tuple(held) in lines:
-                place = len(network.factors) + len(dots)
+                position = len(network.factors) + len(dots)
                 dots.append(label)
-                lines |= {(i, place): "" for i in held}
+                lines |= {(i, position): "" for i in held}
             elif not mode:
                 lines[held[0], held[1]] = label
-            legs.setdefault(place, []).extend([label] * mode)
+            legs.setdefault(position, []).extend([label] * mode)
         halves = [_node_half(factor, names) for factor in network.factors] + [np.full(2, DOT)] * len(dots)
         texts = {label: _half(f"{label}={n}", NAME) if names else np.zeros(2) for label, n in network.sizes.items()}
         return cls(tuple(dots), lines, [legs.get(i, []) for i in range(len(halves))], halves, texts, sides)
@@ -292,11 +292,11 @@ def _round(graph: Graph, part: Sequence[int], order: Sequence[int]) -> np.ndarra
 
     The circle is so large that every line has the length that it needs.
     """
-    matrix, places = np.eye(len(graph.halves)), np.zeros((len(graph.halves), 2))
-    places[order] = [_way(angle) for angle in _angles([graph.side(vertex) for vertex in order])]
+    matrix, positions = np.eye(len(graph.halves)), np.zeros((len(graph.halves), 2))
+    positions[order] = [_way(angle) for angle in _angles([graph.side(vertex) for vertex in order])]
     for vertex in {*part} - {*order}:
         matrix[vertex, graph.near[vertex]] = -1 / len(graph.near[vertex])
-    found, needed = np.asarray(np.linalg.solve(matrix, places)), 0.6
+    found, needed = np.asarray(np.linalg.solve(matrix, positions)), 0.6
     for a, b in graph.inside(part):
         x, y = found[b] - found[a]
         needed = max(needed, graph.length(a, b, math.atan2(y, x)) / max(math.hypot(x, y), 0.1))
@@ -330,13 +330,13 @@ def _row(graph: Graph, part: list[int], tree: bool) -> Arrangement:
     """
     paths = [path for vertex in part for path in _paths(graph, [vertex], tree)]
     chain = max(paths, key=lambda path: (len(path), graph.side(path[-1]) - graph.side(path[0])))
-    places, ways = np.full((len(graph.halves), 2), np.nan), dict[str, float]()
-    places[chain, 0] = np.cumsum([0.0, *(graph.length(a, b, 0) for a, b in pairwise(chain))])
-    places[chain, 1] = 0
+    positions, ways = np.full((len(graph.halves), 2), np.nan), dict[str, float]()
+    positions[chain, 0] = np.cumsum([0.0, *(graph.length(a, b, 0) for a, b in pairwise(chain))])
+    positions[chain, 1] = 0
     left = {*part} - {*chain}
     while left:
         ready = [vertex for vertex in sorted(left) if {*graph.near[vertex]} - left]
-        _place_beside(graph, places, vertex := min(ready, key=lambda v: len({*graph.near[v]} & left)))
+        _place_beside(graph, positions, vertex := min(ready, key=lambda v: len({*graph.near[v]} & left)))
         left.remove(vertex)
     for vertex in chain:
         legs = graph.legs[vertex]
@@ -344,20 +344,20 @@ def _row(graph: Graph, part: list[int], tree: bool) -> Arrangement:
             order = _by_side(legs, graph.sides.__getitem__)
             ways |= dict(zip(order, _angles([graph.sides[label] for label in order]), strict=True))
         elif tree and (len(legs) > 1 or vertex not in (chain[0], chain[-1])):
-            taken = any(places[other][1] > 0 for other in graph.near[vertex])
+            taken = any(positions[other][1] > 0 for other in graph.near[vertex])
             up = [label for label in legs if graph.sides[label] == 1 and not taken]
             ways |= _fan(up[::-1], math.pi / 2) | _fan([label for label in legs if label not in up], -math.pi / 2)
-    return places, ways
+    return positions, ways
 
 
-def _place_beside(graph: Graph, places: np.ndarray, vertex: int) -> None:
+def _place_beside(graph: Graph, positions: np.ndarray, vertex: int) -> None:
     """Place a vertex above or below its neighbours, at the first place that is free."""
-    near = [other for other in graph.near[vertex] if not np.isnan(places[other, 0])]
-    x, high = places[near, 0].mean(), max(graph.length(vertex, other, math.pi / 2) for other in near)
-    low, top = places[near, 1].min(), places[near, 1].max()
+    near = [other for other in graph.near[vertex] if not np.isnan(positions[other, 0])]
+    x, high = positions[near, 0].mean(), max(graph.length(vertex, other, math.pi / 2) for other in near)
+    low, top = positions[near, 1].min(), positions[near, 1].max()
     for k in (1, -1, 2, -2, 3, -3):
-        places[vertex] = x, (top if k > 0 else low) + k * high
-        if np.nanmin(np.hypot(*(np.delete(places, vertex, 0) - places[vertex]).T)) > high / 2:
+        positions[vertex] = x, (top if k > 0 else low) + k * high
+        if np.nanmin(np.hypot(*(np.delete(positions, vertex, 0) - positions[vertex]).T)) > high / 2:
             return
 
 
@@ -378,15 +378,15 @@ def _between_hubs(graph: Graph, part: Sequence[int]) -> Iterator[Arrangement]:
     hubs = [vertex for vertex in part if vertex not in row]
     if len(hubs) != 2 or len(row) < 3 or any(graph.near[vertex] != hubs for vertex in row):
         return
-    places, half = np.zeros((len(graph.halves), 2)), len(row) // 2
+    positions, half = np.zeros((len(graph.halves), 2)), len(row) // 2
     for sign, outwards in ((-1, row[:half][::-1]), (1, row[half:])):
         x = 0.45
         for vertex in outwards:
             wide = graph.halves[vertex][0]
-            places[vertex, 0] = sign * (x + wide)
+            positions[vertex, 0] = sign * (x + wide)
             x += 2 * wide + 0.3 + max((LEG + 2 * graph.texts[label][0] for label in graph.legs[vertex]), default=0.0)
-    places[hubs, 1] = np.array([1.0, -1.0]) * max(1.0, 0.36 * np.abs(places[:, 0]).max())
-    yield places, {}
+    positions[hubs, 1] = np.array([1.0, -1.0]) * max(1.0, 0.36 * np.abs(positions[:, 0]).max())
+    yield positions, {}
 
 
 def _longest_cycle(graph: Graph, part: Sequence[int]) -> list[int]:
@@ -418,10 +418,10 @@ def _by_stress(graph: Graph, part: list[int]) -> Iterator[Arrangement]:
         at, error = _stress(apart, np.random.default_rng(seed).normal(size=(len(part), 2)))
         x, y = np.array([graph.side(vertex) for vertex in part]) @ (at - at.mean(0))
         angle = math.atan2(y, x) if abs(x) + abs(y) > 0.1 else 0.0
-        places = np.zeros((len(graph.halves), 2))
-        places[part] = at @ np.stack([_way(-angle), _way(math.pi / 2 - angle)])
-        found.append((_crossings([places[[*ends]] for ends in graph.inside(part)]), error, seed, places))
-    yield from ((places, {}) for *_, places in sorted(found, key=lambda each: each[:3])[:4])
+        positions = np.zeros((len(graph.halves), 2))
+        positions[part] = at @ np.stack([_way(-angle), _way(math.pi / 2 - angle)])
+        found.append((_crossings([positions[[*ends]] for ends in graph.inside(part)]), error, seed, positions))
+    yield from ((positions, {}) for *_, positions in sorted(found, key=lambda each: each[:3])[:4])
 
 
 def _stress(apart: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, float]:
@@ -500,9 +500,9 @@ def _laid_with(network: Network, names: bool, font: str) -> Drawn:
 def _best(graph: Graph, part: list[int]) -> Drawn:
     """Return the first drawing of a part without clashes and crossings, or that with the fewest."""
     tries: list[tuple[int, int, Drawn]] = []
-    for places, ways in _arrangements(graph, part):
+    for positions, ways in _arrangements(graph, part):
         for step in range(STEPS):
-            found = _built(graph, part, places * GROWTH**step, ways)
+            found = _built(graph, part, positions * GROWTH**step, ways)
             if not (clashes := found.clashes()):
                 break
         tries.append((clashes, _crossings([line for _, line in found.lines]), found))
@@ -511,55 +511,58 @@ def _best(graph: Graph, part: list[int]) -> Drawn:
     return min(tries, key=lambda each: each[:2])[2]
 
 
-def _built(graph: Graph, part: Sequence[int], places: np.ndarray, ways: Mapping[str, float]) -> Drawn:
+def _built(graph: Graph, part: Sequence[int], positions: np.ndarray, ways: Mapping[str, float]) -> Drawn:
     """Return a drawing with vertices at these places, and its legs and names."""
-    found = Drawn(graph.dots, [np.hstack([places[vertex], graph.halves[vertex]]) for vertex in part], [], {})
+    found = Drawn(graph.dots, [np.hstack([positions[vertex], graph.halves[vertex]]) for vertex in part], [], {})
     for a, b in graph.inside(part):
         label = graph.lines[a, b] or graph.dots[b - len(graph.halves)]
         if graph.lines[a, b] and graph.texts[label][0]:
-            along = places[b] - places[a]
+            along = positions[b] - positions[a]
             angle, inch = math.atan2(along[1], along[0]), along / max(np.hypot(*along), 1e-9)
             near, far = _reach(graph.halves[a], angle), np.hypot(*along) - _reach(graph.halves[b], angle)
-            middle, gap = places[a] + inch * (near + far) / 2, inch * _reach(graph.texts[label] + PAD, angle)
+            middle, gap = positions[a] + inch * (near + far) / 2, inch * _reach(graph.texts[label] + PAD, angle)
             found.names[label] = np.hstack([middle, graph.texts[label]])
-            found.lines += [(label, np.stack([places[a], middle - gap])), (label, np.stack([middle + gap, places[b]]))]
+            found.lines += [
+                (label, np.stack([positions[a], middle - gap])),
+                (label, np.stack([middle + gap, positions[b]])),
+            ]
         else:
-            found.lines.append((label, places[[a, b]]))
+            found.lines.append((label, positions[[a, b]]))
     for vertex in part:
-        for label, angle in _legs(graph, places, vertex, ways).items():
+        for label, angle in _legs(graph, positions, vertex, ways).items():
             way, half = _way(angle), graph.texts[label]
-            end = places[vertex] + way * (_reach(graph.halves[vertex], angle) + LEG)
+            end = positions[vertex] + way * (_reach(graph.halves[vertex], angle) + LEG)
             beyond = end + way / np.abs(way).max() * (half + PAD * (half[0] > 0))
-            found.lines.append((label, np.stack([places[vertex], end])))
+            found.lines.append((label, np.stack([positions[vertex], end])))
             found.names[label] = np.hstack([beyond, half])
     for vertex in part:
         label = graph.dots[vertex - len(graph.halves)] if vertex >= len(graph.halves) - len(graph.dots) else ""
         if label and label not in graph.sides:
-            found.names[label] = _beside_dot(graph, places, vertex, found, graph.texts[label])
+            found.names[label] = _beside_dot(graph, positions, vertex, found, graph.texts[label])
     return found
 
 
-def _gaps(graph: Graph, places: np.ndarray, vertex: int) -> list[tuple[float, float]]:
+def _gaps(graph: Graph, positions: np.ndarray, vertex: int) -> list[tuple[float, float]]:
     """Return the angles between neighbouring lines of a vertex, the widest first, each with its middle."""
-    ways = sorted(math.atan2(*(places[other] - places[vertex])[::-1]) for other in graph.near[vertex])
+    ways = sorted(math.atan2(*(positions[other] - positions[vertex])[::-1]) for other in graph.near[vertex])
     gaps = [(round(b - a, 6), (a + b) / 2) for a, b in pairwise([*ways, *(way + 2 * math.pi for way in ways[:1])])]
     return sorted(gaps, key=lambda gap: -gap[0])
 
 
-def _legs(graph: Graph, places: np.ndarray, vertex: int, ways: Mapping[str, float]) -> dict[str, float]:
+def _legs(graph: Graph, positions: np.ndarray, vertex: int, ways: Mapping[str, float]) -> dict[str, float]:
     """Return the angles of the legs of a vertex: those that are given, else a fan in the widest gap of its lines."""
     legs = graph.legs[vertex]
     if not legs or legs[0] in ways:
         return {label: ways[label] for label in legs}
-    gap, middle = _gaps(graph, places, vertex)[0]
+    gap, middle = _gaps(graph, positions, vertex)[0]
     return _fan(legs if math.cos(middle) < 0 else legs[::-1], middle, min(0.75, gap / (len(legs) + 1)))
 
 
-def _beside_dot(graph: Graph, places: np.ndarray, vertex: int, found: Drawn, half: Half) -> Box:
+def _beside_dot(graph: Graph, positions: np.ndarray, vertex: int, found: Drawn, half: Half) -> Box:
     """Return the place of the name of a dot that is closest to it and free; of all in use, the last."""
     for reach in (0.05, 0.1, 0.15, 0.2, 0.3):
-        for _, middle in _gaps(graph, places, vertex):
-            at = places[vertex] + _way(middle) * (DOT + reach + _reach(half, middle))
+        for _, middle in _gaps(graph, positions, vertex):
+            at = positions[vertex] + _way(middle) * (DOT + reach + _reach(half, middle))
             box = np.hstack([at, half])
             tried = Drawn(found.dots, found.boxes, found.lines, {**found.names, "": box})
             if not tried.clashes():

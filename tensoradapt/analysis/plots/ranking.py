@@ -78,10 +78,10 @@ def cliques(rows: pd.DataFrame) -> list[list[int]]:
 
 def draw(rows: pd.DataFrame, ax: Axes, *, looks: Mapping[str, Look] | None = None) -> Axes:
     """Draw a row for each method with its mean rank as a point; a bar beside joins the methods of a clique."""
-    shown = dict(looks or looks_of(rows["method"]))
+    styles = dict(looks or looks_of(rows["method"]))
     n, groups = len(rows), cliques(rows)
     for y, row in rows.iterrows():
-        look = shown[row["method"]]
+        look = styles[row["method"]]
         marker = "o" if look.marker in ("x", "+") else look.marker
         ax.plot([1, row["rank"]], [y, y], color=tone(PALE), lw=0.8, zorder=1, gid="stem")
         ax.plot(
@@ -101,7 +101,7 @@ def draw(rows: pd.DataFrame, ax: Axes, *, looks: Mapping[str, Look] | None = Non
     room = 0.5 * n / max(inches(ax) - 0.5, 0.5)  # for the number of the last rank
     ax.set(xlim=(0.8, n + max(room, 0.3)), ylim=(n - 0.4, -0.6))
     ax.set_xticks(range(1, n + 1))
-    texts = [plain(shown[method].name) for method in rows["method"]]
+    texts = [plain(styles[method].name) for method in rows["method"]]
     ax.set_yticks(range(n), texts, fontsize="x-small" if narrow(ax) else "small")
     ax.tick_params(axis="y", length=0)
     ax.set_xlabel(f"mean rank over {rows['tasks'].iloc[0]} tasks (1 is best)")

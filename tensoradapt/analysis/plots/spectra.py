@@ -185,11 +185,11 @@ def _draw_cosines(rows: pd.DataFrame, ax: Axes) -> Axes:
     n, mode = len(slices), rows["mode"].iloc[0]
     matrix = rows["cosine"].to_numpy().reshape(n, n)
     image = ax.imshow(matrix, cmap=COSINES, vmin=-1, vmax=1)
-    shown = range(0, n, -(-n // TICKS))
-    names = [plain(slices[i]) for i in shown]
+    ticks = range(0, n, -(-n // TICKS))
+    names = [plain(slices[i]) for i in ticks]
     upright = max(map(len, names)) * len(names) > 8 * inches(ax)
-    ax.set_xticks(shown, names, rotation=90 if upright else 0, fontsize="small")
-    ax.set_yticks(shown, names, fontsize="small")
+    ax.set_xticks(ticks, names, rotation=90 if upright else 0, fontsize="small")
+    ax.set_yticks(ticks, names, fontsize="small")
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
     ax.set(xlabel=mode, ylabel=mode)
