@@ -7,12 +7,15 @@ version changes them and a smaller site reads a slice of a larger one.
 from __future__ import annotations
 
 import math
+import weakref
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils.weak import WeakIdKeyDictionary
 
 from tensoradapt.networks.network import Factor, Network
 
@@ -28,8 +31,15 @@ def frozen_uniform(seed: int, name: str, n_rows: int, n_cols: int) -> np.ndarray
     return entries
 
 
+# what a frozen matrix became when the first of the adapters that share it was moved
+_MOVED: MutableMapping[Tensor, weakref.ref[Tensor]] = WeakIdKeyDictionary()
+
+
 class Bases(nn.Module):
-    """Random frozen matrices, one for each factor name, as large as the largest network needs; never saved."""
+    """Random frozen matrices, one for each factor name, as large as the largest network needs; never saved.
+
+    Adapters of one model hold the same matrices once, also after the model was moved or cast.
+    """
 
     def __init__(self, networks: Iterable[Network], seed: int, empty: bool = False) -> None:
         super().__init__()
@@ -44,6 +54,23 @@ class Bases(nn.Module):
         """Draw the entries, in place."""
         for name, values in self.named_buffers():
             values.copy_(torch.from_numpy(frozen_uniform(self.seed, name, *values.shape)))
+
+    def share(self, name: str, others: Iterable[Tensor | None]) -> None:
+        """Hold a matrix of others, the first that has the same numbers in the same dtype and place, in place of mine."""
+        mine = self.get_buffer(name)
+        alike = (one for one in others if one is not None and (one.dtype, one.device) == (mine.dtype, mine.device))
+        setattr(self, name, next((one for one in alike if torch.equal(one, mine)), mine))
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+        """Move or cast the matrices; those that were shared stay so, as each adapter of a model is moved in turn."""
+        before = dict(self.named_buffers())
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        for name, old in before.items():
+            moved = _MOVED.get(old)
+            self.share(name, [moved() if moved else None])
+            if (new := self.get_buffer(name)) is not old:
+                _MOVED[old] = weakref.ref(new)
+        return self
 
     def read(self, network: Network, factor: Factor) -> Tensor:
         """Return one network's slice, in the factor's shape."""

@@ -235,7 +235,7 @@ def _from_models(tuned: nn.Module, base: nn.Module, sites: Any) -> TrainedUpdate
         updates[site.name] = _numpy(new) - _numpy(old)
     covered, before = {site.key for site in compared}, dict(base.named_parameters())
     others = [(name, p) for name, p in tuned.named_parameters() if name not in covered]
-    changed = [name for name, p in others if name not in before or not torch.equal(p, before[name])]
+    changed = [name for name, p in others if name not in before or not torch.equal(p, before[name].to(p.device))]
     n_params = sum(site.out * site.in_ for site in compared)
     return TrainedUpdates(updates, compared, n_params, f"fine-tuned {type(tuned).__name__}", tuple(changed))
 

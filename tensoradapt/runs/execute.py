@@ -60,6 +60,7 @@ def execution(
     begun, pauses = time.perf_counter(), Pauses()
     reset_peak_memory()
     if device.startswith("cuda"):
+        torch.cuda.init()  # the allocator of an indexed device is not there before
         torch.cuda.reset_peak_memory_stats(device)
     data = load_data(config)
     task = data.task

@@ -182,11 +182,9 @@ def attach_with(
 
 def _share_bases(adapter: Adapter, others: Iterable[Adapter]) -> None:
     """Hold random frozen matrices once for all adapters that drew the same ones, until one adapter is moved alone."""
-    for name, mine in adapter.bases.named_buffers():
-        drawn = (dict(other.bases.named_buffers()).get(name) for other in others if other.seed == adapter.seed)
-        alike = (one for one in drawn if one is not None and (one.dtype, one.device) == (mine.dtype, mine.device))
-        same = next((one for one in alike if torch.equal(one, mine)), mine)
-        setattr(adapter.bases, name, same)
+    held = [dict(other.bases.named_buffers()) for other in others if other.seed == adapter.seed]
+    for name, _ in list(adapter.bases.named_buffers()):
+        adapter.bases.share(name, [matrices.get(name) for matrices in held])
 
 
 def _register(model: nn.Module, name: str, adapter: Adapter) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
@@ -18,6 +18,7 @@ from tensoradapt.errors import TensorAdaptError, did_you_mean, few
 from tensoradapt.habits import answers_keywords
 from tensoradapt.text import count_text, duration_text
 from tensoradapt.training.equal_steps import equal_steps
+from tensoradapt.training.feed import Feed
 from tensoradapt.training.options import Training
 from tensoradapt.training.preconditioning import preconditioned
 from tensoradapt.training.progress import ProgressBar, is_watched
@@ -96,7 +97,7 @@ def fit(
 
     Args:
         model: what is trained; usually a model with an adapter.
-        batches: one mapping of tensors for each step.
+        batches: one mapping of tensors for each step. Those on the CPU are moved to a model that is on one GPU.
         lr: learning rate of all but ``heads``. It rises over the warm-up, then falls linearly to zero, as ``head_lr``.
         steps: number of optimizer steps.
         head_lr: learning rate of the modules in ``heads``; default ``lr``.
@@ -170,19 +171,24 @@ def _steps(
     schedule, note = _schedule(stepper, options, len(losses)), ""
     context = autocast(options.precision, next(iter(named.values())).device)
     model.train()
-    for step, batch in itertools.islice(zip(range(1, steps + 1), batches, strict=False), len(losses), None):
+    feed = Feed(batches, model, len(losses), steps)
+    for step, batch in enumerate(feed, len(losses) + 1):
         start = time.perf_counter()
         value = _loss(model, batch, loss, context)
         stepper.zero_grad(set_to_none=True)
         value.backward()
-        if note := _fault(step, value, named, options.clip):
+        norm = nn.utils.get_total_norm([p.grad for p in named.values() if p.grad is not None])
+        feed.prepare()
+        measured = _read(value, norm)
+        if note := _fault(step, *measured, named):
             break
+        nn.utils.clip_grads_with_norm_(list(named.values()), options.clip, norm)
         stepper.step()
         schedule.step()
         if step in reduce:
             reduce_rank(model, stepper, rank=reduce[step])
             named = trained_parameters(model)
-        losses.append(float(value.detach()))
+        losses.append(measured[0])
         seconds.append(time.perf_counter() - start)
         if checkpoint and checkpoint.due(step):
             checkpoint.write({**collect(model, stepper), **_history(losses, seconds)})
@@ -312,18 +318,21 @@ def _history(losses: Sequence[float], seconds: Sequence[float]) -> dict[str, Ten
     return {name: torch.tensor(v, dtype=torch.float64) for name, v in (("losses", losses), ("seconds", seconds))}
 
 
-def _fault(step: int, value: Tensor, named: Mapping[str, nn.Parameter], clip: float) -> str:
-    """Clip the gradients; return what is not finite, or an empty text."""
-    if not torch.isfinite(value):
+def _read(value: Tensor, norm: Tensor) -> tuple[float, float]:
+    """Return a loss and the norm of its gradients, for which a device is waited for once."""
+    norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm  # FSDP2's
+    loss, total = torch.stack([value.detach().reshape(()), norm.detach().to(value.device)]).tolist()
+    return loss, total
+
+
+def _fault(step: int, loss: float, norm: float, named: Mapping[str, nn.Parameter]) -> str:
+    """Return what is not finite, or an empty text; called before the clipping, which would spread it to all."""
+    if not math.isfinite(loss):
         why = ", before anything was trained: check the batch, its labels and the model's weights" if step == 1 else ""
-        return f"step {step}: the loss is {float(value.detach())}{why}"
-    gradients = {name: p.grad for name, p in named.items() if p.grad is not None}
-    norm = nn.utils.get_total_norm(list(gradients.values()))
-    if torch.isfinite(norm):
-        nn.utils.clip_grads_with_norm_(list(named.values()), clip, norm)
+        return f"step {step}: the loss is {loss}{why}"
+    if math.isfinite(norm):
         return ""
-    # before clipping: a norm that is not finite would spread to every gradient and hide the first
-    first = next(name for name, gradient in gradients.items() if not torch.isfinite(gradient).all())
+    first = next(name for name, p in named.items() if p.grad is not None and not torch.isfinite(p.grad).all())
     return f"step {step}: the gradient of {first} is not finite"
 
 

@@ -1,0 +1,130 @@
+"""Devices are never mixed, on a stand-in for a GPU: models there, batches on the CPU, adapters that are moved later."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from support.device_standin import CUDA, Device, standin
+from support.families import PLANNED, planned
+from support.models import inputs, make
+from torch import Tensor, nn
+
+import tensoradapt as ta
+from tensoradapt.compression.sources import read
+from tensoradapt.runs import execute
+from tensoradapt.training.feed import moved
+
+
+@pytest.fixture
+def gpu() -> Iterator[Device]:
+    with standin() as device:
+        yield device
+
+
+def labelled() -> dict[str, Tensor]:
+    return {**inputs("bert"), "labels": torch.tensor([2, 5])}
+
+
+def adapted(name: str, first: bool, **settings: Any) -> tuple[nn.Module, ta.Adapter]:
+    """A model on the device with an adapter, attached there or moved with it."""
+    model = make("bert", torch.float32)
+    model = model.to("cuda") if first else model
+    adapter = ta.attach(model, planned(ta.find_sites(model, ("q", "v")), name, rank=2, **settings), seed=0)
+    return model.to("cuda"), adapter
+
+
+def test_mixed_devices_and_reads_are_found(gpu: Device) -> None:
+    here = torch.ones(3).to("cuda")
+    assert here.device == CUDA and nn.Linear(3, 3).to("cuda").weight.is_cuda
+    with pytest.raises(RuntimeError, match=r"cuda:0 and cpu! \(add of \(3,\) at devices.test_devices\.py:"):
+        here + torch.ones(3)
+    with pytest.raises(TypeError, match=r"Use Tensor\.cpu"):
+        here.numpy()
+    with gpu.counting() as counts:
+        assert float((here * 2).sum()) == 6 and here[[0, 1]].tolist() == [1, 1]
+    assert (counts.launches.total(), counts.waits.total(), counts.copies.total()) == (3, 2, 1)
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["attached there", "moved after"])
+@pytest.mark.parametrize("name", [name for name in PLANNED if name != "randlora"])  # more numbers than these matrices
+def test_every_parameterization_trains_on_the_device(name: str, first: bool, gpu: Device) -> None:
+    model, adapter = adapted(name, first)
+    alone = make("bert", torch.float32)
+    ta.attach(alone, planned(ta.find_sites(alone, ("q", "v")), name, rank=2), seed=0)
+    assert losses(model) == pytest.approx(losses(alone), rel=1e-4)
+    assert all(p.device == CUDA for p in adapter.parameters())
+    ta.merge(model)
+    ta.unmerge(model)
+
+
+def losses(model: nn.Module) -> tuple[float, ...]:
+    torch.manual_seed(1)  # of dropout
+    return ta.fit(model, [labelled()] * 3, lr=1e-2, steps=3, optimizer="equal_steps").losses
+
+
+def test_a_peak_is_reset_once_cuda_is_initialised(gpu: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(config: Any) -> None:
+        raise StopIteration
+
+    monkeypatch.setattr(execute, "load_data", stop)
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        next(execute.execution(types.SimpleNamespace(), "cuda:1"))  # type: ignore[arg-type]
+    assert gpu.initialised
+
+
+def test_a_model_on_the_device_is_compared_with_a_base_on_the_cpu(gpu: Device) -> None:
+    base = make("bert", torch.float32)
+    tuned = make("bert", torch.float32)
+    with torch.no_grad():
+        next(tuned.parameters()).add_(1)
+    found = read((tuned.to("cuda"), base), ta.find_sites(base, ("q",)))
+    assert found.left_out == (next(name for name, _ in base.named_parameters()),)
+
+
+def test_batches_on_the_cpu_are_moved_without_a_wait_and_prepared_ahead(gpu: Device) -> None:
+    model, _ = adapted("lora", True)
+    with gpu.counting() as counts:
+        assert ta.fit(model, (labelled() for _ in range(3)), lr=1e-2, steps=3).status == "finished"
+    assert not {line: n for line, n in counts.copies.items() if "feed" in line and n}
+
+
+def test_what_batches_raise_is_raised_once_the_step_before_is_done(gpu: Device) -> None:
+    def batches() -> Iterator[dict[str, Tensor]]:
+        yield labelled()
+        raise KeyError("of the data")
+
+    model, steps = adapted("lora", True)[0], []
+    with pytest.raises(KeyError, match="of the data"):
+        ta.fit(model, batches(), lr=1e-2, steps=3, on_step=lambda step, _: steps.append(step))
+    assert steps == [1]
+
+
+def test_nested_batches_keep_their_classes_and_what_is_there_stays(gpu: Device) -> None:
+    class Named(dict[str, Any]):
+        pass
+
+    pair = types.SimpleNamespace(ids=1)
+    given = Named(ids=torch.ones(2), more=[torch.ones(1), (torch.ones(1), "text")], other=pair)
+    found = moved(given, CUDA)
+    assert type(found) is Named and type(found["more"][1]) is tuple and found["other"] is pair
+    assert found["ids"].device == found["more"][0].device == found["more"][1][0].device == CUDA
+    assert given["ids"].device.type == "cpu"
+    assert moved(found, CUDA)["ids"] is found["ids"] and moved(given, torch.device("cpu")) is given
+
+
+def test_frozen_matrices_are_shared_again_after_a_move(gpu: Device) -> None:
+    model = make("bert", torch.float32)
+    for name in ("one", "two", "three"):
+        ta.attach(model, ta.plan(model, ": out : in", "vera", 4), seed=0, name=name)
+    for _ in range(2):
+        model.to("cuda")
+        held = {id(buffer) for adapter in ta.adapters(model).values() for buffer in adapter.bases.buffers()}
+        assert len(held) == 2
+    model.to("cpu")
+    assert len({id(b) for adapter in ta.adapters(model).values() for b in adapter.bases.buffers()}) == 2
+    ta.adapters(model)["one"].to("cuda")
+    assert {b.device.type for b in ta.adapters(model)["two"].bases.buffers()} == {"cpu"}
