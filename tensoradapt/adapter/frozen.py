@@ -56,7 +56,7 @@ class Bases(nn.Module):
             values.copy_(torch.from_numpy(frozen_uniform(self.seed, name, *values.shape)))
 
     def share(self, name: str, others: Iterable[Tensor | None]) -> None:
-        """Hold a matrix of others, the first that has the same numbers in the same dtype and place, in place of mine."""
+        """Hold a matrix of others, the first that equals mine in numbers, dtype and place."""
         mine = self.get_buffer(name)
         alike = (one for one in others if one is not None and (one.dtype, one.device) == (mine.dtype, mine.device))
         setattr(self, name, next((one for one in alike if torch.equal(one, mine)), mine))
