@@ -15,12 +15,14 @@ if TYPE_CHECKING:  # so that editors and type checkers know the names below, wit
     from tensoradapt.adapter.adapter import Adapter as Adapter
     from tensoradapt.adapter.factored import FactoredTensor as FactoredTensor
     from tensoradapt.analysis import plots as plots
+    from tensoradapt.analysis import statistics as statistics
     from tensoradapt.analysis.paper import paper_table as paper_table
     from tensoradapt.analysis.statistics import spectra as spectra
     from tensoradapt.analysis.tables import compare as compare
     from tensoradapt.analysis.tables import frontier as frontier  # type: ignore[no-redef, unused-ignore]
     from tensoradapt.analysis.tables import summarise as summarise
     from tensoradapt.compression.compress import compress as compress
+    from tensoradapt.data.models import model_folder as model_folder
     from tensoradapt.errors import TensorAdaptError as TensorAdaptError
     from tensoradapt.lora.export import export_lora as export_lora
     from tensoradapt.metrics.metric import Metric as Metric
@@ -70,6 +72,7 @@ _HOME = {
     "Task": "tensoradapt.tasks.task",
     "register_task": "tensoradapt.tasks.registry",
     "load_task": "tensoradapt.tasks.registry",
+    "model_folder": "tensoradapt.data.models",
     "Metric": "tensoradapt.metrics.metric",
     "sweep": "tensoradapt.sweeps.run_sweep",
     "find_sites": "tensoradapt.sites.find",
@@ -112,6 +115,7 @@ _MODULES = {
     "published": "tensoradapt.published",
     "plots": "tensoradapt.analysis.plots",
     "spectra": "tensoradapt.analysis.statistics.spectra",
+    "statistics": "tensoradapt.analysis.statistics",
 }
 __all__ = [*_HOME, *_MODULES]
 __version__ = "0.2.0"

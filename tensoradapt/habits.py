@@ -32,6 +32,7 @@ PACKAGE = {
     **dict.fromkeys(("load_adapter", "PeftModel"), "ta.load(model, folder)"),
     **dict.fromkeys(("export", "to_lora"), "ta.export_lora(model, folder)"),
     **dict.fromkeys(("run", "run_sweep", "grid"), "ta.sweep(spec, folder)"),
+    **dict.fromkeys(("load_model", "get_model", "model_path"), "AutoModel.from_pretrained(ta.model_folder(name))"),
     **dict.fromkeys(("recommend", "suggest"), "ta.choose(model, budget=...)"),
 }
 # attributes of an adapter, which does not know the model that it is attached to

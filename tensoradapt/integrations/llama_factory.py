@@ -15,6 +15,7 @@ from tensoradapt.checks import one_of
 from tensoradapt.errors import TensorAdaptError, check_installed
 from tensoradapt.integrations.peft.config import TensorConfig  # registers the method too
 
+__all__ = ["launch"]
 COMMANDS = ("train", "export", "chat", "api")
 # options of LoRA that a run may have asked for; ranks and targets, which LLaMA-Factory always gives, are not read
 ASKED = ("use_dora", "use_rslora", "init_lora_weights")
@@ -25,14 +26,21 @@ def launch(config: TensorConfig, *callbacks: TrainerCallback) -> None:
 
     ``finetuning_type: lora`` then means the config, which alone says what is trained; ``lora_rank``, ``lora_alpha``,
     ``lora_dropout`` and ``lora_target`` are not read. ``additional_target`` holds where the config has no
-    ``modules_to_save``. On several GPUs start the script with torchrun.
+    ``modules_to_save``. On several GPUs start the script with torchrun (docs/guides/trainers.md).
 
     Args:
+        config: what is trained, in place of LoRA.
         callbacks: callbacks of transformers' Trainer, for instance ``EqualSteps()``.
 
     Raises:
         TensorAdaptError: where LLaMA-Factory is not installed, for other commands, with USE_RAY, for options of LoRA
             that the config says otherwise, and when a run would train anything but the config's adapter.
+
+    >>> from tensoradapt.integrations.llama_factory import launch
+    >>> from tensoradapt.integrations.peft import TensorConfig
+    >>> from tensoradapt.integrations.trainer import EqualSteps
+    >>> config = TensorConfig(task_type="CAUSAL_LM", method="cp", rank=8)
+    >>> launch(config, EqualSteps())  # doctest: +SKIP
     """
     check_installed("llamafactory", __name__)
     command = one_of(COMMANDS, sys.argv[1] if len(sys.argv) > 1 else "", "the command")

@@ -12,6 +12,7 @@ from tensoradapt.errors import check_installed
 from tensoradapt.integrations.peft.config import TensorConfig  # registers the method too
 from tensoradapt.integrations.trainer import EqualSteps
 
+__all__ = ["register"]
 NAME = "tensoradapt"
 
 
@@ -19,9 +20,18 @@ def register(config: TensorConfig) -> None:
     """Make ``--tuner_type tensoradapt`` train an adapter, and ``--callbacks equal_steps`` take equal steps.
 
     Call it in the file of ``--external_plugins``. Saving, resuming, inference and merging are ms-swift's own. Its
-    options of LoRA (``--lora_rank``, ``--target_modules`` ...) are not read: the config alone says what is trained.
+    options of LoRA (``--lora_rank``, ``--target_modules`` ...) are not read: the config alone says what is trained
+    (docs/guides/trainers.md).
 
-    Raises TensorAdaptError where ms-swift is not installed.
+    Args:
+        config: what is trained; each model gets a copy.
+
+    Raises:
+        TensorAdaptError: where ms-swift is not installed.
+
+    >>> from tensoradapt.integrations.ms_swift import register
+    >>> from tensoradapt.integrations.peft import TensorConfig
+    >>> register(TensorConfig(task_type="CAUSAL_LM", method="cp", rank=8))  # doctest: +SKIP
     """
     check_installed("ms-swift", __name__)
     from swift import PeftTuner, callbacks_map, tuners_map

@@ -12,6 +12,7 @@ from tensoradapt.adapter.sharding import is_sharded
 from tensoradapt.surgery.registry import attached
 from tensoradapt.training.equal_steps import equal_steps
 
+__all__ = ["EqualSteps", "SaveAdapter"]
 FOLDER = "adapter"
 
 
@@ -19,7 +20,7 @@ class SaveAdapter(TrainerCallback):
     """Save the attached adapter into ``checkpoint-<step>/adapter`` of every checkpoint, for ``load`` and ``restore``.
 
     Pass it to ``Trainer(callbacks=[...])``. The first process writes; with sharded parameters all take part. It does
-    not serve a search over hyperparameters, which saves into folders of its own.
+    not serve a search over hyperparameters, which saves into folders of its own (docs/guides/trainers.md).
 
     Args:
         trained_only: leave the frozen base, which does not change, out of the Trainer's ``model.safetensors``; training
@@ -33,6 +34,7 @@ class SaveAdapter(TrainerCallback):
     >>> sizes = {"hidden_size": 12, "intermediate_size": 20, "num_hidden_layers": 2, "num_attention_heads": 3}
     >>> model = BertForSequenceClassification(BertConfig(vocab_size=30, **sizes))
     >>> adapter = ta.attach(model, ta.plan(model, "layer proj : head dim : model", "cp", 4, train="classifier"))
+    >>> from tensoradapt.integrations.trainer import SaveAdapter
     >>> trainer = Trainer(model, callbacks=[SaveAdapter()])  # trainer.train() saves it, with its trained head
     """
 
@@ -58,7 +60,8 @@ class SaveAdapter(TrainerCallback):
 class EqualSteps(TrainerCallback):
     """Train with ``tensoradapt.equal_steps`` of the Trainer's own optimizer; for TRL's trainers too.
 
-    Pass it to ``Trainer(callbacks=[...])``; the Trainer's learning rate, schedule and clipping stay as they are.
+    Pass it to ``Trainer(callbacks=[...])``; the Trainer's learning rate, schedule and clipping stay as they are
+    (docs/concepts/equal-steps.md).
 
     Raises:
         TensorAdaptError: when training begins, for what ``equal_steps`` refuses.
@@ -68,6 +71,7 @@ class EqualSteps(TrainerCallback):
     >>> sizes = {"hidden_size": 12, "intermediate_size": 20, "num_hidden_layers": 2, "num_attention_heads": 3}
     >>> model = BertForSequenceClassification(BertConfig(vocab_size=30, **sizes))
     >>> adapter = ta.attach(model, ta.plan(model, "layer proj : head dim : model", "cp", 4, train="classifier"))
+    >>> from tensoradapt.integrations.trainer import EqualSteps
     >>> trainer = Trainer(model, callbacks=[EqualSteps()])
     """
 

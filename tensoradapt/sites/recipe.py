@@ -10,6 +10,7 @@ from typing import Any, Literal
 from tensoradapt.checks import LARGEST, check_whole, number, numbers, whole
 from tensoradapt.errors import TensorAdaptError
 
+__all__ = ["Part", "Recipe", "Stack"]
 LAYERS = 10_000  # more are refused, as their sites are listed one by one
 Kind = Literal["attention", "mlp", "experts"]
 ATTENTION = ("q", "k", "v", "o")
@@ -18,22 +19,35 @@ WRITES = ("o", "down")
 
 @dataclass(frozen=True)
 class Part:
-    """One projection of a layer.
+    """One projection of a layer (docs/guides/recipes.md).
 
-    ``paths`` below the layer are tried in order, because libraries rename modules between releases. ``fused`` lists all
-    projections in the module's rows, in order, ``interleaved`` if they alternate head by head. ``stacked``: the
-    parameter holds one matrix per expert. ``width`` names the field of Dims with the size of an MLP's inner side.
+    Making one raises nothing; ``find_sites`` refuses what the model does not have.
+
+    Attributes:
+        proj: its name: "q", "k", "v" and "o" of the attention; "gate", "up" and "down" of the MLP.
+        paths: of its module below the layer, tried in order, as libraries rename modules between releases.
+        fused: all projections in the module's rows, in order, where there are several.
+        attn: "self" or "cross", where layers have both.
+        interleaved: the fused projections alternate head by head.
+        parameter: the name of the module's parameter.
+        stacked: the parameter holds one matrix for each expert.
+        width: size of the MLP's inner side: "ff", "expert_ff" or "shared_ff".
+        when: ``when(config, layer)`` says whether a layer has it; by default all have.
+
+    >>> from tensoradapt.sites.recipe import Part
+    >>> [Part(name, ("attn.qkv",), fused=("q", "k", "v")).kind for name in ("q", "k", "v")]
+    ['attention', 'attention', 'attention']
     """
 
     proj: str
     paths: tuple[str, ...]
     fused: tuple[str, ...] = ()
-    attn: str | None = None  # "self" or "cross", where layers have both
+    attn: str | None = None
     interleaved: bool = False
     parameter: str = "weight"
     stacked: bool = False
     width: str = "ff"
-    when: Callable[[Any, int], bool] | None = None  # the layers of a config that have it; None: all
+    when: Callable[[Any, int], bool] | None = None
 
     @property
     def kind(self) -> Kind:
@@ -63,11 +77,22 @@ class Dims:
 
 @dataclass(frozen=True)
 class Stack:
-    """A stack of layers: paths of a layer, tried in order, and the parts of a layer.
+    """A stack of layers of a model that has several, such as an encoder and a decoder (docs/guides/recipes.md).
 
-    ``name`` is its coordinate in a model of several stacks, ``prefix`` the path to the layers in the usual task model
-    (for sites from a config alone), ``config`` the attribute that holds its own config, ``sizes`` the config's names
-    for sizes whose name differs from the usual.
+    Making one raises nothing; ``find_sites`` refuses what the model does not have.
+
+    Attributes:
+        layers: paths of a layer, tried in order, with "{}" for its number.
+        parts: the projections of a layer.
+        name: its coordinate ``stack``.
+        prefix: path to the layers in the usual task model, for sites from a config alone.
+        config: the attribute of the config that holds its own config.
+        sizes: pairs of a size ("width", "heads", "layers", "ff") and the config's name of it, where that is not a usual
+            one.
+
+    >>> from tensoradapt.sites.recipe import Part, Stack
+    >>> Stack(("encoder.layers.{}",), (Part("q", ("attn.q",)),), name="encoder").prefix
+    ''
     """
 
     layers: tuple[str, ...]
@@ -80,7 +105,26 @@ class Stack:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A model family: the ``model_type`` values it covers, and its one stack of layers or its several ``stacks``."""
+    """A model family: where its layers and projections are, for ``find_sites(recipe=...)`` (docs/guides/recipes.md).
+
+    Making one raises nothing; ``find_sites`` refuses what the model does not have.
+
+    Attributes:
+        name: shown in messages and plans.
+        model_types: the values of ``model_type`` in a config that it is for; () where it is given by hand.
+        layers: paths of a layer, tried in order, with "{}" for its number.
+        parts: the projections of a layer.
+        prefix: path to the layers in the usual task model, for sites from a config alone.
+        stacks: of a model with several stacks of layers, in place of ``layers`` and ``parts``.
+
+    >>> import tensoradapt as ta
+    >>> from tensoradapt.sites.recipe import Part, Recipe
+    >>> from transformers import BertConfig, BertModel
+    >>> model = BertModel(BertConfig(hidden_size=12, num_hidden_layers=2, num_attention_heads=3))
+    >>> mine = Recipe("mine", (), ("encoder.layer.{}",), (Part("q", ("attention.self.query",)),))
+    >>> [site.module for site in ta.find_sites(model, recipe=mine)]
+    ['encoder.layer.0.attention.self.query', 'encoder.layer.1.attention.self.query']
+    """
 
     name: str
     model_types: tuple[str, ...]

@@ -7,7 +7,7 @@ from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.tasks.splits import DataSpec, Split
 from tensoradapt.tasks.task import Data, Task
 
-__all__ = ["Data", "DataSpec", "Split", "Task", "get", "load", "names"]
+__all__ = ["Data", "DataSpec", "Split", "Task", "get", "names"]
 
 
 def names() -> tuple[str, ...]:
@@ -25,23 +25,6 @@ def get(name: str) -> Task:
     if name not in tasks:
         raise TensorAdaptError(f'unknown task "{name}"{did_you_mean(name, tasks)}')
     return tasks[name]
-
-
-def load(name: str, *, n_train: int | None = None, n_test: int | None = None, seed: int = 0) -> Data:
-    """Load the task's splits, fetched on first use where needed.
-
-    Neither number moves an example between splits. "planted" is unlabelled (see `tasks.planted.label`).
-
-    Args:
-        name: one of ``names()``.
-        n_train: the most training examples, drawn with `seed`; all by default.
-        n_test: the most test examples, which do not depend on `seed`: runs of all seeds are judged on the same ones.
-        seed: of the choice of training examples.
-
-    Raises:
-        TensorAdaptError: for an unknown name, numbers below 1 and data that cannot be loaded.
-    """
-    return get(name).load(None, DataSpec(n_train, None, n_test), seed)
 
 
 def _tasks() -> dict[str, Task]:

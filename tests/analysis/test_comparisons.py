@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -237,3 +238,16 @@ def test_no_number_of_seeds_decides_a_difference_of_nothing() -> None:
     assert seeds_needed(t_interval([-0.01, 0.0, 0.01])) is None
     assert seeds_needed(t_interval([0.5])) is None
     assert seeds_needed(t_interval([0.5, 0.5, 0.5])) == 2
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda: holm([0.1, 1.2]), r"p is \[0.1, 1.2\]; expected p values \(m,\), each between 0 and 1"),
+        (lambda: holm([[0.1]]), r"expected p values \(m,\)"),
+        (lambda: seeds_needed(t_interval([0.1, 0.2]), 0), "n_comparisons is 0 and level 0.05; expected 1 or more"),
+        (lambda: seeds_needed(t_interval([0.1, 0.2]), level=5), "level 5; expected .* a share such as 0.05"),
+    ],
+)
+def test_what_is_no_p_value_or_level_is_refused(call: Callable[[], object], says: str) -> None:
+    refused(call, says)

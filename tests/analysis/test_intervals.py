@@ -140,3 +140,8 @@ def test_one_seed_competes_at_its_mean_but_has_no_probability() -> None:
 def test_the_draws_are_the_same_every_time() -> None:
     arguments = ([1, 2], [0.8, 0.81], [0.02, 0.02], [3, 3])
     np.testing.assert_array_equal(on_frontier_probability(*arguments), on_frontier_probability(*arguments))
+
+
+def test_configurations_of_unequal_number_are_refused() -> None:
+    says = r"have shapes \(2,\), \(2,\), \(1,\) and \(2,\); expected \(k,\)"
+    refused(lambda: on_frontier_probability([1, 2], [0.8, 0.9], [0.01], [3, 3]), says)

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
+from support.refusals import refused
 
+import tensoradapt as ta
 from tensoradapt.data import models
 from tensoradapt.errors import TensorAdaptError
 
@@ -32,6 +34,7 @@ def test_a_model_of_a_plug_in_is_loaded_by_its_name(plug_in: types.ModuleType, t
     plug_in.mine = lambda: tmp_path / "saved"  # type: ignore[attr-defined]
     loaded = models.from_pretrained(transformers.AutoModel, "mine")
     assert torch.equal(loaded.embeddings.word_embeddings.weight, saved.embeddings.word_embeddings.weight)
+    assert ta.model_folder("mine") == str(tmp_path / "saved") == ta.model_folder(str(tmp_path / "saved"))
     assert models.config("mine").hidden_size == models.TINY_SIZES["hidden_size"]
     with pytest.raises(TensorAdaptError, match=r"unknown model 'mini'.*did you mean \"mine\""):
         models.config("mini")
@@ -53,3 +56,9 @@ def test_a_function_that_gives_no_folder_is_refused_by_its_entry_point(plug_in: 
     }.items():
         with pytest.raises(TensorAdaptError, match=says):
             models.config(name)
+
+
+def test_what_has_no_folder_is_given_back_or_refused(plug_in: types.ModuleType) -> None:
+    assert ta.model_folder("FacebookAI/roberta-base") == "FacebookAI/roberta-base"
+    refused(lambda: ta.model_folder("mini"), "unknown model 'mini'.*did you mean \"mine\"")
+    refused(lambda: ta.model_folder(models.TINY), "tiny-random-bert is made in memory and has no folder; name all-min")

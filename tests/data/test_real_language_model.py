@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
 import tensoradapt as ta
-from tensoradapt import tasks
 from tensoradapt.data.models import load_causal
 from tensoradapt.sweeps.frontier import rate
 
@@ -39,7 +38,7 @@ def model(real: tuple[nn.Module, Any]) -> Iterator[nn.Module]:
 def batches(real: tuple[nn.Module, Any]) -> list[dict[str, Tensor]]:
     """Rated review sentences as the assistant's words."""
     tokenizer = real[1]
-    texts = [one[0] for one in tasks.load("snippets", n_train=4 * STEPS).train.texts]
+    texts = [one[0] for one in ta.load_task("snippets", n_train=4 * STEPS).train.texts]
     made = []
     for i in range(STEPS):
         chats = [

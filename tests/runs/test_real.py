@@ -8,7 +8,6 @@ import torch
 from support.configs import config_of
 
 import tensoradapt as ta
-from tensoradapt import tasks
 from tensoradapt.data import models
 from tensoradapt.runs.execute import execute
 from tensoradapt.sweeps.frontier import FRONTIER, rate
@@ -33,7 +32,7 @@ with torch.no_grad():
 
 @pytest.mark.parametrize("family", FRONTIER)
 def test_a_trained_adapter_with_its_head_gives_equal_logits_in_a_new_process(family, tmp_path):
-    data = tasks.load("snippets", n_train=64)
+    data = ta.load_task("snippets", n_train=64)
     torch.manual_seed(0)
     model = models.load(models.MINILM, data.task)
     plan = ta.plan(ta.find_sites(model), family, rank=8, train=head_of(model))

@@ -8,15 +8,24 @@ from typing import Any
 
 import tensoradapt as ta
 from tensoradapt import testing
-from tensoradapt.integrations import peft
+from tensoradapt.data import assets
+from tensoradapt.integrations import axolotl, llama_factory, ms_swift, peft, trainer
+from tensoradapt.sites import recipe
 
 MODULES = {
     "tensoradapt.parameterizations": ta.parameterizations,
     "tensoradapt.published": ta.published,
     "tensoradapt.plots": ta.plots,
     "tensoradapt.spectra": ta.spectra,
+    "tensoradapt.statistics": ta.statistics,
     "tensoradapt.testing": testing,
+    "tensoradapt.data.assets": assets,
+    "tensoradapt.sites.recipe": recipe,
     "tensoradapt.integrations.peft": peft,
+    "tensoradapt.integrations.trainer": trainer,
+    "tensoradapt.integrations.ms_swift": ms_swift,
+    "tensoradapt.integrations.llama_factory": llama_factory,
+    "tensoradapt.integrations.axolotl": axolotl,
 }
 FROM_ELSEWHERE = {f"tensoradapt.plots.{name}": getattr(ta.plots, name) for name in ta.plots.NAMES}  # files of plots
 

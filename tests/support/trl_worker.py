@@ -16,7 +16,7 @@ from datasets import Dataset
 from peft import PeftModel, get_peft_model
 from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
-from tensoradapt import tasks
+import tensoradapt as ta
 from tensoradapt.data.models import load_causal
 from tensoradapt.integrations.peft import TensorConfig
 from tensoradapt.integrations.trainer import EqualSteps
@@ -47,7 +47,7 @@ def said(text: str) -> list[dict[str, str]]:
 
 def examples(kind: str) -> Dataset:
     """Real review sentences: as the assistant's words, or those that liked the film before those that did not."""
-    train = tasks.load("snippets", n_train=8 * STEPS * BATCH).train
+    train = ta.load_task("snippets", n_train=8 * STEPS * BATCH).train
     texts = [
         [one[0] for one, label in zip(train.texts, train.labels, strict=True) if label == wanted] for wanted in (1, 0)
     ]

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import rankdata
 
+import tensoradapt as ta
 from tensoradapt import tasks
 from tensoradapt.data import assets
 from tensoradapt.errors import TensorAdaptError
@@ -106,17 +107,17 @@ TASKS = {"parity": Classification("parity", 2, "accuracy", load_splits=load_spli
     )
     monkeypatch.setattr(tasks, "__path__", [*tasks.__path__, str(tmp_path)])
     assert "parity" in tasks.names() and tasks.get("parity").n_labels == 2
-    data = tasks.load("parity", n_train=4)
+    data = ta.load_task("parity", n_train=4)
     assert (len(data.train), len(data.test), data.chance, data.notes) == (4, 10, 0.5, ("drawn",))
 
 
 def test_an_unknown_task_names_the_closest() -> None:
     with pytest.raises(TensorAdaptError, match=r'unknown task "sts-b"; did you mean "stsb"\? Valid: sst2'):
-        tasks.load("sts-b")
+        tasks.get("sts-b")
 
 
 def test_snippets_drop_unclear_ratings_and_label_by_sign(rated: Path) -> None:
-    data = tasks.load("snippets")
+    data = ta.load_task("snippets")
     ratings = {str(row): (row % 9 - 4) / 2 for row in range(90)}
     for split in (data.train, data.validation, data.test):
         assert [bool(label) for label in split.labels] == [ratings[name] > 0 for name in split.ids]
@@ -127,17 +128,17 @@ def test_snippets_drop_unclear_ratings_and_label_by_sign(rated: Path) -> None:
 
 
 def test_snippets_splits_do_not_depend_on_the_order_of_the_file(rated: Path) -> None:
-    before = tasks.load("snippets")
+    before = ta.load_task("snippets")
     rated.write_bytes(b"\n".join(rated.read_bytes().strip().split(b"\n")[::-1]) + b"\n")
-    after = tasks.load("snippets")
+    after = ta.load_task("snippets")
     assert set(before.test.ids) == set(after.test.ids)
     assert set(before.validation.ids) == set(after.validation.ids)
 
 
 def test_a_sample_is_drawn_by_seed_and_moves_nothing_across(rated: Path) -> None:
-    whole = tasks.load("snippets")
-    samples = {seed: tasks.load("snippets", n_train=20, n_test=5, seed=seed) for seed in (0, 1)}
-    again = tasks.load("snippets", n_train=30, n_test=5, seed=1)
+    whole = ta.load_task("snippets")
+    samples = {seed: ta.load_task("snippets", n_train=20, n_test=5, seed=seed) for seed in (0, 1)}
+    again = ta.load_task("snippets", n_train=30, n_test=5, seed=1)
     assert samples[0].train.ids != samples[1].train.ids
     assert samples[1].train.ids == again.train.ids[:20]
     assert samples[0].test.ids == samples[1].test.ids
@@ -150,21 +151,21 @@ def test_a_sample_is_drawn_by_seed_and_moves_nothing_across(rated: Path) -> None
 
 
 def test_there_are_at_most_all_examples_and_none_is_refused(rated: Path) -> None:
-    assert len(tasks.load("snippets", n_train=10**6).train) == len(tasks.load("snippets").train)
+    assert len(ta.load_task("snippets", n_train=10**6).train) == len(ta.load_task("snippets").train)
     with pytest.raises(TensorAdaptError, match="n_test is 0; expected a whole number from 1 up"):
-        tasks.load("snippets", n_test=0)
+        ta.load_task("snippets", n_test=0)
 
 
 def test_a_damaged_rating_line_is_named(rated: Path) -> None:
     rated.write_text("1\t2.0\tfine\n2\tnot a number\ttext\n")
     with pytest.raises(TensorAdaptError, match=r"GroundTruth\.txt, line 2: found '2\\tnot a number"):
-        tasks.load("snippets")
+        ta.load_task("snippets")
 
 
 @pytest.mark.parametrize("name", ALL_GLUE)
 def test_a_local_glue_task_has_the_files_rows_in_disjoint_splits(local: Path, name: str) -> None:
     write_all(local, name)
-    data = tasks.load(name)
+    data = ta.load_task(name)
     carved = glue.LOCAL_FILES[name].validation is None
     assert (len(data.train), len(data.validation), len(data.test)) == ((36, 4, 8) if carved else (40, 6, 8))
     assert_apart(data)
@@ -177,7 +178,7 @@ def test_a_local_glue_task_has_the_files_rows_in_disjoint_splits(local: Path, na
 def test_texts_of_later_splits_are_removed_from_earlier_ones_and_counted(local: Path) -> None:
     train = [*rows_of("sst2", 10, "train"), "In  Test\t1", "in validation\t0", "IN TEST\t0"]
     write(local, "sst2", train=train, validation=["in validation\t1", "in test\t1"], test=["in test\t0", "other\t1"])
-    data = tasks.load("sst2")
+    data = ta.load_task("sst2")
     assert (len(data.train), len(data.validation), len(data.test)) == (10, 1, 2)
     assert "3 train examples removed: their text is also in validation or test" in data.notes
     assert "1 validation examples removed: their text is also in test" in data.notes
@@ -185,7 +186,7 @@ def test_texts_of_later_splits_are_removed_from_earlier_ones_and_counted(local: 
 
 def test_a_swapped_pair_is_the_same_text(local: Path) -> None:
     write(local, "rte", train=["0\tb\ta\tentailment", *rows_of("rte", 20, "train")], test=["0\ta\tb\tentailment"])
-    data = tasks.load("rte")
+    data = ta.load_task("rte")
     assert ("b", "a") not in texts_of(data.train) | texts_of(data.validation)
 
 
@@ -203,14 +204,14 @@ def test_a_wrong_line_is_named_with_what_was_expected(local: Path, name: str, li
     write_all(local, name)
     write(local, name, train=[*rows_of(name, 40, "train"), line])
     with pytest.raises(TensorAdaptError, match=message):
-        tasks.load(name)
+        ta.load_task(name)
 
 
 def test_an_unlabelled_test_file_is_refused_by_its_header(local: Path) -> None:
     folder = write_all(local, "sst2")
     (folder / "test.tsv").write_text("index\tsentence\n0\ttext\n")
     with pytest.raises(TensorAdaptError, match=r"test\.tsv, line 1: found 2 columns 'index', 'sentence', expected"):
-        tasks.load("sst2")
+        ta.load_task("sst2")
 
 
 @pytest.mark.parametrize("where", ["unset", "elsewhere"])
@@ -218,7 +219,7 @@ def test_data_that_is_nowhere_says_both_ways(local: Path, monkeypatch: pytest.Mo
     if where == "unset":
         monkeypatch.delenv("TENSORADAPT_DATA")
     with pytest.raises(TensorAdaptError) as caught:
-        tasks.load("cola")
+        ta.load_task("cola")
     message = str(caught.value)
     assert ("TENSORADAPT_DATA is not set" if where == "unset" else "lacks train.tsv, val.tsv, dev.tsv") in message
     assert "glue/CoLA/" in message
@@ -233,7 +234,7 @@ def test_a_hub_that_cannot_be_reached_is_reported_with_the_local_way(
 
     monkeypatch.setitem(sys.modules, "datasets", types.SimpleNamespace(load_dataset=load_dataset))
     with pytest.raises(TensorAdaptError, match=r"online \(no route\): set TENSORADAPT_DATA"):
-        tasks.load("rte")
+        ta.load_task("rte")
 
 
 @pytest.mark.parametrize("name", ALL_GLUE)
@@ -250,7 +251,7 @@ def test_online_glue_tests_on_its_validation_and_carves_ours_from_train(
         return {"train": part("train", 30), "validation": part("dev", 7), "test": part("hidden", 5)}
 
     monkeypatch.setitem(sys.modules, "datasets", types.SimpleNamespace(load_dataset=load_dataset))
-    data = tasks.load(name)
+    data = ta.load_task(name)
     assert (len(data.train), len(data.validation), len(data.test)) == (27, 3, 7)
     assert all(text.startswith("dev ") and text == text.strip() for texts in texts_of(data.test) for text in texts)
     assert_apart(data)
@@ -260,14 +261,14 @@ def test_a_carved_validation_set_is_the_same_wherever_the_data_comes_from(
     local: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_all(local, "mrpc")
-    here = tasks.load("mrpc")
+    here = ta.load_task("mrpc")
     everything = sorted(texts_of(here.train) | texts_of(here.validation), reverse=True)
     columns = {"sentence1": [one for one, _ in everything], "sentence2": [two for _, two in everything]}
     train = {**columns, "label": [0] * len(everything)}
     parts = {"train": train, "validation": {"sentence1": ["x"], "sentence2": ["y"], "label": [1]}}
     monkeypatch.setitem(sys.modules, "datasets", types.SimpleNamespace(load_dataset=lambda *_: parts))
     monkeypatch.delenv("TENSORADAPT_DATA")
-    assert texts_of(tasks.load("mrpc").validation) == texts_of(here.validation)
+    assert texts_of(ta.load_task("mrpc").validation) == texts_of(here.validation)
 
 
 def test_chance_is_the_best_constant_answer_on_test(local: Path) -> None:
@@ -275,7 +276,7 @@ def test_chance_is_the_best_constant_answer_on_test(local: Path) -> None:
         write_all(local, name)
     write(local, "sst2", test=[*rows_of("sst2", 4, "test"), "more\t0"])
     write(local, "mrpc", test=[*rows_of("mrpc", 4, "test"), "1\t1\t2\tmore\tmore"])
-    values = {name: tasks.load(name).chance for name in ALL_GLUE}
+    values = {name: ta.load_task(name).chance for name in ALL_GLUE}
     assert values == pytest.approx({"sst2": 3 / 5, "cola": 0, "rte": 1 / 2, "mrpc": 2 * 0.6 / 1.6, "stsb": 0})
 
 
@@ -344,7 +345,7 @@ def linear_teacher(tokens: np.ndarray) -> np.ndarray:
 
 
 def test_planted_tokens_are_in_range_and_never_move() -> None:
-    data, more = tasks.load("planted"), tasks.load("planted", n_train=700)
+    data, more = ta.load_task("planted"), ta.load_task("planted", n_train=700)
     assert [len(split) for split in (data.train, data.validation, data.test)] == [512, 256, 256]
     rows = np.concatenate([split.tokens for split in (data.train, data.validation, data.test)])  # type: ignore[misc]
     assert rows.dtype == np.int64 and rows.shape == (1024, 12)
@@ -353,13 +354,13 @@ def test_planted_tokens_are_in_range_and_never_move() -> None:
     assert len(np.unique(rows, axis=0)) == 1024, "splits share a row"
     tokens = {name: row.tolist() for name, row in zip(more.train.ids, more.train.tokens, strict=True)}  # type: ignore[arg-type]
     assert all(tokens[name] == row.tolist() for name, row in zip(data.train.ids, data.train.tokens, strict=True))  # type: ignore[arg-type]
-    small = tasks.load("planted", n_train=32, n_test=16, seed=3)
+    small = ta.load_task("planted", n_train=32, n_test=16, seed=3)
     assert (len(small.train), len(small.test)) == (32, 16)
     assert set(small.train.ids) < set(data.train.ids)
 
 
 def test_planted_labels_are_balanced_on_train_and_follow_the_margin() -> None:
-    data = planted.label(tasks.load("planted"), linear_teacher)
+    data = planted.label(ta.load_task("planted"), linear_teacher)
     assert data.train.labels.mean() == 0.5
     assert np.isfinite(data.chance) and not data.notes
     for split in (data.train, data.validation, data.test):
@@ -379,12 +380,12 @@ def test_planted_labels_are_balanced_on_train_and_follow_the_margin() -> None:
 )
 def test_a_teacher_that_cannot_label_is_refused(teacher: object, message: str) -> None:
     with pytest.raises(TensorAdaptError, match=message):
-        planted.label(tasks.load("planted"), teacher)  # type: ignore[arg-type]
+        planted.label(ta.load_task("planted"), teacher)  # type: ignore[arg-type]
 
 
 @pytest.mark.slow
 def test_the_real_snippets_are_10072_balanced_rows() -> None:
-    data = tasks.load("snippets")
+    data = ta.load_task("snippets")
     labels = np.concatenate([split.labels for split in (data.train, data.validation, data.test)])
     assert len(labels) == 10_072
     assert labels.mean() == pytest.approx(0.5, abs=0.01)
@@ -407,6 +408,6 @@ def test_the_real_snippets_are_10072_balanced_rows() -> None:
 def test_the_real_glue_files_hold_their_published_counts(name: str, counts: tuple[int, int, int]) -> None:
     found = glue.load_splits(name)[:3]
     assert tuple(map(len, found)) == counts
-    data = tasks.load(name)
+    data = ta.load_task(name)
     assert_apart(data)
     assert len(data.test) == counts[2]

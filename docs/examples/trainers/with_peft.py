@@ -5,12 +5,10 @@ from peft import PeftModel, get_peft_model
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import tensoradapt as ta
-from tensoradapt import tasks
-from tensoradapt.data import assets
 from tensoradapt.integrations.peft import TensorConfig  # importing it registers the method
 
-data = tasks.load("snippets", n_train=1600, n_test=500)  # or your own texts and labels
-name = assets.fetch("all-minilm-l6-v2")  # or the folder or hub name of a model of your own
+data = ta.load_task("snippets", n_train=1600, n_test=500)  # or your own texts and labels
+name = ta.model_folder("all-minilm-l6-v2")  # or the folder or hub name of a model of your own
 tokenizer = AutoTokenizer.from_pretrained(name)
 base = AutoModelForSequenceClassification.from_pretrained(name, num_labels=2)
 config = TensorConfig(

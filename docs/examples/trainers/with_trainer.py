@@ -9,12 +9,10 @@ from transformers import (
 )
 
 import tensoradapt as ta
-from tensoradapt import tasks
-from tensoradapt.data import assets
 from tensoradapt.integrations.trainer import EqualSteps, SaveAdapter
 
-data = tasks.load("snippets", n_train=1600, n_test=500)  # or your own texts and labels
-name = assets.fetch("all-minilm-l6-v2")  # or the folder or hub name of a model of your own
+data = ta.load_task("snippets", n_train=1600, n_test=500)  # or your own texts and labels
+name = ta.model_folder("all-minilm-l6-v2")  # or the folder or hub name of a model of your own
 tokenizer = AutoTokenizer.from_pretrained(name)
 model = AutoModelForSequenceClassification.from_pretrained(name, num_labels=2)
 

@@ -2,19 +2,21 @@
 
 from datasets import Dataset
 from peft import PeftModel, get_peft_model
+from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import SFTConfig, SFTTrainer
 
-from tensoradapt import tasks
-from tensoradapt.data import models
+import tensoradapt as ta
 from tensoradapt.integrations.peft import TensorConfig  # importing it registers the method
 from tensoradapt.integrations.trainer import EqualSteps
 
-model, tokenizer = models.load_causal("HuggingFaceTB/SmolLM2-135M-Instruct")  # or any causal model
+name = ta.model_folder("HuggingFaceTB/SmolLM2-135M-Instruct")  # or any causal model
+tokenizer = AutoTokenizer.from_pretrained(name)
+model = AutoModelForCausalLM.from_pretrained(name, dtype="float32")
 config = TensorConfig(task_type="CAUSAL_LM", layout="layer proj : head dim : model", method="cp", rank=8)
 model = get_peft_model(model, config)
 model.print_trainable_parameters()
 
-texts = [text for text, *_ in tasks.load("snippets", n_train=240).train.texts]  # or your own list of texts
+texts = [text for text, *_ in ta.load_task("snippets", n_train=240).train.texts]  # or your own list of texts
 arguments = SFTConfig(
     output_dir="runs/trl",
     max_steps=60,
@@ -37,7 +39,7 @@ trainer = SFTTrainer(
 trainer.train()
 trainer.save_model("runs/trl/adapter")
 
-base, _ = models.load_causal("HuggingFaceTB/SmolLM2-135M-Instruct")
+base = AutoModelForCausalLM.from_pretrained(name, dtype="float32")
 loaded = PeftModel.from_pretrained(base, "runs/trl/adapter").eval()
 prompt = tokenizer("This film is", return_tensors="pt")
 print(tokenizer.decode(loaded.generate(**prompt, max_new_tokens=12, do_sample=False)[0]))

@@ -18,9 +18,17 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean over ``n`` seeds with its confidence limits; ``sd`` is the standard deviation over seeds.
+    """A mean over ``n`` seeds with its confidence limits (docs/guides/statistics.md); nothing is checked or raised.
 
-    ``low`` and ``high`` are NaN where the data cannot give them, ``sd`` is NaN for one seed.
+    Attributes:
+        mean: in the unit of the scores.
+        low, high: confidence limits of the mean; NaN where the data cannot give them.
+        n: number of seeds.
+        sd: standard deviation over seeds; NaN for one seed.
+
+    >>> import tensoradapt as ta
+    >>> ta.statistics.Interval(mean=0.02, low=0.0, high=0.04, n=3, sd=0.01).n
+    3
     """
 
     mean: float
@@ -31,12 +39,22 @@ class Interval:
 
 
 def t_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
-    """Return Student's t interval for the mean of ``values`` (seeds,).
+    """Return Student's t interval for a mean over seeds: mean -/+ t(n - 1) sd / sqrt(n).
 
-    Law: mean -/+ t(n - 1) sd / sqrt(n); one value gives NaN limits. No value, or one that is not finite, raises
-    TensorAdaptError.
+    Args:
+        values: scores (seeds,).
+        confidence: share of such intervals that cover the mean over all seeds.
 
-    >>> found = t_interval([0.80, 0.82, 0.84])
+    Returns:
+        An ``Interval``; one value has limits of NaN.
+
+    Raises:
+        TensorAdaptError: for no value, one that is not finite, and a confidence that is not between 0 and 1.
+
+    Why not a bootstrap: docs/guides/statistics.md.
+
+    >>> import tensoradapt as ta
+    >>> found = ta.statistics.t_interval([0.80, 0.82, 0.84])
     >>> round(found.mean, 4), round(found.low, 4), round(found.high, 4), found.n, round(found.sd, 4)
     (0.82, 0.7703, 0.8697, 3, 0.02)
     """
@@ -49,7 +67,7 @@ def t_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
 
 
 def paired_difference(a: ArrayLike, b: ArrayLike, confidence: float = 0.95) -> Interval:
-    """Return an interval for the mean of ``a - b``, scores (seeds, examples) of methods on the same seeds and examples.
+    """Return an interval for the mean of ``a - b``, paired over seeds and test examples (docs/guides/statistics.md).
 
     The claim is about new seeds *and* new test examples, and the examples are the same for every seed, so neither a
     t-test over seeds nor one over all cells is right. The differences d follow the crossed random-effects model
@@ -63,8 +81,21 @@ def paired_difference(a: ArrayLike, b: ArrayLike, confidence: float = 0.95) -> I
     (sum of terms)^2 / sum(term^2 / df of term), never below the smaller of S - 1 and N - 1. One seed: variation over
     examples alone, which says nothing about other seeds; one example: over seeds alone.
 
+    Args:
+        a, b: scores (seeds, examples) of two methods on the same seeds and examples; 0 and 1 for accuracy.
+        confidence: share of such intervals that cover the difference.
+
+    Returns:
+        An ``Interval`` of the difference, whose ``sd`` is that of the means of seeds; one number has limits of NaN.
+
+    Raises:
+        TensorAdaptError: for unequal or empty shapes, a number that is not finite, and a confidence that is not between
+            0 and 1.
+
+    >>> import numpy as np
+    >>> import tensoradapt as ta
     >>> rng = np.random.default_rng(0)
-    >>> d = paired_difference(rng.random((3, 200)) < 0.8, rng.random((3, 200)) < 0.7)
+    >>> d = ta.statistics.paired_difference(rng.random((3, 200)) < 0.8, rng.random((3, 200)) < 0.7)
     >>> round(d.mean, 3), round(d.low, 3), round(d.high, 3)
     (0.085, -0.004, 0.174)
     """
@@ -102,17 +133,35 @@ def crossed_p(a: ArrayLike, b: ArrayLike) -> float:
 def on_frontier_probability(
     x: ArrayLike, mean: ArrayLike, sd: ArrayLike, n: ArrayLike, draws: int = 4000, seed: int = 0
 ) -> Floats:
-    """Return the probability (k,) that each configuration is non-dominated, given its mean's noise over ``n`` seeds.
+    """Return the probability that each configuration is on the frontier, given its mean's noise over seeds.
 
-    Means are drawn from mean + t(n - 1) sd / sqrt(n), the posterior of a normal mean under the usual flat prior
-    (Gelman et al., Bayesian Data Analysis, 3rd ed., 3.2). A configuration with one seed competes at its mean, but has
-    no noise to draw, so its own probability is NaN.
+    A configuration is on the frontier if no other has as good a score with as few parameters. Means are drawn from
+    mean + t(n - 1) sd / sqrt(n), the posterior of a normal mean under the usual flat prior (Gelman et al., Bayesian
+    Data Analysis, 3rd ed., 3.2). A configuration with one seed competes at its mean, but has no noise to draw, so its
+    own probability is NaN (docs/guides/statistics.md).
 
-    >>> on_frontier_probability([1, 2], [0.5, 0.9], [0.01, 0.01], [3, 3]).round(2)
+    Args:
+        x: what is to be small (k,), such as numbers of trained parameters.
+        mean: mean scores (k,), of which large ones are good.
+        sd: their standard deviations over seeds (k,), in the unit of the scores.
+        n: numbers of seeds (k,).
+        draws: how often all means are drawn.
+        seed: of the draws.
+
+    Returns:
+        The probabilities (k,).
+
+    Raises:
+        TensorAdaptError: for arrays of other shapes than (k,).
+
+    >>> import tensoradapt as ta
+    >>> ta.statistics.on_frontier_probability([1, 2], [0.5, 0.9], [0.01, 0.01], [3, 3]).round(2)
     array([1., 1.])
     """
-    size, centre, spread = (np.asarray(values, float) for values in (x, mean, sd))
-    count = np.asarray(n)
+    size, centre, spread, count = (np.asarray(values, float) for values in (x, mean, sd, n))
+    if size.ndim != 1 or not size.shape == centre.shape == spread.shape == count.shape:
+        shapes = f"{size.shape}, {centre.shape}, {spread.shape} and {count.shape}"
+        raise TensorAdaptError(f"x, mean, sd and n have shapes {shapes}; expected (k,), one of each per configuration")
     known = count > 1
     scale = np.where(known, spread, 0.0) / np.sqrt(count)
     noise = np.random.default_rng(seed).standard_t(np.maximum(count - 1, 1), (draws, len(centre)))

@@ -12,6 +12,7 @@ import scipy  # its stats take half a second to load, and do so when they are fi
 from numpy.typing import ArrayLike
 
 from tensoradapt.analysis.statistics.intervals import Floats, Interval, crossed_p
+from tensoradapt.checks import shown
 from tensoradapt.errors import TensorAdaptError
 
 
@@ -27,12 +28,25 @@ class Ranking:
 def holm(p: ArrayLike) -> Floats:
     """Return Holm's adjusted p values (Scandinavian Journal of Statistics 1979).
 
-    The k-th smallest of m is multiplied by m - k + 1; none is below those before it, none above 1.
+    The k-th smallest of m is multiplied by m - k + 1; none is below those before it, none above 1
+    (docs/guides/statistics.md).
 
-    >>> holm([0.01, 0.04, 0.03]).round(3).tolist()
+    Args:
+        p: p values (m,) of all comparisons that are looked at together.
+
+    Returns:
+        The adjusted p values (m,), in the order given.
+
+    Raises:
+        TensorAdaptError: for other shapes than (m,), and for values below 0 or above 1.
+
+    >>> import tensoradapt as ta
+    >>> ta.statistics.holm([0.01, 0.04, 0.03]).round(3).tolist()
     [0.03, 0.06, 0.06]
     """
     values = np.asarray(p, float)
+    if values.ndim != 1 or ((values < 0) | (values > 1)).any():
+        raise TensorAdaptError(f"p is {shown(p)}; expected p values (m,), each between 0 and 1")
     order = np.argsort(values, kind="stable")
     steps = np.arange(len(values), 0, -1) * values[order]
     adjusted = np.empty_like(values)
@@ -51,12 +65,30 @@ def paired_p(difference: Floats) -> float:
 def seeds_needed(difference: Interval, n_comparisons: int = 1, level: float = 0.05, most: int = 200) -> int | None:
     """Return the fewest seeds with which the mean difference and spread hold by the paired t test among so many others.
 
-    Bonferroni's level, which Holm's first step has. None above ``most``, and for the difference of one seed. Test
-    examples bound how small a difference can hold, however many seeds there are.
+    The level of each is Bonferroni's, which Holm's first step has. Test examples bound how small a difference can hold,
+    however many seeds there are (docs/guides/statistics.md).
 
-    >>> seeds_needed(Interval(0.02, 0.0, 0.04, 3, 0.01)), seeds_needed(Interval(0.02, 0.0, 0.04, 3, 0.01), 21)
+    Args:
+        difference: as measured, from ``paired_difference``, or from ``t_interval`` of the differences of seeds.
+        n_comparisons: number of comparisons that are corrected for.
+        level: probability of any false one among them.
+        most: number of seeds up to which is searched.
+
+    Returns:
+        The number of seeds; None above ``most``, for a difference of 0 and for that of one seed.
+
+    Raises:
+        TensorAdaptError: for fewer comparisons than one, and a level that is not between 0 and 1.
+
+    >>> import tensoradapt as ta
+    >>> measured = ta.statistics.Interval(mean=0.02, low=0.0, high=0.04, n=3, sd=0.01)
+    >>> ta.statistics.seeds_needed(measured), ta.statistics.seeds_needed(measured, n_comparisons=21)
     (4, 7)
     """
+    if n_comparisons < 1 or not 0 < level < 1:
+        raise TensorAdaptError(
+            f"n_comparisons is {n_comparisons} and level {level}; expected 1 or more, and a share such as 0.05"
+        )
     if not difference.mean or not math.isfinite(difference.sd):
         return None
     n = np.arange(2, most + 1)
