@@ -12,12 +12,14 @@ import numpy as np
 
 from tensoradapt.analysis.statistics.intervals import Floats, Interval, t_interval
 from tensoradapt.analysis.statistics.significance import holm, paired_p
+from tensoradapt.analysis.verdict import compared
 
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks" / "paper"))
 import best_rate
 import overview
 import recompute
+import tiles
 
 ROOT = Path(__file__).parents[2]
 HEAD, STEP = recompute.HEADS["sst2"], best_rate.STEP
@@ -226,6 +228,15 @@ def lora1() -> tuple[float, float, int]:
 def parts(*case: str) -> tuple[str, float, float]:
     row = difference(*case)
     return f"{row['difference']:+.4f}", row["low"], row["high"]
+
+
+def decided_on_sentences() -> tuple[int, int, int]:
+    """How many sizes of docs/results/figures/frontier.csv are decided to differ from LoRA r=8, of how many, how many
+    of these to be worse.
+    """
+    (one,) = compared(tiles.read(ROOT / "docs" / "results" / "figures" / "frontier.csv"))
+    decided = one.paired["decided"]
+    return int(decided.sum()), len(decided), int((decided & (one.paired["difference"] < 0)).sum())
 
 
 def runs_of_the_figure() -> int:
