@@ -15,7 +15,7 @@ from torch import nn
 
 from tensoradapt.adapter.adapter import Adapter
 from tensoradapt.training.equal_steps import StepRescaler
-from tensoradapt.training.step_length import Curve, solve
+from tensoradapt.training.step_length import solve
 
 Values = Sequence[Mapping[str, torch.Tensor]]
 
@@ -41,7 +41,7 @@ class PerTensor(StepRescaler):
 class OnlyDown(StepRescaler):
     """No step is lengthened."""
 
-    def length(self, curve: Curve, asked: float) -> float | None:
+    def length(self, curve: Callable[[float], float], asked: float) -> float | None:
         length = super().length(curve, asked)
         return length and min(length, 1.0)
 
@@ -51,7 +51,7 @@ class EveryTenth(StepRescaler):
 
     steps, held = 0, 1.0
 
-    def length(self, curve: Curve, asked: float) -> float | None:
+    def length(self, curve: Callable[[float], float], asked: float) -> float | None:
         # AdamW's own step has the schedule's rate in it already, so that the length of a step needs none
         self.steps += 1
         if self.steps % 10 == 1:

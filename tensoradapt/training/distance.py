@@ -1,9 +1,10 @@
-"""Compute how far a change of its factors moves an adapter's updates, as a function of the length of the change.
+"""Compute how far a change of its factors moves an adapter's updates, as a polynomial in the length of the change.
 
 ``|T(c) - T(0)|^2`` with factors ``f + c change`` is computed from the factors, and no dense tensor of all sites
 is formed. Where each row and column mode is in one factor alone, it is ``<T(c), T(c)> - 2 <T(c), T(0)> + <T(0), T(0)>``
 by networks that are contracted with a copy of themselves, in float64. Where two factors have one (VeRA, LoHa), the
-change of each site is a polynomial in c, with the triangle of its QR in place of a wide frozen factor.
+change of each site is a polynomial in c, with the triangle of its QR in place of a wide frozen factor. Coefficients are
+exact but for rounding, those of all tensors are read from the device at once, and tensors of one network are stacked.
 """
 
 from __future__ import annotations
@@ -11,12 +12,13 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from tensoradapt.adapter.adapter import Adapter
@@ -27,13 +29,21 @@ from tensoradapt.networks.layout import RUNTIME
 from tensoradapt.networks.network import Factor, Network
 from tensoradapt.planning.plan import Member
 from tensoradapt.planning.scale import multiplier, triangle
-from tensoradapt.training.step_length import Curve
+from tensoradapt.training import polynomials
 
 Values = Mapping[str, Tensor]  # factors by name
+Ranges = tuple[tuple[str, int], ...]  # a mode and how many of its first entries
 
 
 TENSOR = "tensor*"  # the axis of stacked tensors
 ENTRIES = 2**22  # the most entries that the factors in one stack have
+
+
+class DistancePart(Protocol):
+    """Tensors, or sites of them, that are contracted together."""
+
+    def along(self, before: Sequence[Values], change: Sequence[Values]) -> Tensor:  # (powers,)
+        """Return the coefficients of the squared distance, from the constant up."""
 
 
 class Distance:
@@ -41,16 +51,43 @@ class Distance:
 
     def __init__(self, adapter: Adapter) -> None:
         self.networks = [tensor.network for tensor in adapter.factored]
+        self._values, self._writes = _values(adapter), _writes(adapter)
         self._parts = _parts(adapter)
 
     def fits(self, adapter: Adapter) -> bool:
-        """Say whether the adapter still has the networks it had."""
-        return [id(tensor.network) for tensor in adapter.factored] == list(map(id, self.networks))
+        """Say whether the adapter has the networks that it had, where they were, and the same frozen values."""
+        same = [id(tensor.network) for tensor in adapter.factored] == list(map(id, self.networks))
+        return (
+            same
+            and list(map(id, _values(adapter))) == list(map(id, self._values))
+            and (_writes(adapter) == self._writes)
+        )
 
-    def along(self, before: Sequence[Values], change: Sequence[Values]) -> Curve:
+    def along(self, before: Sequence[Values], change: Sequence[Values]) -> Callable[[float], float]:
         """Return the squared distance between ``before`` and ``before + c change``, as a function of c."""
-        curves = [part.along(before, change) for part in self._parts]
-        return Curve(lambda c: sum(curve.at(c) for curve in curves), sum(curve.base for curve in curves))
+        found = [part.along(before, change) for part in self._parts]
+        read = iter(torch.cat(found).tolist())  # once: each read waits for the device
+        rows = [list(itertools.islice(read, len(one))) for one in found]
+        coefficients = [sum(column) for column in itertools.zip_longest(*rows, fillvalue=0.0)]
+
+        def at(c: float) -> float:
+            value = 0.0
+            for coefficient in reversed(coefficients):
+                value = value * c + coefficient
+            return value
+
+        return at
+
+
+def _values(adapter: Adapter) -> list[Tensor]:
+    """Return the frozen values of an adapter."""
+    return [*adapter.bases.buffers(), *(value for tensor in adapter.factored for value in tensor.fixed.buffers())]
+
+
+def _writes(adapter: Adapter) -> list[Any]:
+    """Return what changes when an adapter is moved or cast, or its frozen values are written to."""
+    first = next(adapter.parameters())
+    return [first.device, first.dtype, *(0 if v.is_inference() else v._version for v in _values(adapter))]
 
 
 @dataclass(frozen=True)
@@ -60,42 +97,75 @@ class Block:
     ``mask`` has the multipliers; it is None where all are ``weight``.
     """
 
-    ranges: tuple[tuple[str, int], ...]  # a mode and how many of its first entries
+    ranges: Ranges
     weight: float
     mask: tuple[float, ...] | None = None
 
 
-def _parts(adapter: Adapter) -> list[Any]:
-    """Group the tensors into stacks of one network, or take their sites singly where the network needs it."""
-    parts: list[Any] = []
+@dataclass(frozen=True)
+class Place:
+    """A site of an entangled tensor: the number of the tensor, index positions, and the squared multiplier."""
+
+    number: int
+    at: Mapping[str, int]
+    square: float
+
+
+def _parts(adapter: Adapter) -> list[DistancePart]:
+    """Group the tensors into stacks of one network, or their sites where the network needs it."""
     stacks: dict[tuple[Network, Block], list[int]] = {}
+    places: dict[tuple[Network, Ranges], list[Place]] = {}
     for i, (tensor, group) in enumerate(zip(adapter.factored, adapter.plan.groups, strict=True)):
         squares = [multiplier(adapter.plan.scale, group.network, member.site.in_) ** 2 for member in group.members]
         if _entangled(tensor.network):
-            parts.append(_Sites(tensor, i, group.members, squares))
+            for member, square in zip(group.members, squares, strict=True):
+                at = {name: value for name, value in member.at.items() if isinstance(value, int)}
+                places.setdefault((tensor.network, _ranges(member)), []).append(Place(i, at, square))
         else:
             for block in _blocks(tensor.network, group.members, squares):
                 stacks.setdefault((tensor.network, block), []).append(i)
+    parts: list[DistancePart] = []
+    shared: dict[Any, Tensor] = {}
     for (network, block), members in stacks.items():
-        n = max(1, ENTRIES // sum(math.prod(network.shape(f)) for f in network.factors))
-        for chosen in (members[at : at + n] for at in range(0, len(members), n)):
-            parts.append(_Stack(network, block, chosen, [adapter.factored[i] for i in chosen]))
+        n = sum(math.prod(network.shape(f)) for f in network.factors)
+        parts += [_Stack(network, block, few, adapter.factored) for few in _chunks(members, n)]
+    for (network, ranges), sites in places.items():
+        chunks = _chunks(sites, _products(network, ranges))
+        parts += [_Sites(network, ranges, few, adapter.factored, shared) for few in chunks]
     return parts
+
+
+def _chunks(items: Sequence[Any], entries: int) -> Iterable[Sequence[Any]]:
+    """Divide what has so many entries each into pieces that have at most ``ENTRIES``, or one item."""
+    n = max(1, ENTRIES // entries)
+    return (items[at : at + n] for at in range(0, len(items), n))
+
+
+def _ranges(member: Member) -> Ranges:
+    return tuple((name, len(value)) for name, value in member.at.items() if isinstance(value, range))
 
 
 @lru_cache(maxsize=1024)
 def _entangled(network: Network) -> bool:
     """Say whether several factors have one row or column mode."""
-    held = Counter(label for factor in network.factors for label in factor.labels)
+    held = _held(network)
     return any(held[mode.name] > 1 for mode in (*network.layout.rows, *network.layout.cols))
+
+
+def _held(network: Network) -> Counter[str]:
+    """Return how many factors have each label."""
+    return Counter(label for factor in network.factors for label in factor.labels)
+
+
+def _index(network: Network) -> tuple[str, ...]:
+    return tuple(mode.name for mode in network.layout.index if mode.name not in RUNTIME)
 
 
 def _blocks(network: Network, members: Sequence[Member], squares: Sequence[float]) -> list[Block]:
     index = [mode for mode in network.layout.index if mode.name not in RUNTIME]
-    grids: dict[Any, dict[tuple[Any, ...], float]] = {}
+    grids: dict[Ranges, dict[tuple[Any, ...], float]] = {}
     for member, square in zip(members, squares, strict=True):
-        ranges = tuple((name, len(v)) for name, v in member.at.items() if isinstance(v, range))
-        grid = grids.setdefault(ranges, {})
+        grid = grids.setdefault(_ranges(member), {})
         at = tuple(member.at[mode.name] for mode in index)
         grid[at] = grid.get(at, 0.0) + square
     blocks = []
@@ -105,161 +175,215 @@ def _blocks(network: Network, members: Sequence[Member], squares: Sequence[float
     return blocks
 
 
+class _Weights:
+    """The squared multipliers of a part, which are copied to its device again only once a scale has changed."""
+
+    def __init__(self, tensors: Sequence[FactoredTensor], squares: Sequence[float]) -> None:
+        self.tensors, self.squares = tensors, squares
+        self._scales: list[float] = []
+        self._value = torch.empty(0)
+
+    def on(self, like: Tensor) -> Tensor:  # (tensors,)
+        """Return the weights, in float64 on the device of a tensor."""
+        scales = [tensor.scale for tensor in self.tensors]
+        if scales != self._scales:
+            squares = [square * scale**2 for square, scale in zip(self.squares, scales, strict=True)]
+            self._scales, self._value = scales, torch.tensor(squares, dtype=torch.float64, device=like.device)
+        return self._value
+
+
 class _Stack:
     """Tensors of one network and block, which are contracted together."""
 
     def __init__(self, network: Network, block: Block, members: Sequence[int], tensors: Sequence[FactoredTensor]):
-        self.network, self.block, self.members, self.tensors = network, block, members, tensors
-        self.index = tuple(mode.name for mode in network.layout.index if mode.name not in RUNTIME)
+        self.network, self.block, self.members = network, block, members
+        self.tensors = [tensors[i] for i in members]
         self.scheme = _scheme(network, block.ranges, block.mask is not None, len(members))
+        self.weights = _Weights(self.tensors, [block.weight] * len(members))
         self._still: dict[str, Tensor] = {}
 
-    def along(self, before: Sequence[Values], change: Sequence[Values]) -> Curve:
-        moving = {f.name for f in self.network.factors if f.trainable}
-        old = {name: self._stacked([before[i][name] for i in self.members], name) for name in moving}
-        step = {name: self._stacked([change[i][name] for i in self.members], name) for name in moving}
-        grams = {name: self._grams(name, old, step) for name in self.scheme.grams}
-        like = next(iter(old.values()))
-        weights = like.new_tensor([self.block.weight * tensor.scale**2 for tensor in self.tensors])
-        mask = []
-        if self.block.mask is not None:
-            mask = [like.new_tensor(self.block.mask).reshape([self.network.sizes[mode] for mode in self.index])]
+    def along(self, before: Sequence[Values], change: Sequence[Values]) -> Tensor:
+        moving = [f.name for f in self.network.factors if f.trainable]
+        both = {name: [v[i][name] for i in self.members for v in (before, change)] for name in moving}
+        values = {name: self._stacked(both[name], name) for name in moving}
+        grams = {name: self._gram(name, values) for name in self.scheme.grams}
+        weights = self.weights.on(next(iter(values.values())))
+        moved = self._inner(values, values, {name: polynomials.folded(gram) for name, gram in grams.items()})
+        still = {name: value[:1] for name, value in values.items()}
+        mixed = self._inner(values, still, {name: gram[:, 0] for name, gram in grams.items()})
+        coefficients = moved @ weights
+        coefficients[: len(mixed)] -= 2 * (mixed @ weights)
+        coefficients[0] = 0  # at length 0 nothing has moved
+        return coefficients
 
-        def inner(x: float, y: float) -> float:
-            operands = []
-            for factor in self.network.factors:
-                name = factor.name
-                if name in grams:
-                    k, a, b, d = grams[name]
-                    operands.append(k if a is None else k + y * a + x * b + x * y * d)
-                elif name in moving:
-                    operands += [old[name] + x * step[name], old[name] + y * step[name]]
-                else:
-                    operands += [self._frozen(name)] * 2
-            return float(self.scheme.program.run([*operands, *mask], torch.einsum) @ weights)
+    def _inner(self, values: Values, copy: Values, grams: Values) -> Tensor:  # (powers, tensors)
+        """Return <T(c), T'(c)> of the tensors and of those with the factors ``copy``."""
+        operands = []
+        for factor in self.network.factors:
+            name = factor.name
+            if name in grams:
+                operands.append(grams[name])
+            elif name in values:
+                operands += [values[name], copy[name]]
+            else:
+                operands += [self._frozen(name)] * 2
+        return self.scheme.program.run([*operands, *self._mask(operands[0])], polynomials.einsum)
 
-        start = inner(0.0, 0.0)
-        return Curve(lambda c: inner(c, c) - 2 * inner(c, 0.0) + start, start)
+    def _gram(self, name: str, values: Values) -> Tensor:  # (powers, powers of the copy, tensors, *bonds, *bonds)
+        program = self.scheme.grams[name]
+        if name in values:
+            return program.run([values[name]] * 2, torch.einsum)
+        key = f"{name}*"
+        if key not in self._still:
+            self._still[key] = program.run([self._frozen(name)] * 2, torch.einsum)
+        return self._still[key]
 
-    def _grams(self, name: str, old: Values, step: Values) -> tuple[Tensor, Any, Any, Any]:
-        program, swapped = self.scheme.grams[name]
-        run, product = program.run, torch.einsum
-        if name not in old:
-            if name not in self._still:
-                value = self._frozen(name)
-                self._still[name] = run([value, value], product)
-            return self._still[name], None, None, None
-        f, d = old[name], step[name]
-        mixed = run([f, d], product)
-        return run([f, f], product), mixed, mixed.permute(swapped), run([d, d], product)
+    def _mask(self, like: Tensor) -> list[Tensor]:
+        if self.block.mask is None:
+            return []
+        if "mask*" not in self._still:
+            shape = [1, *(self.network.sizes[mode] for mode in _index(self.network))]
+            self._still["mask*"] = like.new_tensor(self.block.mask).reshape(shape)
+        return [self._still["mask*"]]
 
     def _frozen(self, name: str) -> Tensor:
-        return self._stacked([tensor.factors[name] for tensor in self.tensors], name)
+        if name not in self._still:
+            self._still[name] = self._stacked([tensor.factors[name] for tensor in self.tensors], name)
+        return self._still[name]
 
     def _stacked(self, values: Sequence[Tensor], name: str) -> Tensor:
-        """Return (tensors, *shape) in float64, narrowed to the ranges of the block."""
+        """Return (powers, tensors, *shape) in float64, narrowed to the ranges of the block."""
         stacked = torch.stack([value.detach() for value in values]).double()
         labels = next(f.labels for f in self.network.factors if f.name == name)
         for mode, n in self.block.ranges:
             if mode in labels:
                 stacked = stacked.narrow(1 + labels.index(mode), 0, n)
-        return stacked
+        # tensors first in memory, as a batch of products needs them
+        return stacked.unflatten(0, (len(self.members), -1)).transpose(0, 1)
 
 
 @dataclass(frozen=True)
 class Scheme:
-    """How a network is contracted with a copy: the Gram matrices of single factors first, then ``program``."""
+    """How a network is contracted with a copy: the Gram matrices of single factors first, then ``program``.
 
-    grams: Mapping[str, tuple[Program, tuple[int, ...]]]  # with the order of axes that exchanges the bonds of both
+    The program is of polynomials; those of the Gram matrices name the powers of a factor and of its copy.
+    """
+
+    grams: Mapping[str, Program]
     program: Program
 
 
 @lru_cache(maxsize=1024)
-def _scheme(network: Network, ranges: tuple[tuple[str, int], ...], masked: bool, n: int) -> Scheme:
+def _scheme(network: Network, ranges: Ranges, masked: bool, n: int) -> Scheme:
     """Find the contraction of a network with its copy, by way of Gram matrices where these are smaller.
 
     A Gram matrix takes the place of a factor whose own modes have no fewer entries than its bonds.
     """
-    index = {mode.name for mode in network.layout.index if mode.name not in RUNTIME} if masked else set()
-    held = Counter(label for factor in network.factors for label in factor.labels)
-    sizes = {**network.sizes, **dict(ranges), TENSOR: n}
+    index = set(_index(network)) if masked else set()
+    held = _held(network)
+    sizes = {**network.sizes, **dict(ranges), TENSOR: n, "power*": 2, "copy*": 2}
     sizes |= {f"{bond}'": k for bond, k in network.bonds.items()}
-    grams: dict[str, tuple[Program, tuple[int, ...]]] = {}
+    grams: dict[str, Program] = {}
     operands: list[Labels] = []
+    powers: dict[str, int] = {}  # axes that count in the cost, and that the program does not name
     for factor in network.factors:
         alone = {x for x in factor.labels if held[x] == 1 and x not in index}
         own, copy = (TENSOR, *factor.labels), (TENSOR, *primed(network, factor))
         bonds = tuple(x for x in factor.labels if x in network.bonds)
         if alone and size(bonds, sizes) <= size(tuple(alone), sizes):
             kept = tuple(dict.fromkeys(x for x in (*own, *copy) if x not in alone))
-            other = {x: y for pair in zip(own, copy, strict=True) for x, y in (pair, pair[::-1])}
-            swapped = tuple(kept.index(other[x]) for x in kept)
-            grams[factor.name] = compile_program([own, copy], kept, sizes), swapped
-            operands.append(kept)
+            both = ("power*", "copy*", *kept)
+            grams[factor.name] = compile_program([("power*", *own), ("copy*", *copy)], both, sizes)
+            found = {f"{factor.name}*": kept}
         else:
-            operands += [own, copy]
-    mask = [tuple(m.name for m in network.layout.index if m.name in index)] if masked else []
-    return Scheme(grams, compile_program([*operands, *mask], (TENSOR,), sizes))
+            found = {f"{factor.name}*": own, f"{factor.name}*'": copy}
+        powers |= {power: 4 - len(found) for power in found if factor.trainable}
+        operands += [(power, *labels) if factor.trainable else labels for power, labels in found.items()]
+    mask = [_index(network)] if masked else []
+    program = compile_program([*operands, *mask], (*powers, TENSOR), {**sizes, **powers}, tuple(powers))
+    return Scheme(grams, program)
 
 
 class _Sites:
-    """A tensor whose sites are taken one after the other: their updates are polynomials in the length."""
+    """Sites of one entangled network: their updates are polynomials in the length."""
 
-    def __init__(self, tensor: FactoredTensor, i: int, members: Sequence[Member], squares: Sequence[float]) -> None:
-        self.tensor, self.i, self.members, self.squares = tensor, i, members, squares
-        self._triangles: dict[Any, Tensor] = {}
+    def __init__(
+        self, network: Network, ranges: Ranges, places: Sequence[Place], tensors: Sequence[FactoredTensor],
+        shared: dict[Any, Tensor],
+    ) -> None:  # fmt: skip
+        self.network, self.ranges, self.places = network, ranges, places
+        self.tensors = [tensors[place.number] for place in places]
+        self.weights = _Weights(self.tensors, [place.square for place in places])
+        self.dtype = torch.promote_types(next(self.tensors[0].parameters()).dtype, torch.float32)
+        self._shared = shared  # frozen factors that all parts of a network have
+        self._still: dict[str, Tensor] = {}
 
-    def along(self, before: Sequence[Values], change: Sequence[Values]) -> Curve:
-        squared = sum(
-            square * self._site(member, before[self.i], change[self.i])
-            for member, square in zip(self.members, self.squares, strict=True)
-        )
-        coefficients = (self.tensor.scale**2 * squared).tolist()  # type: ignore[union-attr]
-        return Curve(lambda c: sum(a * c**k for k, a in enumerate(coefficients)))
-
-    def _site(self, member: Member, before: Values, change: Values) -> Tensor:  # (2 * degree + 1,)
-        """Return the coefficients of the squared change of a site, over all its tasks, in powers of the length."""
-        network = self.tensor.network
-        at = {name: value for name, value in member.at.items() if isinstance(value, int)}
-        ranges = tuple((name, len(value)) for name, value in member.at.items() if isinstance(value, range))
-        polynomials, labels = [], []
-        dtype = torch.promote_types(next(iter(before.values())).dtype, torch.float32)
+    def along(self, before: Sequence[Values], change: Sequence[Values]) -> Tensor:
+        network, at = self.network, self.places[0].at
+        labels, operands = [], []
         for factor in network.factors:
             if factor.trainable:
-                values = [_picked(factor, v[factor.name], at, ranges) for v in (before, change)]
-                labels.append((*(x for x in factor.labels if x not in at), f"{factor.name}*"))
+                values = [
+                    self._picked(factor, v[p.number][factor.name], p) for v in (before, change) for p in self.places
+                ]
+                operands.append(torch.stack(values).to(self.dtype).unflatten(0, (2, -1)))
+                labels.append((f"{factor.name}*", TENSOR, *(x for x in factor.labels if x not in at)))
             else:
-                values = [self._reduced(factor, at, ranges)]
-                labels.append(_reduced_labels(network, factor, at))
-            polynomials.append([value.to(dtype) for value in values])
-        terms = tuple(f"{factor.name}*" for factor in network.factors if factor.trainable)  # old value and change
-        shaped = [(of, (*p[0].shape, 2)) for of, p in zip(labels, polynomials, strict=True)]
-        sizes = {x: n for of, shape in shaped for x, n in zip(of, shape, strict=False)}
-        output = tuple(x for x in sizes if x not in network.bonds)
-        program = compile_program(labels, output, sizes, terms)
-        _, *powers = program.run(polynomials, _polynomial_einsum)
-        flat = torch.stack([power.flatten() for power in powers])
-        table, n = (flat @ flat.mT).double(), len(powers)
-        sums = table.new_zeros(2 * n + 1)
-        for i, j in itertools.product(range(n), repeat=2):
-            sums[i + j + 2] += table[i, j]
-        return sums
+                operands.append(self._frozen(factor)[None])
+                labels.append((*self._stacked(factor), *_reduced_labels(network, factor, at)))
+        powers = tuple(f"{factor.name}*" for factor in network.factors if factor.trainable)
+        shapes = [
+            value.shape if of[0] in powers else value.shape[1:] for of, value in zip(labels, operands, strict=True)
+        ]
+        sizes = {x: n for of, shape in zip(labels, shapes, strict=True) for x, n in zip(of, shape, strict=True)}
+        modes = (x for x in sizes if x not in network.bonds and x not in powers and x != TENSOR)
+        program = compile_program(labels, (*powers, TENSOR, *modes), sizes, powers)
+        moved = program.run(operands, polynomials.einsum)[1:].flatten(2).transpose(0, 1)  # (tensors, powers, entries)
+        moved = moved.double()  # or a square could be below zero where its powers cancel
+        tables = moved @ moved.mT
+        table = (self.weights.on(tables) @ tables.flatten(1)).view(tables.shape[1:])
+        return F.pad(polynomials.folded(table), (2, 0))
 
-    def _reduced(self, factor: Factor, at: Mapping[str, int], ranges: tuple[tuple[str, int], ...]) -> Tensor:
-        """Return a frozen factor at a site: the triangle over its own modes, made once where all sites share it."""
-        network = self.tensor.network
-        key = (factor.name, ranges, tuple(at[x] for x in factor.labels if x in at))
-        if key not in self._triangles:
-            value = _picked(factor, self.tensor.factors[factor.name], at, ranges)
-            labels = tuple(x for x in factor.labels if x not in at)
-            alone = _alone(network, factor, at)
-            value = triangle(labels, value.double(), alone) if alone else value
-            self._triangles[key] = value.to(self.tensor.factors[factor.name].dtype)
-        return self._triangles[key]
+    def _frozen(self, factor: Factor) -> Tensor:
+        """Return a frozen factor at the sites: the triangle over its own modes, once where they all have the same."""
+        stacked = self._stacked(factor)
+        kept: dict[Any, Tensor] = self._still if stacked else self._shared
+        key = factor.name if stacked else (self.network, self.ranges, factor.name)
+        if key not in kept:
+            few = list(zip(self.tensors, self.places, strict=True))[: None if stacked else 1]
+            values = [self._reduced(factor, tensor.factors[factor.name], place) for tensor, place in few]
+            kept[key] = torch.stack(values) if stacked else values[0]
+        return kept[key]
+
+    def _stacked(self, factor: Factor) -> Labels:
+        """Return the axis of tensors, if each site has values of its own."""
+        shared = factor in self.network.frozen_draws and not any(x in self.places[0].at for x in factor.labels)
+        return () if shared else (TENSOR,)
+
+    def _reduced(self, factor: Factor, value: Tensor, place: Place) -> Tensor:
+        picked, alone = self._picked(factor, value, place), _alone(self.network, factor, place.at)
+        labels = tuple(x for x in factor.labels if x not in place.at)
+        return (triangle(labels, picked.double(), alone) if alone else picked).to(self.dtype)
+
+    def _picked(self, factor: Factor, value: Tensor, place: Place) -> Tensor:
+        pick: dict[str, Any] = {**place.at, **{mode: slice(n) for mode, n in self.ranges}}
+        return value[tuple(pick.get(x, slice(None)) for x in factor.labels)]
+
+
+def _products(network: Network, ranges: Ranges) -> int:
+    """Return how many entries the largest array of a site has."""
+    sizes, index = {**network.sizes, **dict(ranges)}, dict.fromkeys(_index(network), 0)
+    frozen = [factor for factor in network.factors if not factor.trainable]
+    alone = {x for factor in frozen for x in _alone(network, factor, index)}
+    entries = size(tuple(m.name for m in (*network.layout.rows, *network.layout.cols) if m.name not in alone), sizes)
+    for factor in frozen:
+        own = _alone(network, factor, index)
+        entries *= min(size(own, sizes), size(tuple(x for x in factor.labels if x not in own), sizes)) if own else 1
+    return entries * 2 ** (len(network.factors) - len(frozen))
 
 
 def _alone(network: Network, factor: Factor, at: Mapping[str, int]) -> Labels:
-    held = Counter(label for f in network.factors for label in f.labels)
+    held = _held(network)
     return tuple(x for x in factor.labels if held[x] == 1 and x not in at)
 
 
@@ -267,17 +391,3 @@ def _reduced_labels(network: Network, factor: Factor, at: Mapping[str, int]) -> 
     alone = _alone(network, factor, at)
     rest = tuple(x for x in factor.labels if x not in at and x not in alone)
     return (alone[0], *rest) if alone else rest
-
-
-def _picked(factor: Factor, value: Tensor, at: Mapping[str, int], ranges: tuple[tuple[str, int], ...]) -> Tensor:
-    pick: dict[str, Any] = {**at, **{mode: slice(n) for mode, n in ranges}}
-    return value[tuple(pick.get(x, slice(None)) for x in factor.labels)]
-
-
-def _polynomial_einsum(equation: str, *operands: Sequence[Tensor]) -> list[Tensor]:
-    """Apply ``einsum`` to polynomials, each the list of its coefficients from the constant up."""
-    result: dict[int, Tensor] = {}
-    for powers in itertools.product(*(range(len(p)) for p in operands)):
-        term = torch.einsum(equation, *(p[k] for p, k in zip(operands, powers, strict=True)))
-        result[sum(powers)] = result[sum(powers)] + term if sum(powers) in result else term
-    return [result[k] for k in range(len(result))]

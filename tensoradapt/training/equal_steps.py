@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -22,7 +22,7 @@ from tensoradapt.errors import TensorAdaptError
 from tensoradapt.planning.scale import first_step
 from tensoradapt.training.distance import Distance
 from tensoradapt.training.state import torch_optimizer
-from tensoradapt.training.step_length import Curve, solve
+from tensoradapt.training.step_length import solve
 
 Opt = TypeVar("Opt", bound=torch.optim.Optimizer)
 Values = Sequence[Mapping[str, Tensor]]  # the factors of each tensor of an adapter, by name
@@ -96,7 +96,7 @@ class StepRescaler:
         for adapter in self.adapters:
             _refuse_merged(adapter)
         self._kept = [
-            (_factors(adapter, copy=True), learning_rate(optimizer, adapter) * math.sqrt(squared_target(adapter)))
+            (_in_double(adapter), learning_rate(optimizer, adapter) * math.sqrt(squared_target(adapter)))
             for adapter in self.adapters
         ]
 
@@ -107,18 +107,17 @@ class StepRescaler:
         self.lengths = [self._rescale(a, old, asked) for a, (old, asked) in zip(self.adapters, kept, strict=True)]
 
     def _rescale(self, adapter: Adapter, old: Values, asked: float) -> float:
-        new = _factors(adapter)
-        change = [{k: v.double() - b[k].double() for k, v in n.items()} for n, b in zip(new, old, strict=True)]
+        change = _in_double(adapter)
+        torch._foreach_sub_(_listed(change), _listed(old))
         length = self.length(self._distance(adapter).along(old, change), asked)
         if length is None:
             self._leave()
             return 1.0
-        for values, before, move in zip(new, old, change, strict=True):
-            for name, value in values.items():
-                value.copy_(before[name].double() + length * move[name])
+        torch._foreach_add_(_listed(old), _listed(change), alpha=length)
+        torch._foreach_copy_(_listed(_factors(adapter)), _listed(old))
         return length
 
-    def length(self, curve: Curve, asked: float) -> float | None:
+    def length(self, curve: Callable[[float], float], asked: float) -> float | None:
         """Return the multiple of a step that moves the weights by ``asked``; None for a step to be left as it is."""
         return solve(curve, asked)
 
@@ -149,9 +148,14 @@ def squared_target(adapter: Adapter) -> float:
 def learning_rate(optimizer: torch.optim.Optimizer, adapter: Adapter) -> float:
     """Return the learning rate of an adapter's factors."""
     # it is that of their groups, or that over each factor's own multiplier (LoRA+)
-    group_of = {id(p): group for group in optimizer.param_groups for p in group["params"]}
-    pairs = [(float(group_of[id(p)]["lr"]), rate) for p, rate in adapter.rates().items() if id(p) in group_of]
-    for rates in ([lr for lr, _ in pairs], [lr / rate for lr, rate in pairs]):
+    multipliers = {id(p): rate for p, rate in adapter.rates().items()}
+    pairs: dict[tuple[float, float], None] = {}
+    for group in optimizer.param_groups:
+        found = dict.fromkeys(multipliers[id(p)] for p in group["params"] if id(p) in multipliers)
+        if found:  # the rate of a group is read once: it may be a tensor on a device
+            rate = float(group["lr"])
+            pairs |= dict.fromkeys((rate, multiplier) for multiplier in found)
+    for rates in ([lr for lr, _ in pairs], [lr / multiplier for lr, multiplier in pairs]):
         if max(rates) - min(rates) <= 1e-9 * max(rates):
             return rates[0]
     listed = ", ".join(f"{lr:g}" for lr in sorted({lr for lr, _ in pairs}))
@@ -194,6 +198,17 @@ def _refuse_merged(adapter: Adapter) -> None:
         )
 
 
-def _factors(adapter: Adapter, copy: bool = False) -> Values:
-    trained = [dict(tensor.trained.items()) for tensor in adapter.factored]
-    return [{name: p.detach().clone() if copy else p.detach() for name, p in of.items()} for of in trained]
+def _factors(adapter: Adapter) -> Values:
+    return [{name: p.detach() for name, p in tensor.trained.items()} for tensor in adapter.factored]
+
+
+def _in_double(adapter: Adapter) -> Values:
+    """Return copies of the factors in float64, made in one operation."""
+    factors = _factors(adapter)
+    copies = [{name: torch.empty_like(p, dtype=torch.float64) for name, p in of.items()} for of in factors]
+    torch._foreach_copy_(_listed(copies), _listed(factors))
+    return copies
+
+
+def _listed(values: Values) -> list[Tensor]:
+    return [value for of in values for value in of.values()]

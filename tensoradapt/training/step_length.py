@@ -4,42 +4,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from scipy import optimize
 
 EXACT = 1e-9  # a length is taken to be exact once its logarithm changes by less
 # the same limit once three lengths were tried: the error of the next falls faster than the square of this one's
 SETTLED = 3e-4
-SMALL = 1e-4  # steps below this share of the tensor are proportional to their length: their square has lost 8 digits
 EVALUATIONS = 12  # a distance is computed so often before a root is bracketed instead
 REACH = 1e9  # no length above this multiple of the optimizer's own step is tried
 
 
-@dataclass(frozen=True)
-class Curve:
-    """The squared distance as a function of the length of a change.
-
-    ``base`` is a squared norm: squared distances have lost all digits below 1e-16 of it.
-    """
-
-    at: Callable[[float], float]
-    base: float = 0.0
-
-
-def solve(curve: Curve, asked: float) -> float | None:
+def solve(curve: Callable[[float], float], asked: float) -> float | None:
     """Return the length at which the square root of ``curve`` is ``asked``, to 1e-7; None where no length has it.
 
-    The logarithm of the length is interpolated as a polynomial of that of the distance, through all lengths tried.
+    ``curve`` is the squared distance as a function of the length of a change. The logarithm of the length is
+    interpolated as a polynomial of that of the distance, through all lengths tried.
     """
     if asked == 0:
         return 0.0
-    if asked < SMALL * math.sqrt(curve.base):
-        return _proportional(curve, asked)
 
     def off(log_length: float) -> float:
         """Return the logarithm of the distance over that asked for."""
-        squared = curve.at(math.exp(log_length))
+        squared = curve(math.exp(log_length))
         return math.log(squared) / 2 - math.log(asked) if 0 < squared < math.inf else math.nan
 
     tried = [(0.0, off(0.0))]
@@ -52,18 +38,6 @@ def solve(curve: Curve, asked: float) -> float | None:
             break
         guess = _interpolated(tried)
     return _bracketed(off) if math.isfinite(tried[0][1]) else None
-
-
-def _proportional(curve: Curve, asked: float) -> float | None:
-    """Find the length of a step so small that its distance has lost digits, from longer ones to either side."""
-    probed = SMALL**2 * curve.base
-    for exponent in range(math.ceil(math.log(REACH, 4))):
-        squared = (curve.at(4.0**exponent) + curve.at(-(4.0**exponent))) / 2
-        if not math.isfinite(squared):
-            return None
-        if squared > probed:
-            return 4.0**exponent * asked / math.sqrt(squared)
-    return None
 
 
 def _interpolated(pairs: Sequence[tuple[float, float]]) -> float:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from support.device_standin import CUDA, Device, standin
 from support.families import PLANNED, planned
-from support.models import inputs, make
+from support.models import inputs, make, perturb
 from torch import Tensor, nn
 
 import tensoradapt as ta
@@ -114,6 +114,20 @@ def test_nested_batches_keep_their_classes_and_what_is_there_stays(gpu: Device) 
     assert found["ids"].device == found["more"][0].device == found["more"][1][0].device == CUDA
     assert given["ids"].device.type == "cpu"
     assert moved(found, CUDA)["ids"] is found["ids"] and moved(given, torch.device("cpu")) is given
+
+
+@pytest.mark.parametrize("name", ["cp", "vera", "lora_xs"])
+def test_equal_steps_go_on_after_a_move(name: str, gpu: Device) -> None:
+    model = make("bert", torch.float32)
+    adapter = ta.attach(model, planned(ta.find_sites(model, ("q", "v")), name, rank=2), seed=0)
+    optimizer = ta.equal_steps(torch.optim.SGD(adapter.parameters(), lr=1e-3), model)
+    perturb(adapter)
+    for device in ("cpu", "cuda"):
+        model.to(device)
+        for parameter in adapter.parameters():
+            parameter.grad = torch.ones_like(parameter)
+        optimizer.step()
+    assert optimizer.equal_steps.unchanged == 0
 
 
 def test_frozen_matrices_are_shared_again_after_a_move(gpu: Device) -> None:

@@ -23,7 +23,7 @@ from tensoradapt import published
 from tensoradapt.testing.laws import float64
 from tensoradapt.training.equal_steps import squared_target
 from tensoradapt.training.fit import fit
-from tensoradapt.training.step_length import Curve, solve
+from tensoradapt.training.step_length import solve
 
 TIED = "layer proj : head dim : model"
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
@@ -249,7 +249,7 @@ def test_a_length_is_found_wherever_there_is_one(coefficients: list[float], aske
     def curve(c: float) -> float:
         return float(sum(c ** (k + 1) * vector for k, vector in enumerate(vectors)).square().sum())
 
-    length = solve(Curve(curve), asked)
+    length = solve(curve, asked)
     assert length is not None and length > 0
     assert math.sqrt(curve(length)) == pytest.approx(asked, rel=1e-6)
 
