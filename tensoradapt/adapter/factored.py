@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
@@ -193,11 +193,12 @@ class FactoredTensor(nn.Module):
             _check_at(self.network, at)
         out, in_ = _widths(self.network, positions[0])
         programs = self._halves if len(positions) == 1 else halves(self.network, len(positions))
-        a, b = (self._half(positions, half, initial) for half in programs)
-        return [(a.reshape(-1, in_), self.scale * b.reshape(out, -1)) for a, b in zip(a, b, strict=True)]
+        scales = (1.0, self.scale)
+        a, b = (self._half(positions, *of, initial) for of in zip(programs, scales, strict=True))
+        return [(a.reshape(-1, in_), b.reshape(out, -1)) for a, b in zip(a, b, strict=True)]
 
-    def _half(self, positions: Sequence[At], half: Half, initial: bool) -> Sequence[Tensor]:
-        """Contract A or B at each position, with the axes of its program."""
+    def _half(self, positions: Sequence[At], half: Half, scale: float, initial: bool) -> Sequence[Tensor]:
+        """Contract A or B at each position, with the axes of its program, and scale those of all positions at once."""
         pick = _picks(self.network, positions)
         factors = half.factors
         trained = [f for f in factors if f.trainable and not initial]
@@ -209,10 +210,11 @@ class FactoredTensor(nn.Module):
             return half.program.run([*operands, *eyes], torch.einsum)
 
         if not (factors or eyes):
-            return [self._like.new_ones(())] * len(positions)
+            return [scale * self._like.new_ones(())] * len(positions)
         values = [self._values(f) for f in trained]
         plain = len(factors) + len(eyes) == 1 and not half.apart  # nothing to keep for the backward pass
         found = contract(*values) if plain else contracted(contract, values)
+        found = found if scale == 1 else scale * found
         return found.unbind() if half.apart else [found] * len(positions)
 
     # nn.Module.apply maps a function over modules; the design's name wins here
@@ -282,15 +284,29 @@ def _picks(network: Network, positions: Sequence[At]) -> Callable[[Tensor, Label
     if len(positions) == 1:
         one = {**positions[0], **ranges}
         return lambda value, labels: value[tuple(one.get(label, slice(None)) for label in labels)]
-    index = {mode.name: [at[mode.name] for at in positions] for mode in network.layout.index}
+    index = {mode.name: tuple(at[mode.name] for at in positions) for mode in network.layout.index}
 
     def pick(value: Tensor, labels: Labels) -> Tensor:
         value = value[tuple(ranges.get(label, slice(None)) for label in labels)]
         over = [i for i, label in enumerate(labels) if label in index]
+        if not over:
+            return value
         rest = [i for i in range(len(labels)) if i not in over]
-        return value.permute(*over, *rest)[tuple(index[labels[i]] for i in over)] if over else value
+        places = tuple(_places(index[labels[i]], value.device) for i in over)
+        return value.permute(*over, *rest)[places]
 
     return pick
+
+
+def _places(places: tuple[int, ...], device: torch.device) -> Any:
+    """Return an index: a list, or on a GPU, which would have to be waited for to copy one, a tensor that is kept."""
+    return list(places) if device.type in ("cpu", "meta") else _kept_on(device, places)
+
+
+@lru_cache(maxsize=4096)
+def _kept_on(device: torch.device, places: tuple[int, ...]) -> Tensor:
+    with torch.inference_mode(False):  # a pass with gradients uses it too
+        return torch.tensor(places, device=device)
 
 
 def _width(network: Network, at: At, mode: str) -> int:

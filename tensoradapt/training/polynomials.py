@@ -34,5 +34,5 @@ def folded(products: Tensor) -> Tensor:  # (p, q, *rest) -> (p + q - 1, *rest)
             total[i : i + q] += row
         return total
     # rows of q and p zeros, read as rows of one entry less: each is one to the right of that above it
-    rows = F.pad(products.reshape(p, q, -1), (0, 0, 0, p)).flatten(0, 1)
-    return rows[:-p].view(p, p + q - 1, -1).sum(0).view(p + q - 1, *products.shape[2:])
+    padded = F.pad(products, [*[0, 0] * (products.dim() - 2), 0, p])
+    return padded.flatten(0, 1)[:-p].unflatten(0, (p, p + q - 1)).sum(0)
