@@ -248,7 +248,7 @@ def test_draws_that_are_not_the_sources_are_named(
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        *((name, "the paper's start is not confirmed") for name in ("metatt-4d", "metatt-5d", "metatt-4+1d")),
+        *((name, "the paper's own start is not confirmed") for name in ("metatt-4d", "metatt-5d", "metatt-4+1d")),
         ("fact-tk", "rank and block exchanged"),
         ("loretta-rep", "in the place of classifier.dense and pooler.dense, which this row leaves out"),
         ("cara", "one orientation"),
