@@ -5,6 +5,7 @@ is formed. Where each row and column mode is in one factor alone, it is ``<T(c),
 by networks that are contracted with a copy of themselves, in float64. Where two factors have one (VeRA, LoHa), the
 change of each site is a polynomial in c, with the triangle of its QR in place of a wide frozen factor. Coefficients are
 exact but for rounding, those of all tensors are read from the device at once, and tensors of one network are stacked.
+Only a large core is contracted at each length that is tried, as the products of its powers would take more.
 """
 
 from __future__ import annotations
@@ -37,13 +38,17 @@ Ranges = tuple[tuple[str, int], ...]  # a mode and how many of its first entries
 
 TENSOR = "tensor*"  # the axis of stacked tensors
 ENTRIES = 2**22  # the most entries that the factors in one stack have
+CORE = 2**15  # entries of a core from which a contraction at each length costs less than that of all powers
+
+
+Curve = Tensor | Callable[[float], float]
 
 
 class DistancePart(Protocol):
     """Tensors, or sites of them, that are contracted together."""
 
-    def along(self, before: Sequence[Values], change: Sequence[Values]) -> Tensor:  # (powers,)
-        """Return the coefficients of the squared distance, from the constant up."""
+    def along(self, before: Sequence[Values], change: Sequence[Values]) -> Curve:
+        """Return the squared distance: its coefficients, from the constant up (powers,), or as a function."""
 
 
 class Distance:
@@ -65,18 +70,24 @@ class Distance:
 
     def along(self, before: Sequence[Values], change: Sequence[Values]) -> Callable[[float], float]:
         """Return the squared distance between ``before`` and ``before + c change``, as a function of c."""
-        found = [part.along(before, change) for part in self._parts]
-        read = iter(torch.cat(found).tolist())  # once: each read waits for the device
-        rows = [list(itertools.islice(read, len(one))) for one in found]
-        coefficients = [sum(column) for column in itertools.zip_longest(*rows, fillvalue=0.0)]
+        curves = [part.along(before, change) for part in self._parts]
+        functions = [curve for curve in curves if not isinstance(curve, Tensor)]
+        coefficients = _sum([curve for curve in curves if isinstance(curve, Tensor)])
 
         def at(c: float) -> float:
             value = 0.0
             for coefficient in reversed(coefficients):
                 value = value * c + coefficient
-            return value
+            return value + sum(function(c) for function in functions)
 
         return at
+
+
+def _sum(found: Sequence[Tensor]) -> list[float]:
+    """Return the sum of polynomials."""
+    read = iter(torch.cat(list(found)).tolist() if found else ())  # once: each read waits for the device
+    rows = [list(itertools.islice(read, len(one))) for one in found]
+    return [sum(column) for column in itertools.zip_longest(*rows, fillvalue=0.0)]
 
 
 def _values(adapter: Adapter) -> list[Tensor]:
@@ -202,12 +213,14 @@ class _Stack:
         self.weights = _Weights(self.tensors, [block.weight] * len(members))
         self._still: dict[str, Tensor] = {}
 
-    def along(self, before: Sequence[Values], change: Sequence[Values]) -> Tensor:
+    def along(self, before: Sequence[Values], change: Sequence[Values]) -> Curve:
         moving = [f.name for f in self.network.factors if f.trainable]
         both = {name: [v[i][name] for i in self.members for v in (before, change)] for name in moving}
         values = {name: self._stacked(both[name], name) for name in moving}
         grams = {name: self._gram(name, values) for name in self.scheme.grams}
         weights = self.weights.on(next(iter(values.values())))
+        if any(value[0].numel() > CORE for name, value in values.items() if name not in grams):
+            return self._by_length(values, grams, weights)
         moved = self._inner(values, values, {name: polynomials.folded(gram) for name, gram in grams.items()})
         still = {name: value[:1] for name, value in values.items()}
         mixed = self._inner(values, still, {name: gram[:, 0] for name, gram in grams.items()})
@@ -215,6 +228,19 @@ class _Stack:
         coefficients[: len(mixed)] -= 2 * (mixed @ weights)
         coefficients[0] = 0  # at length 0 nothing has moved
         return coefficients
+
+    def _by_length(self, values: Values, grams: Values, weights: Tensor) -> Callable[[float], float]:
+        """Return the squared distance as a function, which contracts the tensors at each length."""
+
+        def inner(x: float, y: float) -> float:
+            at = [weights.new_tensor([1.0, c]) for c in (x, y)]
+            own, copy = ({name: torch.tensordot(c, v, 1)[None] for name, v in values.items()} for c in at)
+            mixed = {n: torch.einsum("p,q,pq...->...", at[0][: len(g)], at[1][: len(g[0])], g)[None]
+                     for n, g in grams.items()}  # fmt: skip
+            return float((self._inner(own, copy, mixed) @ weights).sum())
+
+        start = inner(0.0, 0.0)
+        return lambda c: inner(c, c) - 2 * inner(c, 0.0) + start
 
     def _inner(self, values: Values, copy: Values, grams: Values) -> Tensor:  # (powers, tensors)
         """Return <T(c), T'(c)> of the tensors and of those with the factors ``copy``."""

@@ -16,7 +16,7 @@ from torch import Tensor
 
 import tensoradapt as ta
 from tensoradapt.testing.laws import float64
-from tensoradapt.training import polynomials
+from tensoradapt.training import distance, polynomials
 from tensoradapt.training.distance import Distance
 from tensoradapt.training.step_length import solve
 
@@ -61,6 +61,21 @@ def test_a_distance_and_a_length_are_those_of_the_dense_updates(name: str, start
         length = solve(curve, asked)
         assert length is not None
         assert math.sqrt(dense(adapter, before, change, length)) == pytest.approx(asked, rel=1e-6 + 1e-13 / asked)
+
+
+@pytest.mark.parametrize("name", ["tucker", "block_term", "tensor_train"])
+def test_a_large_core_is_contracted_at_each_length(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = make("bert")
+    adapter = ta.attach(model, planned(ta.find_sites(model, ("q", "v", "up", "down")), name, rank=3), seed=0)
+    perturb(adapter, 0.3)
+    before, generator = factors(adapter), torch.Generator().manual_seed(0)
+    change = [{k: 0.1 * torch.randn(p.shape, generator=generator) for k, p in of.items()} for of in before]
+    at_once = Distance(adapter).along(before, change)
+    monkeypatch.setattr(distance, "CORE", 0)
+    curve = Distance(adapter).along(before, change)
+    assert curve(0.0) == 0
+    for c in (-2.0, 0.3, 1.0, 40.0):
+        assert curve(c) == pytest.approx(at_once(c), rel=1e-9), c
 
 
 @pytest.mark.parametrize("seed", range(4))
