@@ -298,7 +298,7 @@ def _picks(network: Network, positions: Sequence[At]) -> Callable[[Tensor, Label
     return pick
 
 
-def _places(places: tuple[int, ...], device: torch.device) -> Any:
+def _places(places: tuple[Any, ...], device: torch.device) -> Any:
     """Return an index: a list, or on a GPU, which would have to be waited for to copy one, a tensor that is kept."""
     return list(places) if device.type in ("cpu", "meta") else _kept_on(device, places)
 

@@ -1,0 +1,83 @@
+"""What a step may cost a GPU: waits, copies and launches on a stand-in, named by line where there are more."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+import torch
+from support.device_standin import Counts, Device, standin
+from torch import Tensor, nn
+from transformers import BertConfig, BertModel
+
+import tensoradapt as ta
+
+METHODS: Mapping[str, int] = {"lora": 8, "cp": 8, "tensor_train": 8, "tucker": 8, "vera": 16, "lora_xs": 4}
+
+
+@pytest.fixture
+def gpu() -> Iterator[Device]:
+    with standin() as device:
+        yield device
+
+
+class Mean(nn.Module):
+    """A model whose own forward pass waits for nothing."""
+
+    def __init__(self, layers: int) -> None:
+        super().__init__()
+        config = BertConfig(
+            hidden_size=48, num_hidden_layers=layers, num_attention_heads=4, intermediate_size=96, vocab_size=20,
+            hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
+        )  # fmt: skip
+        self.inner = BertModel(config)
+
+    def forward(self, **batch: Tensor) -> Any:
+        return type("Out", (), {"loss": self.inner(**batch).last_hidden_state[..., 0].square().mean()})
+
+
+def step(gpu: Device, method: str, optimizer: str, layers: int = 2) -> Counts:
+    """The counts of the third step of a training, batches moved from the CPU."""
+    torch.manual_seed(0)
+    model = Mean(layers)
+    ta.attach(model, ta.plan(ta.find_sites(model, "attention"), method, rank=METHODS[method]), seed=0)
+    model.to("cuda")
+    counted: list[Counts] = []
+
+    def note(step: int, loss: float) -> None:
+        counted.append(gpu.counts)
+        gpu.counts = Counts()
+
+    batch = {"inputs_embeds": torch.randn(2, 5, 48)}
+    with gpu.counting():
+        ta.fit(model, [batch] * 4, lr=1e-3, steps=4, optimizer=optimizer, on_step=note)
+    return counted[2]
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "equal_steps"])
+@pytest.mark.parametrize("method", METHODS)
+def test_a_step_waits_once_and_equal_steps_once_more(method: str, optimizer: str, gpu: Device) -> None:
+    counts = step(gpu, method, optimizer)
+    assert counts.waits.total() == {"adamw": 1, "equal_steps": 2}[optimizer], +counts.waits
+    assert counts.copies.total() == 0, +counts.copies
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_equal_steps_launch_does_not_grow_with_the_layers(method: str, gpu: Device) -> None:
+    extra = {}
+    for layers in (2, 5):
+        plain, equal = (step(gpu, method, optimizer, layers).launches for optimizer in ("adamw", "equal_steps"))
+        extra[layers] = equal - plain
+    matrices = 4 * (5 - 2)
+    assert extra[5].total() - extra[2].total() < matrices / 2, extra[5] - extra[2]
+    assert extra[5].total() <= 120, extra[5]
+
+
+@pytest.mark.parametrize("method", ["cp", "tucker", "tensor_train"])
+def test_a_tied_tensor_is_contracted_once_for_all_layers(method: str, gpu: Device) -> None:
+    """What one more layer launches is less than with LoRA, which contracts in each."""
+    more = {}
+    for name in ("lora", method):
+        more[name] = (step(gpu, name, "adamw", 4).launches.total() - step(gpu, name, "adamw", 2).launches.total()) / 2
+    assert more[method] <= more["lora"], more
