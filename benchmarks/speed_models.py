@@ -50,7 +50,13 @@ SHAPES: Mapping[str, tuple[Callable[[], nn.Module], int, int]] = {
 def base_of(shape: str, device: str, dtype: str) -> nn.Module:
     """A model of a shape without trained parameters."""
     torch.manual_seed(0)
-    return SHAPES[shape][0]().to(device, getattr(torch, dtype)).train().requires_grad_(False)
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(getattr(torch, dtype))
+    try:
+        with torch.device(device):  # drawn there: one thread of a CPU takes minutes for 7 billion numbers
+            return SHAPES[shape][0]().to(device).train().requires_grad_(False)
+    finally:
+        torch.set_default_dtype(before)
 
 
 def sites_of(model: nn.Module) -> Sites:

@@ -53,8 +53,9 @@ def preconditioned(optimizer: torch.optim.Optimizer, model: nn.Module, epsilon: 
     @torch.no_grad()
     def hook(*_: Any) -> None:
         for tensor in (tensor for adapter in attached for tensor in adapter.factored):
+            values = {name: value.detach().double() for name, value in tensor.factors.items()}
             gradients = {
-                factor.name: divided(tensor.network, tensor.factors, factor, value.grad, epsilon)
+                factor.name: divided(tensor.network, values, factor, value.grad, epsilon)
                 for factor in tensor.network.factors
                 if factor.trainable and (value := tensor.trained[factor.name]).grad is not None
             }
@@ -80,7 +81,8 @@ def divided(
     n = normal.shape[-1]
     order = [of.labels.index(label) for label in (*shared, *alone, *bonds)]
     flat = gradient.double().permute(order)
-    solved = torch.linalg.solve(
+    # without a check for which a GPU would be waited for: with the ridge the matrix is not singular
+    solved, _ = torch.linalg.solve_ex(
         normal + epsilon * torch.eye(n, dtype=normal.dtype, device=normal.device),
         flat.reshape(*normal.shape[:-2], -1, n).mT,
     )

@@ -37,7 +37,7 @@ class Mean(nn.Module):
         return type("Out", (), {"loss": self.inner(**batch).last_hidden_state[..., 0].square().mean()})
 
 
-def step(gpu: Device, method: str, optimizer: str, layers: int = 2) -> Counts:
+def step(gpu: Device, method: str, optimizer: str, layers: int = 2, **settings: Any) -> Counts:
     """The counts of the third step of a training, batches moved from the CPU."""
     torch.manual_seed(0)
     model = Mean(layers)
@@ -51,7 +51,7 @@ def step(gpu: Device, method: str, optimizer: str, layers: int = 2) -> Counts:
 
     batch = {"inputs_embeds": torch.randn(2, 5, 48)}
     with gpu.counting():
-        ta.fit(model, [batch] * 4, lr=1e-3, steps=4, optimizer=optimizer, on_step=note)
+        ta.fit(model, [batch] * 4, lr=1e-3, steps=4, optimizer=optimizer, on_step=note, **settings)
     return counted[2]
 
 
@@ -61,6 +61,11 @@ def test_a_step_waits_once_and_equal_steps_once_more(method: str, optimizer: str
     counts = step(gpu, method, optimizer)
     assert counts.waits.total() == {"adamw": 1, "equal_steps": 2}[optimizer], +counts.waits
     assert counts.copies.total() == 0, +counts.copies
+
+
+def test_preconditioned_gradients_are_not_waited_for(gpu: Device) -> None:
+    counts = step(gpu, "cp", "adamw", precondition=1e-6)
+    assert counts.waits.total() == 1, +counts.waits
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -25,6 +25,18 @@ def gpu() -> Iterator[Device]:
         yield device
 
 
+@pytest.fixture(params=["stand-in", pytest.param("card", marks=pytest.mark.gpu)])
+def card(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The stand-in, and with ``-m gpu`` a real device."""
+    if request.param == "card":
+        if not torch.cuda.is_available():
+            pytest.skip("no CUDA device")
+        yield
+    else:
+        with standin():
+            yield
+
+
 def labelled() -> dict[str, Tensor]:
     return {**inputs("bert"), "labels": torch.tensor([2, 5])}
 
@@ -51,7 +63,7 @@ def test_mixed_devices_and_reads_are_found(gpu: Device) -> None:
 
 @pytest.mark.parametrize("first", [True, False], ids=["attached there", "moved after"])
 @pytest.mark.parametrize("name", [name for name in PLANNED if name != "randlora"])  # more numbers than these matrices
-def test_every_parameterization_trains_on_the_device(name: str, first: bool, gpu: Device) -> None:
+def test_every_parameterization_trains_on_the_device(name: str, first: bool, card: None) -> None:
     model, adapter = adapted(name, first)
     alone = make("bert", torch.float32)
     ta.attach(alone, planned(ta.find_sites(alone, ("q", "v")), name, rank=2), seed=0)
@@ -76,7 +88,7 @@ def test_a_peak_is_reset_once_cuda_is_initialised(gpu: Device, monkeypatch: pyte
     assert gpu.initialised
 
 
-def test_a_model_on_the_device_is_compared_with_a_base_on_the_cpu(gpu: Device) -> None:
+def test_a_model_on_the_device_is_compared_with_a_base_on_the_cpu(card: None) -> None:
     base = make("bert", torch.float32)
     tuned = make("bert", torch.float32)
     with torch.no_grad():
@@ -92,7 +104,7 @@ def test_batches_on_the_cpu_are_moved_without_a_wait_and_prepared_ahead(gpu: Dev
     assert not {line: n for line, n in counts.copies.items() if "feed" in line and n}
 
 
-def test_what_batches_raise_is_raised_once_the_step_before_is_done(gpu: Device) -> None:
+def test_what_batches_raise_is_raised_once_the_step_before_is_done(card: None) -> None:
     def batches() -> Iterator[dict[str, Tensor]]:
         yield labelled()
         raise KeyError("of the data")
@@ -103,7 +115,7 @@ def test_what_batches_raise_is_raised_once_the_step_before_is_done(gpu: Device) 
     assert steps == [1]
 
 
-def test_nested_batches_keep_their_classes_and_what_is_there_stays(gpu: Device) -> None:
+def test_nested_batches_keep_their_classes_and_what_is_there_stays(card: None) -> None:
     class Named(dict[str, Any]):
         pass
 
@@ -117,7 +129,7 @@ def test_nested_batches_keep_their_classes_and_what_is_there_stays(gpu: Device) 
 
 
 @pytest.mark.parametrize("name", ["cp", "vera", "lora_xs"])
-def test_equal_steps_go_on_after_a_move(name: str, gpu: Device) -> None:
+def test_equal_steps_go_on_after_a_move(name: str, card: None) -> None:
     model = make("bert", torch.float32)
     adapter = ta.attach(model, planned(ta.find_sites(model, ("q", "v")), name, rank=2), seed=0)
     optimizer = ta.equal_steps(torch.optim.SGD(adapter.parameters(), lr=1e-3), model)
@@ -130,7 +142,7 @@ def test_equal_steps_go_on_after_a_move(name: str, gpu: Device) -> None:
     assert optimizer.equal_steps.unchanged == 0
 
 
-def test_frozen_matrices_are_shared_again_after_a_move(gpu: Device) -> None:
+def test_frozen_matrices_are_shared_again_after_a_move(card: None) -> None:
     model = make("bert", torch.float32)
     for name in ("one", "two", "three"):
         ta.attach(model, ta.plan(model, ": out : in", "vera", 4), seed=0, name=name)
