@@ -182,9 +182,9 @@ def attach_with(
 
 def _share_bases(adapter: Adapter, others: Iterable[Adapter]) -> None:
     """Hold random frozen matrices once for all adapters that drew the same ones, until one adapter is moved alone."""
-    held = [dict(other.bases.named_buffers()) for other in others if other.seed == adapter.seed]
-    for name, _ in list(adapter.bases.named_buffers()):
-        adapter.bases.share(name, [matrices.get(name) for matrices in held])
+    alike = [other.bases for other in others if other.seed == adapter.seed]
+    for name in list(adapter.bases._buffers):
+        adapter.bases.share(name, (bases._buffers.get(name) for bases in alike))
 
 
 def _register(model: nn.Module, name: str, adapter: Adapter) -> None:
