@@ -1,6 +1,7 @@
 """Hypothesis profiles: dev (25 examples), ci (60, where the variable CI is set), nightly (2000, by name)."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,19 @@ def pytest_collect_file(file_path):
     if ">>>" in file_path.read_text(errors="replace") and file_path != Path(__file__):  # it has the sign in this line
         return collectors
     return [collector for collector in collectors if not isinstance(collector, DoctestModule)]
+
+
+class FiguresAreClosed:
+    """After each test and doctest, so that none meets the warning of more than 20 open figures."""
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_runtest_teardown(self):
+        if "matplotlib.pyplot" in sys.modules:
+            sys.modules["matplotlib.pyplot"].close("all")
+
+
+def pytest_configure(config):
+    config.pluginmanager.register(FiguresAreClosed())  # for the doctests of the package too
 
 
 @pytest.fixture

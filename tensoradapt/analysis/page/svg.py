@@ -17,6 +17,7 @@ DRAWN: dict[Any, Any] = {
     "axes.facecolor": "white",
     "figure.facecolor": "white",
     "svg.fonttype": "none",
+    "figure.max_open_warning": 0,  # it is closed at once, whatever is open besides
 }
 DRAWN |= {"path.simplify_threshold": 0.5}  # half a pixel, which nobody sees, halves the points
 
