@@ -352,7 +352,8 @@ def sugared(
     TensorAdaptError for an unknown keyword, with the closest field, and for an argument given twice or one too many.
     ``sort_out`` names arguments that are given by their places, where their values say which fields they are.
     """
-    first, *_ = inspect.signature(function).parameters
+    own = inspect.signature(function)
+    first, *_ = own.parameters
     signature = inspect.signature(kind)
 
     def call(*args: Any, **given: Any) -> Any:
@@ -378,8 +379,10 @@ def sugared(
             ) from None
         return function(source, kind(*placed, **given))
 
-    one = inspect.Parameter(first, inspect.Parameter.POSITIONAL_ONLY)
-    call.__signature__ = signature.replace(parameters=[one, *signature.parameters.values()])  # type: ignore[attr-defined]
+    one = own.parameters[first].replace(kind=inspect.Parameter.POSITIONAL_ONLY)
+    call.__signature__ = signature.replace(  # type: ignore[attr-defined]
+        parameters=[one, *signature.parameters.values()], return_annotation=own.return_annotation
+    )
     call.__doc__ = _with_fields(function.__doc__, kind)
     call.__name__ = call.__qualname__ = name
     call.__module__ = function.__module__
