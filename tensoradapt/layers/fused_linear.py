@@ -88,7 +88,7 @@ def fused_linear(base: Any, x: Tensor, a: Tensor, b: Tensor) -> Tensor:  # (*, i
     a, b = a.to(flat), b.to(flat)  # under autocast a half that was contracted is narrow and one that was not is wide
     trains = torch.is_grad_enabled() and (flat.requires_grad or a.requires_grad or b.requires_grad)
     trained = (a.requires_grad, b.requires_grad) if trains else None
-    way = cheapest(len(flat), len(a), tuple(weight.shape), trained, flat.dtype in WIDE)
+    way = cheapest(len(flat), len(a), tuple(weight.shape), trained, flat.dtype in WIDE, flat.device.type)
     y = _Fused.apply(flat, weight, bias, a, b, way) if trains else _forward(flat, weight, bias, a, b, way)[0]
     return y.view(*x.shape[:-1], len(weight)) if x.ndim != 2 else y
 

@@ -32,14 +32,15 @@ def primed(network: Network, factor: Factor) -> Labels:
 def normal_matrix(network: Network, values: Mapping[str, Any], of: Factor, einsum: Einsum) -> Any:
     """Return H = J^T J for the Jacobian J of the dense tensor in one factor: (*shared modes, bonds, bonds).
 
-    For CP this is the Hadamard product of the other factors' Gram matrices.
+    For CP this is the Hadamard product of the other factors' Gram matrices. Axes that an ``einsum`` puts before those
+    of its equation stay where they are.
     """
     shared, _, bonds = axes(network, of)
     others = {f.name: values[f.name] for f in network.factors if f is not of}
     output = (*shared, *bonds, *(f"{bond}'" for bond in bonds))
     n = size(bonds, network.sizes)
     gram = product((network, others), (network, others), output, einsum)
-    return gram.reshape(*(network.sizes[mode] for mode in shared), n, n)
+    return gram.reshape(*gram.shape[: len(gram.shape) - 2 * len(bonds)], n, n)
 
 
 def axes(network: Network, of: Factor) -> tuple[Labels, Labels, Labels]:

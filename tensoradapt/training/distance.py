@@ -30,7 +30,7 @@ from tensoradapt.networks.layout import RUNTIME
 from tensoradapt.networks.network import Factor, Network
 from tensoradapt.planning.plan import Member
 from tensoradapt.planning.scale import multiplier, triangle
-from tensoradapt.training import polynomials
+from tensoradapt.training import mode_products, polynomials
 
 Values = Mapping[str, Tensor]  # factors by name
 Ranges = tuple[tuple[str, int], ...]  # a mode and how many of its first entries
@@ -38,7 +38,8 @@ Ranges = tuple[tuple[str, int], ...]  # a mode and how many of its first entries
 
 TENSOR = "tensor*"  # the axis of stacked tensors
 ENTRIES = 2**22  # the most entries that the factors in one stack have
-CORE = 2**15  # entries of a core from which a contraction at each length costs less than that of all powers
+CACHED = 2**19  # the same on a processor for sites of entangled tensors, whose arrays then stay in its cache
+CORE = 2**12  # entries of a core from which a processor contracts at each length rather than all powers
 
 
 Curve = Tensor | Callable[[float], float]
@@ -137,18 +138,19 @@ def _parts(adapter: Adapter) -> list[DistancePart]:
                 stacks.setdefault((tensor.network, block), []).append(i)
     parts: list[DistancePart] = []
     shared: dict[Any, Tensor] = {}
+    most = CACHED if next(adapter.parameters()).device.type == "cpu" else ENTRIES
     for (network, block), members in stacks.items():
         n = sum(math.prod(network.shape(f)) for f in network.factors)
         parts += [_Stack(network, block, few, adapter.factored) for few in _chunks(members, n)]
     for (network, ranges), sites in places.items():
-        chunks = _chunks(sites, _products(network, ranges))
+        chunks = _chunks(sites, _products(network, ranges), most)
         parts += [_Sites(network, ranges, few, adapter.factored, shared) for few in chunks]
     return parts
 
 
-def _chunks(items: Sequence[Any], entries: int) -> Iterable[Sequence[Any]]:
-    """Divide what has so many entries each into pieces that have at most ``ENTRIES``, or one item."""
-    n = max(1, ENTRIES // entries)
+def _chunks(items: Sequence[Any], entries: int, most: int = ENTRIES) -> Iterable[Sequence[Any]]:
+    """Divide what has so many entries each into pieces that have at most ``most``, or one item."""
+    n = max(1, most // entries)
     return (items[at : at + n] for at in range(0, len(items), n))
 
 
@@ -219,7 +221,8 @@ class _Stack:
         values = {name: self._stacked(both[name], name) for name in moving}
         grams = {name: self._gram(name, values) for name in self.scheme.grams}
         weights = self.weights.on(next(iter(values.values())))
-        if any(value[0].numel() > CORE for name, value in values.items() if name not in grams):
+        cores = [value[0].numel() for name, value in values.items() if name not in grams]
+        if weights.device.type == "cpu" and max(cores, default=0) > CORE:
             return self._by_length(values, grams, weights)
         moved = self._inner(values, values, {name: polynomials.folded(gram) for name, gram in grams.items()})
         still = {name: value[:1] for name, value in values.items()}
@@ -231,19 +234,22 @@ class _Stack:
 
     def _by_length(self, values: Values, grams: Values, weights: Tensor) -> Callable[[float], float]:
         """Return the squared distance as a function, which contracts the tensors at each length."""
+        free = {name: value for name, value in values.items() if name not in grams}
 
         def inner(x: float, y: float) -> float:
-            at = [weights.new_tensor([1.0, c]) for c in (x, y)]
-            own, copy = ({name: torch.tensordot(c, v, 1)[None] for name, v in values.items()} for c in at)
-            mixed = {n: torch.einsum("p,q,pq...->...", at[0][: len(g)], at[1][: len(g[0])], g)[None]
-                     for n, g in grams.items()}  # fmt: skip
-            return float((self._inner(own, copy, mixed) @ weights).sum())
+            own, copy = ({name: torch.add(*value, alpha=c)[None] for name, value in free.items()} for c in (x, y))
+            mixed = {name: polynomials.at(polynomials.at(gram, x), y)[None] for name, gram in grams.items()}
+            operands = [operand[0] for operand in self._operands(own, copy, mixed)]
+            return float(self.scheme.program.run(operands, mode_products.einsum) @ weights)
 
         start = inner(0.0, 0.0)
         return lambda c: inner(c, c) - 2 * inner(c, 0.0) + start
 
     def _inner(self, values: Values, copy: Values, grams: Values) -> Tensor:  # (powers, tensors)
         """Return <T(c), T'(c)> of the tensors and of those with the factors ``copy``."""
+        return self.scheme.program.run(self._operands(values, copy, grams), polynomials.einsum)
+
+    def _operands(self, values: Values, copy: Values, grams: Values) -> list[Tensor]:
         operands = []
         for factor in self.network.factors:
             name = factor.name
@@ -253,7 +259,7 @@ class _Stack:
                 operands += [values[name], copy[name]]
             else:
                 operands += [self._frozen(name)] * 2
-        return self.scheme.program.run([*operands, *self._mask(operands[0])], polynomials.einsum)
+        return [*operands, *self._mask(operands[0])]
 
     def _gram(self, name: str, values: Values) -> Tensor:  # (powers, powers of the copy, tensors, *bonds, *bonds)
         program = self.scheme.grams[name]

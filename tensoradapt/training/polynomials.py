@@ -36,3 +36,8 @@ def folded(products: Tensor) -> Tensor:  # (p, q, *rest) -> (p + q - 1, *rest)
     # rows of q and p zeros, read as rows of one entry less: each is one to the right of that above it
     padded = F.pad(products, [*[0, 0] * (products.dim() - 2), 0, p])
     return padded.flatten(0, 1)[:-p].unflatten(0, (p, p + q - 1)).sum(0)
+
+
+def at(value: Tensor, x: float) -> Tensor:  # (powers, *rest) -> (*rest)
+    """Evaluate a polynomial of degree 0 or 1."""
+    return torch.add(*value, alpha=x) if len(value) == 2 else value[0]

@@ -6,12 +6,13 @@ every network; a mode that other factors have too makes a matrix for each of its
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from tensoradapt.adapter.factored import FactoredTensor
 from tensoradapt.adapter.sharding import refuse_sharded
 from tensoradapt.checks import check_arguments, number
 from tensoradapt.errors import TensorAdaptError
@@ -52,17 +53,32 @@ def preconditioned(optimizer: torch.optim.Optimizer, model: nn.Module, epsilon: 
 
     @torch.no_grad()
     def hook(*_: Any) -> None:
-        for tensor in (tensor for adapter in attached for tensor in adapter.factored):
-            values = {name: value.detach().double() for name, value in tensor.factors.items()}
-            gradients = {
-                factor.name: divided(tensor.network, values, factor, value.grad, epsilon)
-                for factor in tensor.network.factors
-                if factor.trainable and (value := tensor.trained[factor.name]).grad is not None
-            }
-            for name, gradient in gradients.items():
-                tensor.trained[name].grad = gradient
+        for tensors in _alike([tensor for adapter in attached for tensor in adapter.factored]):
+            _divide(tensors, epsilon)
 
     return optimizer.register_step_pre_hook(hook)
+
+
+def _alike(tensors: Iterable[FactoredTensor]) -> Iterable[Sequence[FactoredTensor]]:
+    """Group tensors of one network that have the same gradients, at one place; their factors can be stacked."""
+    groups: dict[Any, list[FactoredTensor]] = {}
+    for tensor in tensors:
+        given = tuple((name, value.grad is None, value.device) for name, value in tensor.trained.items())
+        groups.setdefault((tensor.network, given), []).append(tensor)
+    return groups.values()
+
+
+def _divide(tensors: Sequence[FactoredTensor], epsilon: float) -> None:
+    """Divide the gradients of tensors of one network, each factor's of all tensors at once."""
+    network = tensors[0].network
+    values = {f.name: torch.stack([t.factors[f.name].detach() for t in tensors]).double() for f in network.factors}
+    for factor in network.factors:
+        trained = [t.trained[factor.name] for t in tensors] if factor.trainable else []
+        if trained and trained[0].grad is not None:
+            stacked = torch.stack([value.grad for value in trained])
+            found = divided(network, values, factor, stacked, epsilon)
+            for value, gradient in zip(trained, found.unbind(), strict=True):
+                value.grad = gradient
 
 
 def divided(
@@ -72,14 +88,17 @@ def divided(
     gradient: Tensor,  # the factor's shape
     epsilon: float,
 ) -> Tensor:
-    """Return ``gradient (H + epsilon I)^-1`` over the factor's bonds, solved in float64."""
+    """Return ``gradient (H + epsilon I)^-1`` over the factor's bonds, solved in float64.
+
+    Factors and gradient of several tensors may be stacked along a first axis.
+    """
     shared, alone, bonds = axes(network, of)
     if not bonds:
         return gradient
     values = {name: value.detach().double() for name, value in factors.items()}
-    normal = normal_matrix(network, values, of, torch.einsum)
-    n = normal.shape[-1]
-    order = [of.labels.index(label) for label in (*shared, *alone, *bonds)]
+    normal = normal_matrix(network, values, of, _stacked_einsum)
+    n, stack = normal.shape[-1], gradient.dim() - len(of.labels)
+    order = [*range(stack), *(stack + of.labels.index(label) for label in (*shared, *alone, *bonds))]
     flat = gradient.double().permute(order)
     # without a check for which a GPU would be waited for: with the ridge the matrix is not singular
     solved, _ = torch.linalg.solve_ex(
@@ -88,3 +107,8 @@ def divided(
     )
     back = [order.index(i) for i in range(len(order))]
     return solved.mT.reshape(flat.shape).permute(back).to(gradient)
+
+
+def _stacked_einsum(equation: str, *operands: Tensor) -> Tensor:
+    """Apply an einsum to arrays that may have a first axis, which it does not name and does not sum."""
+    return torch.einsum(f"...{equation.replace(',', ',...').replace('->', '->...')}", *operands)

@@ -19,7 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import tensoradapt as ta
 from tensoradapt.layers import fused_linear as fused
 from tensoradapt.layers.wrapper import Wrapped, wrapped
-from tensoradapt.planning.site_ways import PASS, Way, cheapest, cost, regimes
+from tensoradapt.planning.site_ways import PASSES, Way, cheapest, cost, regimes
 
 WAYS = [Way(forms, dense) for forms in (False, True) for dense in (False, True)]
 every_way = pytest.mark.parametrize("way", WAYS, ids=str)
@@ -94,7 +94,7 @@ def test_costs_are_the_flops_that_torch_counts_above_the_frozen_layer(
                 y.sum().backward()
         return counter.get_total_flops()
 
-    passes = way.forms_weight * (1 + trains) * PASS * out * in_
+    passes = way.forms_weight * (1 + trains) * PASSES["cpu"] * out * in_
     adapted = flops(lambda: fused.fused_linear(base, x, a, b))
     assert adapted - flops(lambda: base(x)) == cost(way, tokens, rank, (out, in_), trained) - passes
 
@@ -115,6 +115,17 @@ def test_few_tokens_go_through_the_pair_and_many_form_the_weight_once() -> None:
     assert cheapest(8192, 8, (384, 384)) == Way(forms_weight=True)
     assert cheapest(1024, 256, (384, 384)) == Way(forms_weight=True, dense_gradient=True)
     assert not cheapest(8192, 8, (384, 384), wide=False).forms_weight
+    assert cheapest(64, 8, (384, 384), device="cuda") == Way()
+
+
+def test_a_gpu_forms_the_weight_for_more_tokens_than_a_processor() -> None:
+    """A pass over the matrix takes as long there as ten times as many products."""
+    least = {
+        device: next(n for n in range(16, 60_000, 16) if cheapest(n, 8, (4096, 4096), device=device).forms_weight)
+        for device in ("cpu", "cuda")
+    }
+    passes = {device: 2 * 8 + PASSES[device] for device in least}
+    assert least["cuda"] / least["cpu"] == pytest.approx(passes["cuda"] / passes["cpu"], rel=0.01), least
 
 
 @pytest.mark.parametrize("tokens", [1, 14, 40, 100])
