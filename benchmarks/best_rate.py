@@ -29,7 +29,7 @@ from minilm import Bench, Setting, append, read
 import tensoradapt as ta
 from tensoradapt.analysis.names import COLOURS, MARKERS, display, tone
 from tensoradapt.analysis.plots import _parts
-from tensoradapt.runs.execute import predict
+from tensoradapt.runs.batches import predict
 from tensoradapt.training.fit import autocast
 
 HERE = Path(__file__).parent

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 import tensoradapt as ta
-from tensoradapt.runs.execute import batches, predict
+from tensoradapt.runs.batches import batches, predict
 from tensoradapt.sweeps.frontier import rate
 from tensoradapt.tasks import DataSpec, get
 from tensoradapt.tasks.classification import head_of

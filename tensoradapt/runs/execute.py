@@ -7,14 +7,14 @@ import math
 import random
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from tensoradapt.adapter.checkpoint import expected
 from tensoradapt.metrics.metric import Metric
@@ -22,6 +22,7 @@ from tensoradapt.planning.build_plan import build_plan
 from tensoradapt.planning.plan import Plan
 from tensoradapt.planning.spec import AdapterSpec
 from tensoradapt.records import as_json
+from tensoradapt.runs.batches import batches, predict
 from tensoradapt.runs.config import RunConfig
 from tensoradapt.runs.provenance import peak_memory, reset_peak_memory
 from tensoradapt.surgery.attach import attach
@@ -32,8 +33,6 @@ from tensoradapt.training.fit import FitResult, autocast, training
 from tensoradapt.training.loss_rise import rise
 from tensoradapt.training.state import TrainingState
 from tensoradapt.training.turns import Pauses, Turns, to_end
-
-EVALUATED = 64  # examples in a batch of predictions
 
 
 def execute(
@@ -71,7 +70,7 @@ def execution(
     heads = task.heads(model)
     fitted = FitResult("finished", "", (), ())
     if config.kind != "head" or heads:  # a frozen base without a head has nothing to train
-        stream = batches(task, model, train, config.data.batch, config.seed, device)
+        stream = batches(task, model, train, config.data.batch, config.seed)
         settings: dict[str, Any] = {"heads": heads, "loss": task.loss, "on_step": on_step, "checkpoint": checkpoint}
         fitted = yield from pauses.around(training(model, stream, config.training, **settings))
     trained = time.perf_counter()
@@ -189,34 +188,6 @@ def _measured(seconds: tuple[float, ...], device: str) -> dict[str, Any]:
         peak, name = torch.cuda.max_memory_allocated(device), torch.cuda.get_device_name(device)
         measured |= {"peak_device_bytes": peak, "device_name": name}
     return measured
-
-
-@torch.no_grad()
-def predict(task: Task, model: nn.Module, examples: Sequence[Sized], device: str) -> np.ndarray:
-    """Return what the task stores of each example, (n, ...), from batches of similar length to need little padding."""
-    order = sorted(range(len(examples)), key=lambda i: len(examples[i]))
-    pools = [order[at : at + EVALUATED] for at in range(0, len(order), EVALUATED)]
-    parts = [task.predict(model, task.collate([examples[i] for i in pool], model, device)) for pool in pools]
-    predictions = np.empty((len(order), *parts[0].shape[1:]), dtype=np.float32)
-    predictions[order] = torch.cat(parts).float().cpu().numpy()
-    return predictions
-
-
-def batches(
-    task: Task, model: nn.Module, examples: Sequence[Sized], batch: int, seed: int, device: str
-) -> Iterator[Mapping[str, Tensor]]:
-    """Yield batches of the run's task without end, in a new random order each epoch.
-
-    Examples are sorted by length within eight batches, as half the tokens of a mixed batch would be padding.
-    """
-    rng = np.random.default_rng([seed, 1])
-    size, n = min(batch, len(examples)), len(examples)
-    while True:
-        order = rng.permutation(n)
-        pools = (sorted(order[at : at + 8 * size], key=lambda i: len(examples[i])) for at in range(0, n, 8 * size))
-        taken = [pool[at : at + size] for pool in pools for at in range(0, len(pool) - size + 1, size)]
-        for i in rng.permutation(len(taken)):
-            yield task.collate([examples[j] for j in taken[i]], model, device)
 
 
 def load_data(config: RunConfig) -> Data:

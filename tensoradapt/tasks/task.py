@@ -102,7 +102,7 @@ class Task(ABC):
 
     @abstractmethod
     def collate(self, examples: Sequence[Any], model: nn.Module, device: str) -> Mapping[str, Tensor]:
-        """Return one batch of encoded examples, on a device."""
+        """Return one batch of encoded examples, on a device; runs ask for the CPU and move it, while a GPU computes."""
 
     def loss(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
         """Return the loss that is trained on, one number; here the model's own."""

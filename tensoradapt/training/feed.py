@@ -64,6 +64,21 @@ def moved(value: Any, device: torch.device) -> Any:
     return value
 
 
+def elsewhere(batch: Any, model: nn.Module, where: str = "batch") -> str:
+    """Say which tensor of a batch is on another device than a model that is on one; "" where none is."""
+    devices = {p.device for p in model.parameters()}
+    if len(devices) != 1:
+        return ""
+    if isinstance(batch, Tensor):
+        on = next(iter(devices))
+        return f"{where} is on {batch.device}, and the model on {on}" if batch.device != on else ""
+    if not isinstance(batch, Mapping | list | tuple):
+        return ""
+    parts = batch.items() if isinstance(batch, Mapping) else enumerate(batch)
+    found = (elsewhere(part, model, f"{where}[{key!r}]") for key, part in parts)
+    return next(filter(None, found), "")
+
+
 def _sent(value: Tensor, device: torch.device) -> Tensor:
     """Copy a tensor to a device; to a GPU from pinned memory, so that the copy does not wait for what it computes."""
     pinned = value.pin_memory() if device.type == "cuda" and not value.is_pinned() else value

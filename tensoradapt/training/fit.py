@@ -18,7 +18,7 @@ from tensoradapt.errors import TensorAdaptError, did_you_mean, few
 from tensoradapt.habits import answers_keywords
 from tensoradapt.text import count_text, duration_text
 from tensoradapt.training.equal_steps import equal_steps
-from tensoradapt.training.feed import Feed
+from tensoradapt.training.feed import Feed, elsewhere
 from tensoradapt.training.options import Training
 from tensoradapt.training.preconditioning import preconditioned
 from tensoradapt.training.progress import ProgressBar, is_watched
@@ -208,8 +208,16 @@ def _loss(
     """Compute the loss of a batch, within a context; raise TensorAdaptError where there is none to train on."""
     if loss is None and not isinstance(batch, Mapping):
         raise TensorAdaptError(f"a batch is {shown(batch)}; expected a mapping of the model's arguments, or give loss=")
-    with context:
-        value = loss(model, batch) if loss else getattr(model(**batch), "loss", None)
+    try:
+        with context:
+            value = loss(model, batch) if loss else getattr(model(**batch), "loss", None)
+    except RuntimeError as error:
+        if found := elsewhere(batch, model):
+            raise TensorAdaptError(
+                f"{found}; expected both on one device: call model.to or .to of the batch, or give batches on the CPU, "
+                "which are moved to a GPU"
+            ) from error
+        raise
     if isinstance(value, Tensor) and value.numel() == 1 and value.requires_grad:
         return value
     where = "loss=" if loss else f"{type(model).__name__}, called with {few(sorted(map(str, batch)))},"

@@ -17,8 +17,9 @@ from torch import Tensor, nn
 import tensoradapt as ta
 from tensoradapt.data.models import load_causal
 from tensoradapt.errors import TensorAdaptError
+from tensoradapt.runs.batches import batches
 from tensoradapt.runs.config import RunConfig
-from tensoradapt.runs.execute import batches, execute, load_data, prepare
+from tensoradapt.runs.execute import execute, load_data, prepare
 from tensoradapt.tasks.language import chat, preference
 from tensoradapt.tasks.registry import resolve
 from tensoradapt.tasks.splits import DataSpec, Split, Splits

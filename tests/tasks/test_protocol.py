@@ -13,8 +13,9 @@ from support.configs import config_of, encoded
 from support.tasks import answers, preferences
 
 from tensoradapt import tasks
+from tensoradapt.runs.batches import batches
 from tensoradapt.runs.config import RunConfig
-from tensoradapt.runs.execute import batches, execute, load_data, prepare
+from tensoradapt.runs.execute import execute, load_data, prepare
 
 FILES = Path(__file__).parents[1] / "support" / "tasks"
 

@@ -16,8 +16,9 @@ from support.configs import config_of, encoded
 
 from tensoradapt.data import models
 from tensoradapt.errors import TensorAdaptError
+from tensoradapt.runs.batches import batches
 from tensoradapt.runs.config import RunConfig
-from tensoradapt.runs.execute import batches, execute, load_data, prepare
+from tensoradapt.runs.execute import execute, load_data, prepare
 from tensoradapt.tasks.splits import DataSpec, Split, joined, take
 from tensoradapt_paper.antiberty import RESIDUES
 from tensoradapt_paper.protein import polyreactivity, sequences

@@ -162,14 +162,17 @@ def reference(model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
     device = batch["input_ids"].device
     low = torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else None
     kept = _kept(base_of(model), str(device), str(low or next(model.parameters()).dtype))
-    starts = (batch["labels"] != chat.IGNORED).int().argmax(1).tolist()
-    ids = [row[mask == 1] for row, mask in zip(batch["input_ids"], batch["attention_mask"], strict=True)]
-    rows = [chat.Answered(tuple(row.tolist()), start) for row, start in zip(ids, starts, strict=True)]
+    # one read for all, as a device is waited for at each
+    ids, mask, labels = torch.stack([batch[name] for name in ("input_ids", "attention_mask", "labels")]).cpu()
+    starts = (labels != chat.IGNORED).int().argmax(1).tolist()
+    tokens = [row[seen == 1].tolist() for row, seen in zip(ids, mask, strict=True)]
+    rows = [chat.Answered(tuple(row), start) for row, start in zip(tokens, starts, strict=True)]
     if missing := [row for row in rows if row not in kept]:
         with switched_off(model):
             likelihoods = [chat.log_likelihood(model, chat.collate([row], str(device)))[0] for row in missing]
         kept.update(zip(missing, torch.cat(likelihoods).tolist(), strict=True))
-    return torch.tensor([kept[row] for row in rows], device=device)
+    found = torch.tensor([kept[row] for row in rows])
+    return (found.pin_memory() if device.type == "cuda" else found).to(device, non_blocking=True)
 
 
 @lru_cache(maxsize=4)
