@@ -134,10 +134,12 @@ def _sweep_options(parser: argparse.ArgumentParser) -> None:
 
 def frontier(args: argparse.Namespace) -> int:
     """Run a frontier, print its table and return the exit code."""
-    from tensoradapt.sweeps.frontier import frontier_spec, run_frontier
+    from tensoradapt.sweeps.frontier import frontier_spec, run_frontier, with_precision
 
     given = {key: item for record in KEYS for key, item in given_options(args, record).items()}
     spec = frontier_spec(args.size, **{**given, "model": args.model, "task": _task(args)})
+    if "precision" not in given:
+        spec = with_precision(spec, args.out, args.device)
     try:
         ended, runs = run_frontier(spec, args.out, say=_progress(args), **picked(args, "device", "workers"))
     except KeyboardInterrupt:

@@ -29,7 +29,7 @@ from tensoradapt.surgery.attach import attach
 from tensoradapt.surgery.shared_base import SharedBase
 from tensoradapt.tasks import Data, DataSpec, Task
 from tensoradapt.tasks.registry import restore
-from tensoradapt.training.fit import FitResult, autocast, training
+from tensoradapt.training.fit import FitResult, autocast, computed_in, training
 from tensoradapt.training.loss_rise import rise
 from tensoradapt.training.state import TrainingState
 from tensoradapt.training.turns import Pauses, Turns, to_end
@@ -83,6 +83,7 @@ def execution(
         "seconds": time.perf_counter() - begun - pauses.seconds,
         "evaluation_seconds": time.perf_counter() - trained,
         **_measured(fitted.seconds, device),
+        "precision": computed_in(config.training.precision, device),
         "resumed_at_step": checkpoint.resumed if checkpoint else 0,
         **({"adapter_bytes": 4 * sum(map(math.prod, expected(plan).values()))} if plan else {}),
     }

@@ -30,6 +30,7 @@ SETUP = ("projections", "scale", "optimizer", "layout")  # what adapters are giv
 STATUSES = ("finished", "at chance", "diverged")
 FAILED = "failed"  # the status of a run without a result
 TARGETS = "attention"  # where neither a sweep nor a paper names projections
+COMPUTED = ("fp32", "bf16")  # what a precision was on the device of a run
 GROUPS = {TARGETS: {"q", "k", "v", "o"}}  # projections that a word stands for
 AGAIN = "no run wrote it so; delete the folder to run it again"
 TITLES = ("run", "task", "method", "size", "seed", "status", "parameters", "score")  # columns of what is shown of runs
@@ -106,6 +107,8 @@ def row_of(path: Path, config: RunConfig, result: Mapping[str, Any], measurement
         reached = _reached(result)
     with located(f"{path / 'measurements.json'}: {AGAIN}"):
         measured = {key: checks.optional(check)(measurements.get(key), key) for key, check in MEASURED.items()}
+        if (computed := measurements.get("precision")) is not None:  # a run of an earlier version has none
+            measured["precision"] = checks.one_of(COMPUTED, computed, "precision")
     return {**dict.fromkeys(COLUMNS), "id": path.name, **asked(config), **reached, **measured}
 
 

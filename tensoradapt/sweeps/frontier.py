@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -16,6 +18,7 @@ from tensoradapt.published import methods
 from tensoradapt.runs.config import RunConfig
 from tensoradapt.runs.execute import load_data
 from tensoradapt.runs.store import Run, check_writable, is_finished, read_run
+from tensoradapt.sweeps import record as recorded
 from tensoradapt.sweeps.due import base_of, cells, due, with_head_rates
 from tensoradapt.sweeps.executors.catalogue import cores, slots_for
 from tensoradapt.sweeps.run_sweep import SweepResult, sweep
@@ -129,6 +132,27 @@ def _references(table: Mapping[str, Any], given: Mapping[str, Any], share: float
 def _part(share: float, lr: float) -> float:
     """Return a share of a learning rate, to three digits."""
     return float(f"{share * lr:.3g}")
+
+
+def with_precision(spec: SweepSpec, out: Path, device: str) -> SweepSpec:
+    """Return a frontier for which no precision was given with the one that is usual in a folder of runs.
+
+    A new folder has "auto" where the runs are on a GPU, and fp32 elsewhere. A folder that has runs goes on with what it
+    was begun with, on any machine, so that their ids stay the same. Raises TensorAdaptError for a device that is not
+    there.
+    """
+    begun: list[SweepSpec] = []
+    for path in recorded.paths(out):
+        with suppress(TensorAdaptError):  # a damaged record says nothing
+            begun.append(recorded.read(path).spec)
+    used = {method.training.get("precision") for one in begun for method in one.methods}
+    if "auto" in used or (not begun and slots_for("local", None, device, {}).gpus):
+        auto = [
+            [replace(one, training={**one.training, "precision": "auto"}) for one in part]
+            for part in (spec.method, spec.reference)
+        ]
+        return replace(spec, method=tuple(auto[0]), reference=tuple(auto[1]))
+    return spec
 
 
 def run_frontier(

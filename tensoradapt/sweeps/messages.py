@@ -141,6 +141,13 @@ def _axis_text(axis: Any) -> str:
     return f"from {axis['low']:g} to {axis['high']:g}" + ("" if axis["log"] else ", not by its logarithm")
 
 
+def precision_text(spec: SweepSpec, slots: Slots) -> str:
+    """Return a line for a GPU on which runs compute in fp32; "" elsewhere, and where a precision was given."""
+    if slots.device == "cpu" or any("precision" in method.training for method in spec.methods):
+        return ""
+    return 'precision is fp32; with precision = "auto" runs compute in bf16 on a GPU that has it'
+
+
 def run_text(config: RunConfig) -> str:
     """Return a line for a run, by the name under which its method is shown."""
     named = f"{display(str(config.method))} {config.size_text}".strip()

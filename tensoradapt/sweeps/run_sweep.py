@@ -21,7 +21,15 @@ from tensoradapt.sweeps import record as recorded
 from tensoradapt.sweeps.due import Cell, Due, base_of, cells, due, with_head_rates
 from tensoradapt.sweeps.executors.catalogue import EXECUTORS, slots_for
 from tensoradapt.sweeps.executors.executor import ELSEWHERE, Executor
-from tensoradapt.sweeps.messages import Progress, cost_text, data_text, ended_text, extended_text, plan_text
+from tensoradapt.sweeps.messages import (
+    Progress,
+    cost_text,
+    data_text,
+    ended_text,
+    extended_text,
+    plan_text,
+    precision_text,
+)
 from tensoradapt.sweeps.spec import SweepSpec, read_spec
 
 AGAIN = 1.0  # seconds until a run that another process computes is submitted again
@@ -134,9 +142,8 @@ def sweep(
             chosen = EXECUTORS[executor](root, slots)
             store.check_writable(root)
         say(plan_text(spec, planned, now, todo))
-        for task in spec.task:
-            if line := data_text(spec, task):
-                say(line)
+        for line in filter(None, (precision_text(spec, slots), *(data_text(spec, task) for task in spec.task))):
+            say(line)
         cost, fault = cost_text(root, now.configs, left, todo, slots, probe)
         say(cost)
     if dry_run:

@@ -27,6 +27,7 @@ from tensoradapt.training.state import TrainingState, collect, put_back, trained
 from tensoradapt.training.turns import Turns, to_end
 
 Batch = Mapping[str, Tensor]
+BF16 = (8, 0)  # the compute capability from which a GPU has units for bfloat16
 
 
 def _batches(value: Any, where: str) -> None:
@@ -108,7 +109,8 @@ def fit(
         loss: called with model and batch; default ``model(**batch).loss``.
         optimizer: "adamw", or "equal_steps": its steps rescaled by ``tensoradapt.equal_steps``.
         precondition: epsilon of ``preconditioned``; default plain gradients.
-        precision: "fp32", or "bf16": the model computes under ``torch.autocast``, in which parameters stay fp32.
+        precision: "fp32"; "bf16": the model computes under ``torch.autocast``, in which parameters stay fp32; or
+            "auto": bf16 on a GPU that has it, else fp32.
         reduce: step -> rank that ``reduce_rank`` reduces the adapter to after that step.
         on_step: called with step (from 1) and loss.
         progress: whether a bar with the loss and the rate of steps is shown, on stderr where that is a terminal.
@@ -346,4 +348,13 @@ def _fault(step: int, loss: float, norm: float, named: Mapping[str, nn.Parameter
 
 def autocast(precision: str, device: torch.device | str) -> torch.autocast:
     """Make the context that a model computes in: "bf16" forms matrix products in bfloat16, "fp32" changes nothing."""
-    return torch.autocast(torch.device(device).type, torch.bfloat16, enabled=precision == "bf16")
+    bf16 = computed_in(precision, device) == "bf16"
+    return torch.autocast(torch.device(device).type, torch.bfloat16, enabled=bf16)
+
+
+def computed_in(precision: str, device: torch.device | str) -> str:
+    """Return what a precision is on a device: "auto" is bf16 on a GPU with units for it, and elsewhere fp32."""
+    if precision != "auto":
+        return precision
+    on = torch.device(device)
+    return "bf16" if on.type == "cuda" and torch.cuda.get_device_capability(on) >= BF16 else "fp32"

@@ -16,7 +16,7 @@ from tensoradapt.records import check_fields, needed, value
 
 OPTIMIZERS = ("adamw", "equal_steps")
 HELD = 1e38  # by float32, in which optimizers compute
-PRECISIONS = ("fp32", "bf16")
+PRECISIONS = ("fp32", "bf16", "auto")
 
 
 def _held(given: Any, where: str) -> float:
@@ -70,7 +70,7 @@ class Training:
     precondition: float | None = value(_held, "epsilon of preconditioned; by default plain gradients")
     precision: str = value(
         partial(checks.one_of, PRECISIONS),
-        "fp32, or bf16: the model computes in bfloat16, its parameters stay fp32",
+        "fp32; bf16: the model computes in bfloat16, its parameters stay fp32; or auto: bf16 on a GPU that has it",
         "fp32",
         former=("dtype", "torch_dtype", "mixed_precision"),
     )

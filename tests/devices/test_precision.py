@@ -1,0 +1,92 @@
+"""Precision "auto": bf16 on a GPU that has it, fp32 elsewhere; what a run is called does not depend on the machine."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from support.device_standin import standin
+from support.sweeping import TINY, results
+
+import tensoradapt as ta
+from tensoradapt.planning.spec import AdapterSpec
+from tensoradapt.runs.config import RunConfig
+from tensoradapt.runs.execute import execute
+from tensoradapt.runs.row import row_of
+from tensoradapt.runs.store import load_runs
+from tensoradapt.sweeps import frontier
+from tensoradapt.sweeps.executors.executor import Slots
+from tensoradapt.sweeps.messages import precision_text
+from tensoradapt.sweeps.spec import read_spec
+from tensoradapt.training.fit import computed_in
+from tensoradapt.training.options import Training
+
+
+def capable(monkeypatch: pytest.MonkeyPatch, major: int) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_: (major, 5))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda *_: "stand-in")
+
+
+@pytest.mark.parametrize(("major", "precision"), [(7, "fp32"), (8, "bf16"), (9, "bf16")])
+def test_auto_is_what_the_device_has_units_for(major: int, precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    capable(monkeypatch, major)
+    assert computed_in("auto", "cuda:0") == precision and computed_in("auto", "cpu") == "fp32"
+    assert computed_in("fp32", "cuda:0") == "fp32" and computed_in("bf16", "cpu") == "bf16"
+
+
+def test_a_run_keeps_auto_in_its_config_and_records_what_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    capable(monkeypatch, 9)
+    training = Training(1e-3, 2, precision="auto")
+    run = RunConfig("tiny-random-bert", "planted", training, adapter=AdapterSpec("lora", rank=2))
+    with pytest.warns(UserWarning, match="CUDA is not available"), standin():  # torch without CUDA turns autocast off
+        there = execute(run, "cuda")
+    here = execute(run, "cpu")
+    assert [parts["measurements"]["precision"] for parts in (there, here)] == ["bf16", "fp32"]
+    assert there["config"] == here["config"] and here["config"]["training"]["precision"] == "auto"
+
+
+def test_on_a_cpu_auto_gives_the_bytes_of_fp32_under_an_id_of_its_own(tmp_path: Path) -> None:
+    for name, more in (("plain", {}), ("auto", {"precision": "auto"})):
+        assert ta.sweep({**TINY, **more}, tmp_path / name, executor="inline", device="cpu", say=[].append).complete
+    plain, auto = (results(tmp_path / name) for name in ("plain", "auto"))
+    assert not plain.keys() & auto.keys() and sorted(plain.values()) == sorted(auto.values())
+    assert {run.row["precision"] for run in load_runs(tmp_path / "auto")} == {"fp32"}
+
+
+def test_a_row_has_what_was_measured_or_what_a_run_of_an_earlier_version_asked_for() -> None:
+    run = RunConfig("tiny-random-bert", "planted", Training(1e-3, 2, precision="bf16"), kind="head")
+    parts = execute(run, "cpu")
+    measured = parts["measurements"]
+    before = {key: value for key, value in measured.items() if key != "precision"}
+    for given, precision in ((measured, "bf16"), (before, "bf16"), ({**measured, "precision": "fp32"}, "fp32")):
+        assert row_of(Path("run"), run, parts["result"], given)["precision"] == precision
+    with pytest.raises(ta.TensorAdaptError, match=r"run/measurements\.json: .* precision is 'fp8'"):
+        row_of(Path("run"), run, parts["result"], {**measured, "precision": "fp8"})
+
+
+def test_a_new_frontier_on_a_gpu_takes_auto_and_a_folder_keeps_what_it_was_begun_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = frontier.frontier_spec("quick", model="tiny-random-bert", task="planted", method=["lora"], steps=2)
+    new, old = tmp_path / "new", tmp_path / "old"
+
+    def of(folder: Path, gpus: int) -> set[str | None]:
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+        found = frontier.with_precision(spec, folder, "auto")
+        return {method.training.get("precision") for method in found.methods}
+
+    assert of(new, gpus=0) == {None} and of(new, gpus=1) == {"auto"}
+    for folder, more in ((old, {}), (new, {"precision": "auto"})):
+        ta.sweep({**TINY, **more}, folder, executor="inline", device="cpu", say=[].append)
+    assert of(old, gpus=1) == {None} and of(new, gpus=0) == {"auto"} and of(new, gpus=1) == {"auto"}
+    (next(new.glob("sweeps/*.json"))).write_text("{")
+    assert of(new, gpus=0) == {None}
+
+
+def test_a_sweep_on_a_gpu_says_that_it_computes_in_fp32_unless_it_was_given_a_precision() -> None:
+    spec, there = read_spec(TINY), Slots(1, 1, "cuda", ("0",))
+    assert 'with precision = "auto" runs compute in bf16' in precision_text(spec, there)
+    assert not precision_text(spec, replace(there, device="cpu"))
+    assert not precision_text(read_spec({**TINY, "precision": "auto"}), there)
