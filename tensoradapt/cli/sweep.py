@@ -89,7 +89,10 @@ def _frontier_options(parser: argparse.ArgumentParser) -> None:
     )
     p.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ... (default: %(default)s)")
     p.add_argument(
-        "--workers", type=int, metavar="N", help="runs at once (default: one for each GPU, or each core up to four)"
+        "--workers",
+        type=int,
+        metavar="N",
+        help="runs at once (default: as many as a GPU has room for, or each core up to four)",
     )
     add_options(
         parser.add_argument_group("own data", "what docs/start/your-data.md says"), OwnData, leave_out=NO_OPTIONS
@@ -107,7 +110,9 @@ def _sweep_options(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="folder of runs, new or to go on in (default: runs/NAME for NAME.toml)",
     )
-    p.add_argument("--workers", type=int, metavar="N", help="runs at once (default: one for each GPU, or one)")
+    p.add_argument(
+        "--workers", type=int, metavar="N", help="runs at once (default: as many as a GPU has room for, or one)"
+    )
     p.add_argument(
         "--executor", default="local", help=f"{', '.join(EXECUTORS)} (default: %(default)s, a process for each worker)"
     )

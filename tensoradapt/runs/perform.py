@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import traceback
 from collections.abc import Mapping, Sequence
@@ -16,13 +17,17 @@ from tensoradapt.surgery.shared_base import SharedBase
 from tensoradapt.training.turns import Turns, in_turns, to_end
 
 MEMORY = "out of memory"
+CROWDED = "crowded"
+# what CUDA's libraries say where other processes have the memory, beside torch's own error
+NO_ROOM = ("CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
 
 
-def perform_all(root: Path, names: Sequence[str], device: str) -> list[str]:
+def perform_all(root: Path, names: Sequence[str], device: str, shared: bool = False) -> list[str]:
     """Compute runs that ``Work.prepare`` has prepared; they take turns over one base in memory.
 
-    Returns of each "finished", "failed", or "elsewhere" where another process computes it. An error within a run
-    becomes its ``error.json``; an error in writing it is raised, as a full disk is not the run's fault.
+    Returns of each "finished", "failed", "elsewhere" where another process computes it, or "crowded" where it had no
+    memory on a device that is ``shared`` with other processes: it has not failed, and goes on from its state. An error
+    within a run becomes its ``error.json``; an error in writing it is raised, as a full disk is not the run's fault.
     """
     root = Path(root)
     done: dict[str, str] = {}
@@ -40,7 +45,8 @@ def perform_all(root: Path, names: Sequence[str], device: str) -> list[str]:
                 done[name] = _done(root, name)
             else:
                 works[name] = work
-        done |= _computed(root, works, device)
+        done |= _computed(root, works, device, shared)
+        _give_back(device)
     return [done[name] for name in names]
 
 
@@ -48,16 +54,30 @@ def _done(root: Path, name: str) -> str:
     return "finished" if is_finished(root, name) else "failed" if is_failed(root, name) else "elsewhere"
 
 
-def _computed(root: Path, works: Mapping[str, Work], device: str) -> dict[str, str]:
+def _computed(root: Path, works: Mapping[str, Work], device: str, shared: bool) -> dict[str, str]:
     if len(works) < 2:
-        return {name: to_end(_computing(root, work, device)) for name, work in works.items()}
+        return {name: _alone(root, work, device, shared) for name, work in works.items()}
     base = SharedBase()
     done = in_turns({name: _computing(root, work, device, base) for name, work in works.items()})
     del base  # runs that had no memory beside the others are alone now
-    return {name: how or to_end(_computing(root, works[name], device)) for name, how in done.items()}
+    _give_back(device)
+    return {name: how or _alone(root, works[name], device, shared) for name, how in done.items()}
 
 
-def _computing(root: Path, work: Work, device: str, base: SharedBase | None = None) -> Turns[str]:
+def _alone(root: Path, work: Work, device: str, shared: bool) -> str:
+    return to_end(_computing(root, work, device, shared=shared)) or CROWDED
+
+
+def _give_back(device: str) -> None:
+    """Give a GPU the memory that this process keeps for its next run, as other processes may need it now."""
+    if device.startswith("cuda"):
+        import torch
+
+        gc.collect()
+        torch.cuda.empty_cache()
+
+
+def _computing(root: Path, work: Work, device: str, base: SharedBase | None = None, shared: bool = False) -> Turns[str]:
     """Compute a run, pausing after each step if it shares a base; return how it ended, "" if it must run alone."""
     from tensoradapt.runs.execute import execution
     from tensoradapt.training.state import TrainingState
@@ -72,7 +92,7 @@ def _computing(root: Path, work: Work, device: str, base: SharedBase | None = No
     except Exception as error:  # a run that fails does not stop the others
         tracking.finish({}, config.training.steps)
         work.note("failed")
-        if base is not None and _kind(error) == MEMORY:
+        if (base is not None or shared) and _kind(error) == MEMORY:
             return ""
         record = {"kind": _kind(error), "error": str(error), "traceback": traceback.format_exc()}
         extra = {"attempts.jsonl": work.attempts()}
@@ -108,4 +128,5 @@ def _kind(error: Exception) -> str:
     """Return the kind of a failure; out of memory has its own, as another machine or a smaller batch may do."""
     import torch
 
-    return MEMORY if isinstance(error, MemoryError | torch.OutOfMemoryError) else type(error).__name__
+    full = isinstance(error, MemoryError | torch.OutOfMemoryError) or any(said in str(error) for said in NO_ROOM)
+    return MEMORY if full else type(error).__name__

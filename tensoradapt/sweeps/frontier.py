@@ -165,7 +165,8 @@ def run_frontier(
 ) -> tuple[SweepResult, list[Run]]:
     """Run a frontier; leave frontier.png, .pdf, .csv and .txt beside its runs, also when it is interrupted.
 
-    ``workers``: how many runs at once, 1 in this process; default one for each GPU, or each core up to four.
+    ``workers``: how many processes compute at once, 1 for this one; default what ``sweep`` finds on a GPU, or each core
+    up to four.
 
     Returns how the sweep ended, and its finished runs. Raises TensorAdaptError before the first run for a device,
     model, task, plan or folder that cannot be used.
@@ -177,8 +178,9 @@ def run_frontier(
     configs = due(spec, planned, out).configs
     first = configs[0]
     load_data(first).task.model(spec.model)
+    gpus = slots_for("local", None, device, {}).gpus  # the sweep decides how many processes share one
     # runs of one thread side by side take less time than one after the other on all cores
-    n = workers or len(slots_for("local", None, device, {}).gpus) or min(cores(), WORKERS)
+    n = workers or (None if gpus else min(cores(), WORKERS))
     drawn = 0.0
 
     def say_and_draw(text: str) -> None:
@@ -189,7 +191,7 @@ def run_frontier(
             drawn = time.monotonic()
 
     try:
-        how: Any = {"executor": "local", "workers": n} if n > 1 else {"executor": "inline"}
+        how: Any = {"executor": "inline"} if n == 1 else {"executor": "local", "workers": n}
         ended = sweep(spec, out, device=device, retry_failed=True, say=say_and_draw, **how)
     except KeyboardInterrupt:
         draw(configs, out)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 from tensoradapt.analysis.names import display
@@ -14,7 +12,6 @@ from tensoradapt.errors import TensorAdaptError
 from tensoradapt.planning.spec import with_defaults
 from tensoradapt.runs.config import RunConfig
 from tensoradapt.runs.row import adapter_cells
-from tensoradapt.runs.store import is_finished, read_run
 from tensoradapt.sweeps.due import Cell, Due
 from tensoradapt.sweeps.executors.executor import Slots
 from tensoradapt.sweeps.spec import Method, Search, SweepSpec, longest_of
@@ -22,7 +19,7 @@ from tensoradapt.tasks.classification import Classification
 from tensoradapt.tasks.rates import kind_of
 from tensoradapt.tasks.registry import restore
 from tensoradapt.tasks.splits import DataSpec
-from tensoradapt.text import align, bytes_text, count_text, duration_text, size_text
+from tensoradapt.text import align, count_text, duration_text, size_text
 
 
 def plan_text(spec: SweepSpec, cells: Sequence[Cell], now: Due, todo: int) -> str:
@@ -192,11 +189,6 @@ class Progress:
         return f"{ended}/{self.total}" + (f", about {duration_text(seconds)} left" if self.total > ended else "")
 
 
-START_SECONDS = 5.0  # that a process takes to load torch and transformers
-STEPS, EXAMPLES = 3, 64  # how long the probe trains, and on how many examples
-JSON_BYTES = 16_000  # the size of a run's documents, attempts and file headers
-
-
 def data_text(spec: SweepSpec, task: str) -> str:
     """Return a line about a task of own data, or one that leaves out long examples; "" for others.
 
@@ -224,77 +216,3 @@ def data_text(spec: SweepSpec, task: str) -> str:
     cut = f"{over:,} of {n:,} texts have more than {length} tokens and are cut (max_length)" if over else ""
     seen = chosen.described(spec.model)
     return f"task {task}: " + "; ".join(part for part in (counts, classes, *data.notes, cut, seen) if part)
-
-
-def cost_text(
-    root: Path, configs: Sequence[RunConfig], left: Sequence[RunConfig], todo: int, slots: Slots, probe: bool = True
-) -> tuple[str, str]:
-    """Return a line on time and disk of the runs still to do, and why the first of them failed, if it did.
-
-    Args:
-        root: folder of runs.
-        configs: the runs that can be named.
-        left: those of them that can be begun.
-        todo: how many there are to do; those that have no rate yet are taken to cost what the others do on average.
-        slots: where they run.
-        probe: whether a short run may be computed for it.
-    """
-    if not left:
-        return "nothing is left to do", ""
-    done = [config.id for config in configs if is_finished(root, config.id)]
-    if not done and (slots.options or not probe):  # on a cluster a probe would measure the wrong machine
-        return "time and disk are known when the first run is done", ""
-    try:
-        seconds, n_bytes, how = _measured(root, done) if done else _probed(left, slots.device, slots.threads)
-    except Exception as error:  # a run that fails must not stop the others
-        fault = f"the probe of {left[0].title} failed ({type(error).__name__}: {error})"
-        return f"time and disk are not known: {fault}", fault
-    n = slots.workers or 1
-    whole = START_SECONDS + seconds * todo / min(n, todo)
-    workers = f"with {n} worker{'s' * (n > 1)}" if slots.workers else "one after another"
-    threads = f"{slots.threads} thread{'s' * (slots.threads > 1)} each"
-    disk = bytes_text(n_bytes * todo)
-    return f"about {duration_text(whole)} {workers} on {slots.device} ({threads}), {disk} on disk ({how})", ""
-
-
-def _measured(root: Path, done: Sequence[str]) -> tuple[float, float, str]:
-    """Return the mean seconds and bytes of the finished runs."""
-    seconds = statistics.fmean(read_run(root / name).measurements.get("seconds") or 0.0 for name in done)
-    n_bytes = statistics.fmean(sum(path.stat().st_size for path in (root / name).iterdir()) for name in done)
-    return seconds, n_bytes, f"as the {len(done)} finished runs took"
-
-
-def _probed(configs: Sequence[RunConfig], device: str, threads: int) -> tuple[float, float, str]:
-    """Return the mean seconds and bytes of a run, from one short run for each task."""
-    import torch  # slow, and a sweep with nothing to do leaves it alone
-
-    from tensoradapt.runs.execute import load_data
-
-    seconds, n_bytes = 0.0, 0
-    for task in dict.fromkeys(config.task for config in configs):
-        of_task = [config for config in configs if config.task == task]
-        first = of_task[0]
-        data = load_data(first)  # once in a process: not timed
-        before = torch.get_num_threads()
-        torch.set_num_threads(threads)
-        try:
-            step, example, rest, stored = _timed(first, device)
-        finally:
-            torch.set_num_threads(before)
-        n = len(data.test) + len(data.validation)
-        seconds += sum(config.training.steps * step + n * example + rest for config in of_task)
-        n_bytes += sum(JSON_BYTES + 8 * config.training.steps + len(data.test) * stored for config in of_task)
-    return seconds / len(configs), n_bytes / len(configs), "by a short probe"
-
-
-def _timed(config: RunConfig, device: str) -> tuple[float, float, float, int]:
-    """Return the seconds of a step, of evaluating an example and of the rest of a run, and bytes for a test example."""
-    from tensoradapt.runs.execute import execute
-
-    few = replace(config.data, n_train=EXAMPLES, n_validation=EXAMPLES, n_test=EXAMPLES)
-    short = replace(config, training=replace(config.training, steps=STEPS), data=few)
-    parts = execute(short, device)
-    measured, arrays = parts["measurements"], parts["arrays"]
-    step, evaluation = measured["step_seconds_median"] or 0.0, measured["evaluation_seconds"]
-    stored = sum(array.nbytes for name, array in arrays.items() if name != "losses") // len(arrays["labels"])
-    return step, evaluation / (2 * EXAMPLES), max(0.0, measured["seconds"] - evaluation - STEPS * step), stored

@@ -16,20 +16,23 @@ from tensoradapt.data.model_objects import with_saved_model
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.runs import store, trackers
 from tensoradapt.runs.config import RunConfig
+from tensoradapt.runs.perform import CROWDED
 from tensoradapt.runs.work_folder import WORK, Work, claim, tidy, versions
 from tensoradapt.sweeps import record as recorded
+from tensoradapt.sweeps.cost import cost_text, measure
 from tensoradapt.sweeps.due import Cell, Due, base_of, cells, due, with_head_rates
 from tensoradapt.sweeps.executors.catalogue import EXECUTORS, slots_for
 from tensoradapt.sweeps.executors.executor import ELSEWHERE, Executor
 from tensoradapt.sweeps.messages import (
     Progress,
-    cost_text,
     data_text,
     ended_text,
     extended_text,
     plan_text,
     precision_text,
+    run_text,
 )
+from tensoradapt.sweeps.packing import Asked, packed
 from tensoradapt.sweeps.spec import SweepSpec, read_spec
 
 AGAIN = 1.0  # seconds until a run that another process computes is submitted again
@@ -97,7 +100,8 @@ def sweep(
             by a dry run too.
         out: folder of runs, new or to continue in.
         executor: "local" (a process for each worker), "inline" (this process), "slurm" or "ray".
-        workers: how many runs at once; default one for each GPU, or one.
+        workers: how many processes compute at once; default as many as a GPU has memory and the machine cores for, or
+            one without a GPU (docs/guides/sweeps/executors.md). More than there is memory for are not started.
         device: "auto", "cpu", "cuda", or one GPU, such as "cuda:1".
         stale: what to do about results of other versions: "keep", "rerun" or "error".
         retry_failed: whether runs that failed are computed again.
@@ -144,17 +148,25 @@ def sweep(
         say(plan_text(spec, planned, now, todo))
         for line in filter(None, (precision_text(spec, slots), *(data_text(spec, task) for task in spec.task))):
             say(line)
-        cost, fault = cost_text(root, now.configs, left, todo, slots, probe)
-        say(cost)
+        cost = measure(root, now.configs, left, slots, probe)
+        asked = Asked(todo, 1 if executor == "inline" else workers, spec.pack, _largest(planned))
+        slots, pack, shared = packed(slots, asked, cost)
+        for line in filter(None, (shared, cost_text(cost, todo if left else 0, slots))):
+            say(line)
     if dry_run:
         ended = state.outcome()
-        return replace(ended, blocked=(*ended.blocked, fault)) if fault else ended
+        return replace(ended, blocked=(*ended.blocked, cost.fault)) if cost.fault else ended
     if left or past is None:
         recorded.write(root, spec, planned, versions())
     if left:
-        state.run(chosen)
+        state.run(chosen if slots is chosen.slots else EXECUTORS[executor](root, slots), pack)
     tidy(root)
     return state.outcome()
+
+
+def _largest(planned: Sequence[Cell]) -> int:
+    """Return the most numbers that an adapter of a sweep has."""
+    return max((cell.n_params or 0 for cell in planned), default=0)
 
 
 def _recorded(spec: SweepSpec, root: Path) -> recorded.Recorded | None:
@@ -183,6 +195,7 @@ class _Sweep:
     _deaths: Counter[str] = field(default_factory=Counter)
     _extended: set[str] = field(default_factory=set)  # what was said of grids that were extended
     _gone: frozenset[str] = frozenset()  # runs that a dry run takes to be removed
+    _pack: int = 1  # runs that take turns in one process
     _progress: Progress = field(default_factory=Progress)
 
     def set_aside(self, stale: str, retry_failed: bool, dry_run: bool) -> None:
@@ -222,8 +235,9 @@ class _Sweep:
         now = now or self.due()
         return now.total - sum(self.ended(config.id) for config in now.configs)
 
-    def run(self, executor: Executor) -> None:
-        """Compute until every run has ended; the executor holds none when this returns or raises."""
+    def run(self, executor: Executor, pack: int) -> None:
+        """Compute until every run has ended, up to ``pack`` in turns; the executor holds none when this returns."""
+        self._pack = pack
         try:
             now = self.due()
             self._extended.update(now.extended)  # the plan says them
@@ -247,7 +261,7 @@ class _Sweep:
             Work(self.root, config.id).prepare(config, self.checkpoint_every, self.track)
         shared = [config.id for config in new if config.kind != "full"]
         # so many take turns in one process that no worker is without a run
-        executor.submit(shared, max(1, min(self.spec.pack, math.ceil(len(shared) / (executor.slots.workers or 1)))))
+        executor.submit(shared, max(1, min(self._pack, math.ceil(len(shared) / (executor.slots.workers or 1)))))
         executor.submit([config.id for config in new if config.kind == "full"])
 
     def _returned(self, executor: Executor, name: str, how: str) -> None:
@@ -257,6 +271,12 @@ class _Sweep:
                 self._submit(executor, self._now_left())
         elif how == ELSEWHERE:
             self._waiting[name] = time.monotonic() + AGAIN
+        elif how == CROWDED:
+            self.say(
+                f"{run_text(self._known[name])}: no memory beside the runs on its GPU; tried with the GPU to itself"
+            )
+            self._prepare(name)
+            executor.submit_alone(name)
         else:
             self._deaths[name] += 1
             if self._deaths[name] < DEATHS or not self._give_up(name):
@@ -282,9 +302,12 @@ class _Sweep:
                 self._again(executor, name)
 
     def _again(self, executor: Executor, name: str) -> None:
-        # the process that computed it may have removed its work folder
-        Work(self.root, name).prepare(self._known[name], self.checkpoint_every, self.track)
+        self._prepare(name)
         executor.submit([name])
+
+    def _prepare(self, name: str) -> None:
+        """Write the work folder of a run, which the process that computed it may have removed."""
+        Work(self.root, name).prepare(self._known[name], self.checkpoint_every, self.track)
 
     def _give_up(self, name: str) -> bool:
         """Write the failure of a run whose process keeps dying; False if another process computes it."""

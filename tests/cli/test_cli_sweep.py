@@ -31,7 +31,7 @@ def test_a_sweep_prints_its_plan_then_each_run_and_returns_zero(tmp_path, capsys
 
 def test_a_plan_without_a_probe_computes_nothing(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(perform, "execute", None)
-    monkeypatch.setattr("tensoradapt.sweeps.messages._probed", None)
+    monkeypatch.setattr("tensoradapt.sweeps.cost._probed", None)
     assert main(command(tmp_path, "--dry-run", "--no-probe")) == 0
     assert "time and disk are known when the first run is done" in capsys.readouterr().out
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tensoradapt.checks import one_of, whole
+from tensoradapt.checks import one_of, shown, whole
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.sweeps.executors.executor import Executor, Inline, Local, Slots
 from tensoradapt.sweeps.executors.options import read_options
@@ -45,7 +45,8 @@ def slots_for(
     threads = int(os.environ.get("OMP_NUM_THREADS") or cores()) if executor == "inline" else max(1, cores() // n)
     # this process sees every GPU, and one of its own only its slot's
     seen = device if executor == "inline" and ":" in device else "cuda"
-    return Slots(n, threads, seen if gpus else "cpu", gpus)
+    here = [device] if ":" in device else [f"cuda:{i}" for i in range(len(gpus))]
+    return Slots(n, threads, seen if gpus else "cpu", gpus, here=here if gpus else ())
 
 
 def _on_cluster(executor: str, workers: int | None, device: str, options: Mapping[str, Any]) -> Slots:
@@ -59,16 +60,21 @@ def _on_cluster(executor: str, workers: int | None, device: str, options: Mappin
 
 def _gpus(device: str) -> list[str]:
     """Return the GPUs that may be used, all or the one of "cuda:1", as ``CUDA_VISIBLE_DEVICES`` names them."""
-    device, _, index = device.partition(":") if re.fullmatch(r"cuda:\d{1,4}", device) else (device, "", "")
-    one_of(DEVICES, device, "device")
-    if device == "cpu":
+    kind, _, index = device.partition(":") if re.fullmatch(r"cuda:\d{1,4}", device) else (device, "", "")
+    if kind not in DEVICES:
+        raise TensorAdaptError(
+            f"device is {shown(device)}{did_you_mean(device, DEVICES)} (or one GPU, such as cuda:1); runs compute on "
+            "no other kind of device"
+        )
+    if kind == "cpu":
         return []
     import torch
 
     count = torch.cuda.device_count()
-    if device == "cuda" and count <= int(index or 0):
+    if kind == "cuda" and count <= int(index or 0):
+        seen = ", ".join(f"cuda:{i}" for i in range(count)) or "no GPU"
         raise TensorAdaptError(
-            f"device is 'cuda', and no GPU {index or 0} is visible; expected one: choose auto or cpu"
+            f"device is {device!r}, and torch sees {seen}; expected one of them, or choose auto or cpu"
         )
     visible = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
     gpus = (visible or [str(i) for i in range(count)])[:count]

@@ -7,7 +7,8 @@ its class in a file of this folder and name it in ``catalogue.py``.
 
 The executors of this machine follow: in this process, or in one process for each slot (a GPU, or a share of the cores).
 ``python -m tensoradapt.sweeps.executors.executor ROOT DEVICE PARENT`` is such a process: it reads lines of ids of runs
-from its standard input, computes those of a line in turns, and answers how they ended on its standard output.
+from its standard input, computes those of a line in turns, and answers how they ended on its standard output. With the
+word SHARED at the end it is not alone on its GPU, and lets go of a run that has no memory there.
 """
 
 from __future__ import annotations
@@ -27,11 +28,12 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from tensoradapt.errors import TensorAdaptError
-from tensoradapt.runs.perform import perform_all
+from tensoradapt.runs.perform import CROWDED, perform_all
 from tensoradapt.sweeps.executors.options import Option
 
 ELSEWHERE, ENDED = "elsewhere", "ended"
 Pack = tuple[str, ...]  # runs that one process computes in turns, over one base in memory
+SHARED = "shared"
 WAIT = 0.5  # seconds that a poll waits for an answer
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
@@ -40,6 +42,7 @@ PR_SET_PDEATHSIG = 1  # linux/prctl.h
 class Slots:
     """``workers`` processes of ``threads`` threads on ``device``, each seeing one of ``gpus``.
 
+    ``here``: what this process calls the GPUs, such as "cuda:1".
     On a cluster ``options`` are what each run asks for, and ``workers`` may be None: as many as there is room for.
     """
 
@@ -48,6 +51,7 @@ class Slots:
     device: str
     gpus: Sequence[str] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
+    here: Sequence[str] = ()
 
 
 class Executor(ABC):
@@ -60,14 +64,19 @@ class Executor(ABC):
         self.root, self.slots = Path(root).resolve(), slots
         self.queue: deque[Pack] = deque()
 
+    def submit_alone(self, name: str) -> None:
+        """Take a run that was let go as "crowded", to compute it with a device to itself, before all others."""
+        self.queue.appendleft((name,))
+
     def submit(self, names: Iterable[str], together: int = 1) -> None:
         """Take runs, which ``poll`` begins in this order, up to ``together`` at once in one process."""
         self.queue.extend(batched(names, together))
 
     @abstractmethod
     def poll(self) -> Mapping[str, str]:
-        """Return the runs let go since the last call: "elsewhere" (another process has it) or "ended".
+        """Return the runs let go since the last call: "elsewhere" (another process has it), "crowded" or "ended".
 
+        A run is crowded that had no memory beside others on its device, and may have it alone.
         Returns within about a second, unless the executor computes in this process. Raises TensorAdaptError where no
         run can be computed or written.
         """
@@ -85,7 +94,7 @@ def batched(names: Iterable[str], n: int) -> list[Pack]:
 
 def how_ended(pack: Pack, answers: Iterable[str]) -> dict[str, str]:
     """Return how each run of a pack was let go, from what ``perform_all`` says of the runs."""
-    return {name: ELSEWHERE if how == ELSEWHERE else ENDED for name, how in zip(pack, answers, strict=True)}
+    return {name: how if how in (ELSEWHERE, CROWDED) else ENDED for name, how in zip(pack, answers, strict=True)}
 
 
 class Inline(Executor):
@@ -105,11 +114,15 @@ class Inline(Executor):
 
 @dataclass
 class Slot:
-    """A place for one process: the GPU it sees (None for the CPU), and the runs it computes, if any."""
+    """A place for one process: the GPU it sees (None for the CPU), and the runs it computes, if any.
+
+    ``alone``: whether the other places of its GPU are left empty for it.
+    """
 
     gpu: str | None
     process: subprocess.Popen[str] | None = None
     pack: Pack = ()
+    alone: bool = False
 
 
 class Local(Executor):
@@ -120,6 +133,11 @@ class Local(Executor):
         gpus: Sequence[str | None] = slots.gpus or (None,)
         self._slots = [Slot(gpus[i % len(gpus)]) for i in range(slots.workers or 1)]
         self._ready = selectors.DefaultSelector()
+        self._alone: deque[str] = deque()  # runs that wait until the first GPU has no other
+
+    def submit_alone(self, name: str) -> None:
+        """Take a run that is to have the first GPU to itself, once the runs there have ended."""
+        self._alone.append(name)
 
     def poll(self) -> Mapping[str, str]:
         """Read what the processes have answered; a process that died has let go of its run."""
@@ -134,13 +152,25 @@ class Local(Executor):
     def cancel(self) -> None:
         """Kill every process and wait until it is gone."""
         self.queue.clear()
+        self._alone.clear()
         for slot in self._slots:
             self._bury(slot)
 
     def _hand_out(self) -> None:
+        first = self._beside(self._slots[0])
+        if self._alone and not any(slot.pack for slot in first):
+            for slot in first:  # an idle process keeps memory too
+                self._bury(slot)
+            first[0].alone = True
+            self._give(first[0], (self._alone.popleft(),))
+        kept = first if self._alone or first[0].alone else []
         for slot in self._slots:
-            if not slot.pack and self.queue:
+            if not slot.pack and self.queue and slot not in kept:
                 self._give(slot, self.queue.popleft())
+
+    def _beside(self, one: Slot) -> list[Slot]:
+        """Return the places of a GPU."""
+        return [slot for slot in self._slots if slot.gpu == one.gpu]
 
     def _give(self, slot: Slot, pack: Pack) -> None:
         if slot.process is None:
@@ -154,7 +184,9 @@ class Local(Executor):
     def _start(self, slot: Slot) -> None:
         # set before torch is loaded
         env = {**os.environ, "OMP_NUM_THREADS": str(self.slots.threads), "CUDA_VISIBLE_DEVICES": slot.gpu or ""}
+        shared = slot.gpu is not None and not slot.alone and len(self._beside(slot)) > 1
         command = [sys.executable, "-m", __name__, str(self.root), self.slots.device, str(os.getpid())]
+        command += [SHARED] * shared
         slot.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env)
         assert slot.process.stdout is not None
         self._ready.register(slot.process.stdout, selectors.EVENT_READ, slot)
@@ -167,13 +199,15 @@ class Local(Executor):
         if slot.process is None:
             return dict.fromkeys(pack, ENDED)
         slot.pack = ()
+        if slot.alone:  # the next one here is not
+            self._bury(slot)
         answer = line.strip()
         if answer.startswith("stop "):
             raise TensorAdaptError(answer.removeprefix("stop "))
         return how_ended(pack, answer.split())
 
     def _bury(self, slot: Slot) -> None:
-        process, slot.process, slot.pack = slot.process, None, ()
+        process, slot.process, slot.pack, slot.alone = slot.process, None, (), False
         if process is None:
             return
         assert process.stdin is not None and process.stdout is not None
@@ -185,8 +219,8 @@ class Local(Executor):
             process.stdin.close()
 
 
-def work(root: Path, device: str, parent: int) -> None:
-    """Compute runs until the input ends."""
+def work(root: Path, device: str, parent: int, shared: bool = False) -> None:
+    """Compute runs until the input ends; ``shared``: whether other processes compute on this device."""
     die_with(parent)
     # an interrupt from the terminal reaches every process of the group; the parent decides
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -194,7 +228,7 @@ def work(root: Path, device: str, parent: int) -> None:
     os.dup2(2, 1)  # what libraries print is no answer
     for line in sys.stdin:
         try:
-            answer = " ".join(perform_all(root, line.split(), device))
+            answer = " ".join(perform_all(root, line.split(), device, shared))
         except TensorAdaptError as error:
             answer = "stop " + " ".join(str(error).split())
         print(answer, file=answers, flush=True)
@@ -209,4 +243,4 @@ def die_with(parent: int) -> None:
 
 
 if __name__ == "__main__":
-    work(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))
+    work(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), SHARED in sys.argv[4:])

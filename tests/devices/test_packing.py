@@ -1,0 +1,296 @@
+"""Runs of a sweep that share a GPU: how many, what is said of it, and what becomes of one that has no memory there."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from support.device_standin import standin
+from support.sweeping import TINY, attempts, done, results
+
+import tensoradapt as ta
+from tensoradapt.data import models
+from tensoradapt.runs import execute, perform
+from tensoradapt.runs.store import load_failures
+from tensoradapt.runs.work_folder import Work
+from tensoradapt.sweeps import cost, frontier, packing, run_sweep
+from tensoradapt.sweeps.cost import Cost, cost_text, measure
+from tensoradapt.sweeps.due import cells, due, with_head_rates
+from tensoradapt.sweeps.executors.catalogue import slots_for
+from tensoradapt.sweeps.executors.executor import Local, Slots
+from tensoradapt.sweeps.packing import Asked, packed
+from tensoradapt.sweeps.spec import read_spec
+
+GB = 10**9
+ONE = Slots(1, 16, "cuda", ("0",), here=("cuda:0",))
+TWO = Slots(2, 8, "cuda", ("0", "1"), here=("cuda:0", "cuda:1"))
+
+
+@pytest.fixture
+def card(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int], None]:
+    """Sets the free bytes of every GPU and the cores of the machine."""
+
+    def put(free: int, n_cores: int) -> None:
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (free, free))
+        monkeypatch.setattr(packing, "cores", lambda: n_cores)
+
+    return put
+
+
+def took(memory: int | None, in_head: int = 0) -> Cost:
+    return Cost(10.0, 1000.0, "by a short probe", memory, in_head)
+
+
+@pytest.mark.parametrize(
+    ("slots", "free", "n_cores", "asked", "memory", "expected"),
+    [
+        (ONE, 80 * GB, 16, Asked(50, None, 1), GB, (8, 2, 1)),  # cores and the most that is tried
+        (ONE, 80 * GB, 64, Asked(50, None, 1), GB, (8, 8, 1)),
+        (ONE, 80 * GB, 8, Asked(50, None, 1), GB, (4, 2, 1)),
+        (ONE, 80 * GB, 2, Asked(50, None, 1), GB, (1, 16, 1)),
+        (ONE, 80 * GB, 16, Asked(3, None, 1), GB, (3, 5, 1)),  # runs
+        (ONE, 7 * GB, 16, Asked(50, None, 1), GB, (3, 5, 1)),  # memory, with a process's own
+        (TWO, 80 * GB, 16, Asked(50, None, 1), GB, (8, 2, 1)),  # of both GPUs
+        (ONE, 80 * GB, 16, Asked(50, 2, 1), GB, (2, 8, 1)),  # as was asked for
+        (ONE, 80 * GB, 2, Asked(50, 12, 1), GB, (12, 1, 1)),
+        (ONE, 7 * GB, 16, Asked(50, 12, 1), GB, (3, 5, 1)),
+        (ONE, 80 * GB, 16, Asked(50, None, 4), GB, (8, 2, 4)),  # turns in each process
+        (ONE, 80 * GB, 16, Asked(50, None, 1), 60 * GB, (1, 16, 8)),  # turns, as a second process has no room
+        (ONE, 80 * GB, 16, Asked(50, 1, 1), 60 * GB, (1, 16, 1)),
+        (ONE, 80 * GB, 16, Asked(50, None, 1, n_params=10**8), 70 * GB, (1, 16, 3)),
+        (ONE, 80 * GB, 16, Asked(50, 1, 8, n_params=10**8), 70 * GB, (1, 16, 3)),
+        (ONE, 10 * GB, 16, Asked(50, None, 1, n_params=10**8), 70 * GB, (1, 16, 1)),
+        (ONE, 80 * GB, 16, Asked(50, None, 1), None, (1, 16, 1)),
+    ],
+)
+def test_runs_share_a_gpu_by_cores_and_memory(
+    slots: Slots, free: int, n_cores: int, asked: Asked, memory: int | None, expected: tuple[int, int, int],
+    card: Callable[[int, int], None],
+) -> None:  # fmt: skip
+    card(free, n_cores)
+    slots = replace(slots, workers=asked.workers or slots.workers)  # as slots_for
+    made, turns, _ = packed(slots, asked, took(memory))
+    workers, threads, pack = expected
+    assert (made.workers, turns) == (workers, pack)
+    assert made.threads == threads or made.workers == slots.workers
+    assert made.gpus == slots.gpus
+
+
+@pytest.mark.parametrize(
+    ("slots", "free", "asked", "memory", "says"),
+    [
+        (ONE, 80 * GB, Asked(50, None, 1), GB, "cuda:0: 8 runs at once, a process each; a run needs about 2.07 GB of "
+         "80.0 GB that are free, by a short probe, and 16 cores serve 8 at once"),
+        (TWO, 80 * GB, Asked(50, None, 2), GB, "each of cuda:0, cuda:1: 4 processes at once, in each up to 2 runs that "
+         "take turns over one base; a run needs"),
+        (ONE, 7 * GB, Asked(50, 12, 1), GB, "cuda:0: 3 runs at once, a process each; there is no room for 12 "
+         "processes: a run needs about 2.07 GB of 7.00 GB that are free, by a short probe"),
+        (ONE, 80 * GB, Asked(50, None, 1), 60 * GB, "cuda:0: up to 8 runs take turns in one process over one base; "
+         "there is no room for 8 processes: a run needs about 61.1 GB"),
+        (ONE, 80 * GB, Asked(50, 1, 8, 10**8), 70 * GB, "cuda:0: up to 3 runs take turns in one process over one base; "
+         "there is no room for 8 in turns: a run"),
+        (ONE, 2 * GB, Asked(50, None, 1, 10**9), 70 * GB, "cuda:0: one run at a time; there is no room for 8"),
+        (ONE, 80 * GB, Asked(50, None, 1), None, "cuda:0: one run at a time, as none was measured; give --workers, or "
+         "let it probe"),
+        (ONE, 80 * GB, Asked(50, 4, 1), GB, ""),
+        (Slots(2, 1, "cpu"), 80 * GB, Asked(50, None, 3), None, ""),
+        (Slots(None, 1, "cuda", (), {"gpus": 1}), 80 * GB, Asked(50, None, 3), None, ""),
+    ],
+)  # fmt: skip
+def test_how_runs_share_a_gpu_and_why_is_said_in_a_line(
+    slots: Slots, free: int, asked: Asked, memory: int | None, says: str, card: Callable[[int, int], None]
+) -> None:
+    card(free, 16)
+    made, turns, line = packed(slots, asked, took(memory))
+    assert line.startswith(says) and bool(line) == bool(says)
+    if not says:
+        assert made is slots and turns == asked.pack
+
+
+def test_the_time_of_runs_that_share_a_gpu_is_that_of_one_after_another() -> None:
+    alone, eight = (cost_text(took(GB), 8, Slots(n, 1, "cuda", ("0",))) for n in (1, 8))
+    assert eight.startswith("at most about 85 s with 8 workers on cuda") and alone.startswith("about 85 s with 1")
+
+
+def configs(root: Path, **changes: Any) -> Sequence[Any]:
+    spec = with_head_rates(read_spec({**TINY, **changes}))
+    return due(spec, cells(spec, models.config(spec.model)), root).configs
+
+
+def test_the_probe_measures_the_memory_of_a_run_and_of_full_fine_tuning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    peaks, probed = iter((3 * GB, 5 * GB)), []
+    real = execute.execute
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda *_: "stand-in")
+    monkeypatch.setattr(execute, "execute", lambda config, device: probed.append(config.kind) or real(config, device))
+    left = configs(tmp_path, reference="full", head_lr=1e-3)
+    with standin():
+        monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda *_: next(peaks))
+        found = measure(tmp_path, left, left, ONE)
+    assert probed == ["adapter", "full"] and found.memory == cost.PROBED * 5 * GB and found.in_head > 0
+    assert measure(tmp_path, left, left, ONE, probe=False) == Cost()
+
+
+def test_finished_runs_tell_the_memory_of_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda *_: "stand-in")
+    left = configs(tmp_path)
+    for config in left[:2]:
+        Work(tmp_path, config.id).prepare(config, 0)
+    with standin():
+        monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda *_: 3 * GB)
+        assert perform.perform_all(tmp_path, [left[0].id], "cuda") == ["finished"]
+    assert measure(tmp_path, left, left[2:], ONE).memory == pytest.approx(cost.OTHERS * 3 * GB)
+
+
+@pytest.fixture
+def no_memory(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """Says by what a training fails; at first by torch's own error."""
+    real, text = execute.training, ["no memory"]
+
+    def training(model: Any, batches: Any, options: Any, **more: Any) -> Any:
+        if not text:
+            return real(model, batches, options, **more)
+        raise torch.OutOfMemoryError(text[0]) if text[0] == "no memory" else RuntimeError(text[0])
+
+    monkeypatch.setattr(execute, "training", training)
+    yield text
+
+
+@pytest.mark.parametrize("said", ["no memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED when calling"])
+def test_a_run_without_memory_beside_others_is_let_go_and_alone_fails(
+    said: str, no_memory: list[str], tmp_path: Path
+) -> None:
+    left = configs(tmp_path)
+    names = [config.id for config in left[:2]]
+    no_memory[0] = said
+    for config in left[:2]:
+        Work(tmp_path, config.id).prepare(config, 0)
+    assert perform.perform_all(tmp_path, names, "cpu", shared=True) == ["crowded", "crowded"]
+    assert perform.perform_all(tmp_path, names[:1], "cpu", shared=True) == ["crowded"] and not load_failures(tmp_path)
+    assert perform.perform_all(tmp_path, names[:1], "cpu") == ["failed"]
+    assert load_failures(tmp_path)[names[0]].error["kind"] == "out of memory"
+    no_memory.clear()
+    assert perform.perform_all(tmp_path, names[1:], "cpu", shared=True) == ["finished"]
+
+
+def test_a_crowded_run_has_the_gpu_to_itself_and_then_others_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three processes on GPU 0 and one on GPU 1; "big" has memory only in a process that was not started as shared."""
+    real, made = subprocess.Popen, []
+    answers = "while read line; do case $line in big) echo {};; *) echo finished;; esac; done"
+
+    def echo(command: list[str], env: dict[str, str], **options: Any) -> Any:
+        shared, gpu = command[-1] == "shared", env["CUDA_VISIBLE_DEVICES"]
+        beside = sum(process.poll() is None for process, on, _ in made if on == gpu)
+        made.append((real(["sh", "-c", answers.format("crowded" if shared else "finished")], **options), gpu, shared))
+        assert shared or gpu == "1" or not beside, "the GPU was not free"
+        return made[-1][0]
+
+    monkeypatch.setattr(subprocess, "Popen", echo)
+    executor = Local(tmp_path, Slots(5, 1, "cuda", ("0", "1", "0", "1", "0")[:2]))
+    executor._slots = [slot for slot in executor._slots if slot.gpu == "0" or slot is executor._slots[1]]
+    executor.submit(["big", "a", "b", "c", "d"])
+    ended: list[str] = []
+    crowded = 0
+    end = time.monotonic() + 60
+    while len(ended) < 8 and time.monotonic() < end:
+        for name, how in executor.poll().items():
+            if how == "crowded":
+                crowded += 1
+                executor.submit_alone(name)
+                executor.submit(["e", "f", "g"])
+            else:
+                ended.append(name)
+    assert crowded == 1 and sorted(ended) == ["a", "b", "big", "c", "d", "e", "f", "g"]
+    assert [shared for _, gpu, shared in made if gpu == "1"] == [False], "a process that has its GPU alone"
+    assert [shared for _, gpu, shared in made if gpu == "0"].count(False) == 1
+    executor.submit(["h"])
+    while not executor.poll():
+        pass
+    executor.cancel()
+    assert all(process.poll() is not None for process, _, _ in made)
+
+
+def test_a_sweep_says_which_run_had_no_memory_and_finishes_it_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_memory: list[str]
+) -> None:
+    alone: list[str] = []
+
+    class Crowded(run_sweep.EXECUTORS["inline"]):  # type: ignore[name-defined,misc]
+        def poll(self) -> dict[str, str]:
+            pack = self.queue.popleft()
+            answers = perform.perform_all(self.root, pack, "cpu", shared=pack[0] not in alone)
+            return {name: "crowded" if how == "crowded" else "ended" for name, how in zip(pack, answers, strict=True)}
+
+        def submit_alone(self, name: str) -> None:
+            alone.append(name)
+            no_memory.clear()
+            super().submit_alone(name)
+
+    monkeypatch.setattr(run_sweep, "EXECUTORS", {"inline": Crowded})
+    said: list[str] = []
+    ended = ta.sweep(TINY, tmp_path / "crowded", executor="inline", device="cpu", probe=False, say=said.append)
+    assert ended.complete and len(alone) == 1
+    lines = [line for line in said if "no memory beside the runs on its GPU; tried with the GPU to itself" in line]
+    assert len(lines) == 1 and lines[0].startswith("LoRA r=1, seed 0 on planted: ")
+    assert [a["event"] for a in attempts(tmp_path / "crowded" / alone[0])] == [
+        "started",
+        "failed",
+        "started",
+        "finished",
+    ]
+    monkeypatch.undo()
+    assert ta.sweep(TINY, tmp_path / "alone", executor="inline", device="cpu", say=[].append).complete
+    assert results(tmp_path / "crowded") == results(tmp_path / "alone") and len(done(tmp_path / "alone")) == 4
+
+
+def test_a_frontier_on_a_gpu_leaves_it_to_the_sweep_how_many_share_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[dict[str, Any]] = []
+    monkeypatch.setattr(frontier, "sweep", lambda spec, out, **how: seen.append(how))
+    monkeypatch.setattr(frontier, "draw", lambda *_: [])
+    spec = frontier.frontier_spec("quick", model="tiny-random-bert", task="planted", method=["lora"], steps=2)
+    for gpus, workers in ((1, None), (1, 1), (1, 3), (0, 1)):
+        monkeypatch.setattr(torch.cuda, "device_count", lambda n=gpus: n)
+        frontier.run_frontier(spec, tmp_path, workers=workers)
+    how = [(one["executor"], one.get("workers")) for one in seen]
+    assert how == [("local", None), ("inline", None), ("local", 3), ("inline", None)]
+
+
+@pytest.mark.parametrize(
+    ("device", "says"),
+    [
+        ("cuda:3", r"device is 'cuda:3', and torch sees cuda:0, cuda:1; expected one of them, or choose auto or cpu"),
+        ("mps", r"device is 'mps'.*auto, cpu, cuda \(or one GPU, such as cuda:1\); runs compute on no other kind"),
+        ("xpu", "device is 'xpu'.*runs compute on no other kind of device"),
+        ("tpu", "device is 'tpu'.*runs compute on no other kind of device"),
+        ("cuda:-1", "device is 'cuda:-1'"),
+    ],
+)
+def test_a_device_that_is_not_there_is_one_line_that_says_which_are(
+    device: str, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    for executor in ("local", "inline"):
+        with pytest.raises(ta.TensorAdaptError, match=says):
+            slots_for(executor, None, device, {})
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    with pytest.raises(ta.TensorAdaptError, match="device is 'cuda', and torch sees no GPU; expected"):
+        slots_for("local", None, "cuda", {})
+
+
+def test_slots_name_gpus_for_their_processes_and_for_this_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,7")
+    every, one = (slots_for("local", None, device, {}) for device in ("cuda", "cuda:1"))
+    assert (list(every.gpus), list(every.here)) == (["5", "7"], ["cuda:0", "cuda:1"])
+    assert (list(one.gpus), list(one.here)) == (["7"], ["cuda:1"]) and not slots_for("local", 2, "cpu", {}).here
