@@ -15,7 +15,7 @@ from tensoradapt.analysis.tables import summarise
 from tensoradapt.runs import execute, perform
 from tensoradapt.runs.work_folder import Work
 from tensoradapt.sweeps import record, run_sweep
-from tensoradapt.sweeps.messages import STEPS
+from tensoradapt.sweeps.cost import STEPS
 from tensoradapt.sweeps.spec import read_spec
 
 ONE = {**TINY, "method": "lorta", "rank": 1}
