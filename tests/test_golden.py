@@ -25,7 +25,8 @@ def test_tiny_runs_have_the_losses_and_predictions_they_had() -> None:
     for name, run in expected.items():
         exact = {key: run[key] for key in ("status", "n_params")}
         assert {key: found[name][key] for key in exact} == exact, name
+        atol = 1e-2 if "packed" in name else 1e-5  # these compute in bf16, which processors sum in ways of their own
         for key in ("losses", "predictions"):
-            np.testing.assert_allclose(found[name][key], run[key], rtol=1e-4, atol=1e-5, err_msg=f"{name}: {key}")
+            np.testing.assert_allclose(found[name][key], run[key], rtol=1e-4, atol=atol, err_msg=f"{name}: {key}")
         for part in ("validation", "test"):
             assert found[name][part] == pytest.approx(run[part]), name

@@ -298,9 +298,7 @@ def _sites(plan: Plan) -> list[tuple[str, ...]]:
 def _ways(plan: Plan) -> list[tuple[str, ...]]:
     """Return a table of how a linear layer's products are computed in training, for each shape and rank."""
     kinds = {(m.site.out, m.site.in_, group.network.cut.rank) for group in plan.groups for m in group.members}
-    rows: list[tuple[str, ...]] = [
-        ("out x in", "R", "from tokens", "a linear layer's products in training (fp32, CPU)")
-    ]
+    rows: list[tuple[str, ...]] = [("out x in", "R", "from tokens", "a linear layer's products in training (fp32)")]
     for out, in_, rank in sorted(kinds):
         found = regimes(rank, (out, in_))
         rows += [(f"{out} x {in_}", str(rank), f"{tokens:,}", str(way)) for tokens, way in found]

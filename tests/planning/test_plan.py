@@ -294,7 +294,7 @@ model.layers.*.self_attn.k_proj  16 x 24   proj=1 head=0:2  as stored    2  0, 2
 model.layers.*.self_attn.o_proj  24 x 48   proj=2           transposed   2  0, 2    0
 model.layers.*.mlp.up_proj       34 x 24                    as stored    2  0, 2    each its own
 
-out x in  R  from tokens  a linear layer's products in training (fp32, CPU)
+out x in  R  from tokens  a linear layer's products in training (fp32)
 16 x 24   2  1            activations through (A, B), gradient through (A, B)
 16 x 24   2  97           W + delta formed once, gradient through (A, B)
 24 x 48   2  1            activations through (A, B), gradient through (A, B)
