@@ -22,9 +22,10 @@ import matplotlib as mpl
 import numpy as np
 import torch
 from equal_steps_variants import VARIANTS, variant
+from kept import append, read
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from minilm import Bench, Setting, append, read
+from minilm import Bench, Setting
 
 import tensoradapt as ta
 from tensoradapt.analysis.names import COLOURS, MARKERS, display, tone

@@ -17,9 +17,10 @@ from pathlib import Path
 
 import figure_style
 import matplotlib as mpl
+from kept import append, read
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from minilm import Bench, Setting, append, read
+from minilm import Bench, Setting
 from torch import nn
 
 import tensoradapt as ta

@@ -2,35 +2,38 @@
 
     python benchmarks/equal_steps_cost.py            # writes records/equal_steps_cost.json
     python benchmarks/equal_steps_cost.py --rounds 4 --only cp   # a look
+    python benchmarks/equal_steps_cost.py --shape minilm --device cuda   # writes equal_steps_cost-minilm-cuda.json
+    python benchmarks/equal_steps_cost.py --quick    # two methods on a small shape, no record
 
-On all-MiniLM-L6-v2 (q, k, v, o; batches of 32 rated sentences) plain and rescaled steps alternate in one process; the
-ratio is that of each pair. Of Llama-2-7B's shapes the adapter alone is made, and one change of it is measured.
+On all-MiniLM-L6-v2 (q, k, v, o; batches of 32 rated sentences), or with ``--shape`` on a random model and 64 random
+tokens, plain and rescaled steps alternate in one process; the ratio is that of each pair. Of Llama-2-7B's shapes the
+adapter alone is made, and one change of it is measured. The record is written after each method.
 """
 
 from __future__ import annotations
 
 import argparse
-import ctypes
-import gc
-import json
+import itertools
 import statistics
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pack
 import torch
+from kept import folder_of, keep, named
 from minilm import Bench, Setting
+from speed_setup import peak_of, timed
+from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import tensoradapt as ta
 from tensoradapt.adapter.adapter import Adapter
-from tensoradapt.runs.provenance import peak_memory, provenance, reset_peak_memory
 from tensoradapt.training.distance import Distance
 
-RECORD = Path(__file__).parent / "records" / "equal_steps_cost.json"
 METHODS: Mapping[str, Mapping[str, Any]] = {
     "lora r=8": {"method": "lora", "rank": 8},
     "lora r=64": {"method": "lora", "rank": 64},
@@ -45,6 +48,7 @@ METHODS: Mapping[str, Mapping[str, Any]] = {
     "vera r=256": {"method": "vera", "rank": 256},
     "loha r=8": {"method": "loha", "rank": 8},
 }
+QUICK, TOKENS = ("lora r=8", "cp r=16"), 64
 LLAMA = SimpleNamespace(
     model_type="llama", hidden_size=4096, intermediate_size=11008, num_attention_heads=32, num_key_value_heads=32,
     num_hidden_layers=32, head_dim=128,
@@ -78,29 +82,32 @@ def without_hooks(optimizer: torch.optim.Optimizer) -> Iterator[None]:
         of.update(old)
 
 
-def peak_of(call: Callable[[], Any]) -> int:
-    """How many bytes the resident memory grows during a call, at its peak."""
-    gc.collect()
-    ctypes.CDLL("libc.so.6").malloc_trim(0)  # what is freed goes back first, or the call would use it
-    reset_peak_memory()
-    begun = peak_memory()
-    call()
-    return peak_memory() - begun
+def source_of(args: argparse.Namespace) -> tuple[Callable[[], nn.Module], list[Mapping[str, Any]]]:
+    """Return what makes the model, and a batch for each step: two that are not counted, then a pair's each round."""
+    if args.shape:
+        make, vocabulary = partial(pack.base_of, args.shape), pack.SHAPES[args.shape]["vocab_size"]
+        batches = (pack.batch_of(vocabulary, args.batch, TOKENS, i) for i in itertools.count())
+    else:
+        bench = Bench(Setting(batch=args.batch), 0)
+        make, batches = bench.fresh, bench.batches(bench.fresh())
+    first = itertools.islice(batches, args.rounds + 2)
+    return lambda: make().to(args.device), [{key: v.to(args.device) for key, v in batch.items()} for batch in first]
 
 
-def on_minilm(bench: Bench, method: Mapping[str, Any], rounds: int) -> dict[str, Any]:
+def on_model(
+    model: nn.Module, batches: Sequence[Mapping[str, Any]], method: Mapping[str, Any], device: str
+) -> dict[str, Any]:
     """Median and quartiles of the ratio of a rescaled step to the plain step before it, less one."""
-    model = bench.fresh()
     adapter = ta.attach(model, planned(model, method, train=("classifier",)), seed=0)
     optimizer = ta.equal_steps(torch.optim.AdamW(ta.parameter_groups(model, 2e-3)), model)
-    batches = [batch for _, batch in zip(range(rounds + 2), bench.batches(model), strict=False)]
 
-    def step(batch: Mapping[str, Any]) -> float:
-        begun = time.perf_counter()
+    def stepped(batch: Mapping[str, Any]) -> None:
         model(**batch).loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-        return time.perf_counter() - begun
+
+    def step(batch: Mapping[str, Any]) -> float:
+        return timed(partial(stepped, batch), device)[0]
 
     def plain(batch: Mapping[str, Any]) -> float:
         with without_hooks(optimizer):
@@ -109,26 +116,25 @@ def on_minilm(bench: Bench, method: Mapping[str, Any], rounds: int) -> dict[str,
     for batch in batches[:2]:
         step(batch)
     pairs = [(plain(b), step(b)) if i % 2 else (step(b), plain(b))[::-1] for i, b in enumerate(batches[2:])]
-    peaks = {name: peak_of(lambda take=take: take(batches[0])) for name, take in (("plain", plain), ("equal", step))}
+    peaks = {name: peak_of(partial(take, batches[0]), device) for name, take in (("plain", plain), ("equal", step))}
     low, middle, high = statistics.quantiles([equal / without - 1 for without, equal in pairs], n=4)
     seconds = statistics.median(without for without, _ in pairs)
     costs = {"plain_seconds": seconds, "cost": middle, "quartiles": [low, high], "peak_bytes": peaks}
     return {"n_params": adapter.plan.n_params, **costs}
 
 
-def on_llama(method: Mapping[str, Any]) -> dict[str, Any]:
+def on_llama(method: Mapping[str, Any], device: str) -> dict[str, Any]:
     """Seconds of one measurement, and its largest array against a matrix and against all of them."""
-    adapter = Adapter(planned(LLAMA, method), seed=0)
+    adapter = Adapter(planned(LLAMA, method), seed=0).to(device)
     generator = torch.Generator().manual_seed(0)
     before = [{name: p.detach().double() for name, p in tensor.trained.items()} for tensor in adapter.factored]
-    change = [{n: 1e-3 * torch.randn(p.shape, generator=generator).double() for n, p in of.items()} for of in before]
+    drawn = [{n: 1e-3 * torch.randn(p.shape, generator=generator).double() for n, p in of.items()} for of in before]
+    change = [{n: value.to(device) for n, value in of.items()} for of in drawn]
     distance, largest = Distance(adapter), Largest()
     with largest:
         distance.along(before, change)
-    begun = time.perf_counter()
-    distance.along(before, change)
-    seconds = time.perf_counter() - begun
-    peak = peak_of(lambda: distance.along(before, change))
+    seconds = timed(partial(distance.along, before, change), device)[0]
+    peak = peak_of(partial(distance.along, before, change), device)
     sites = adapter.plan.sites
     return {
         "n_params": adapter.plan.n_params,
@@ -146,17 +152,26 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--only", default="", help="methods whose name begins so")
     parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--shape", choices=pack.SHAPES, help="a random model of this shape, without downloads")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--records", type=Path, help="the folder of the record, of a look or some methods too")
+    parser.add_argument("--quick", action="store_true", help="four rounds of two methods on a small shape, no record")
     args = parser.parse_args()
-    chosen = {name: method for name, method in METHODS.items() if name.startswith(args.only)}
-    bench = Bench(Setting(batch=args.batch), 0)
-    record: dict[str, Any] = {"minilm": {}, "llama-2-7b": {}, "provenance": provenance(), "batch": args.batch}
-    record["threads"] = torch.get_num_threads()
-    for name, method in chosen.items():
-        for part, measured in (("minilm", on_minilm(bench, method, args.rounds)), ("llama-2-7b", on_llama(method))):
-            record[part][name] = measured
-            print(part, name, measured, flush=True)
-    if not args.only:
-        RECORD.write_text(json.dumps(record, indent=2) + "\n")
+    if args.quick:
+        args.shape, args.rounds, args.batch = "small", 4, 2
+    measure({name: of for name, of in METHODS.items() if name.startswith(QUICK if args.quick else args.only)}, args)
+
+
+def measure(methods: Mapping[str, Mapping[str, Any]], args: argparse.Namespace) -> None:
+    """Print and record what each method costs."""
+    fresh, batches = source_of(args)
+    shape, file = args.shape or "minilm", "-".join(filter(None, ("equal_steps_cost", args.shape)))
+    record: dict[str, Any] = {shape: {}, "llama-2-7b": {}, "batch": args.batch, "threads": torch.get_num_threads()}
+    for name, method in methods.items():
+        record[shape][name] = on_model(fresh(), batches, method, args.device)
+        record["llama-2-7b"][name] = on_llama(method, args.device)
+        print(name, record[shape][name], record["llama-2-7b"][name], flush=True)
+        keep(record, folder_of(args, bool(args.only)), named(file, args.device) + ".json", args.device)
 
 
 if __name__ == "__main__":

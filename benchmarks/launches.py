@@ -12,7 +12,6 @@ beside the model's own. The stand-in is tests/support/device_standin.py.
 from __future__ import annotations
 
 import argparse
-import csv
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Any
 
 import peft
 import torch
+from kept import append, folder_of
 from speed_models import _bert, sites_of
 from torch import Tensor, nn
 
@@ -28,7 +28,6 @@ import tensoradapt as ta
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from support.device_standin import Counts, standin  # found by the line before
 
-RECORD = Path(__file__).parent / "records" / "launches.csv"
 ROWS: Mapping[str, Mapping[str, Any]] = {
     "PEFT LoRA r=8": {},
     "LoRA r=8": {"method": "lora", "rank": 8},
@@ -95,24 +94,25 @@ def counted(layers: int, hidden: int, row: Mapping[str, Any], optimizer: str) ->
 
 
 def main() -> None:
-    """Print the table, and write it unless it is of a small shape."""
+    """Print the table and write it, row by row, unless it is of a small shape or of some rows."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="two layers of width 64, without a record")
     parser.add_argument("--only", default="", help="rows whose name begins so, without a record")
+    parser.add_argument("--records", type=Path, help="the folder of the record, of a look or some rows too")
     args = parser.parse_args()
-    rows = []
+    folder = folder_of(args, part=bool(args.only))
+    path = folder and folder / "launches.csv"
+    if path:
+        path.unlink(missing_ok=True)
     for layers, hidden in [(2, 64)] if args.quick else [(6, 384), (12, 384)]:
         for name, row in ROWS.items():
             for optimizer in ("adamw", "equal_steps") if row and len(row) == 2 else ("adamw",):
                 if name.startswith(args.only):
                     counts = counted(layers, hidden, row, optimizer)
-                    rows.append({"layers": layers, "adapter": name, "optimizer": optimizer, **counts})
-                    print(*rows[-1].values(), sep=", ", flush=True)
-    if not (args.quick or args.only):
-        with RECORD.open("w", newline="") as file:
-            writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
+                    found = {"layers": layers, "adapter": name, "optimizer": optimizer, **counts}
+                    print(*found.values(), sep=", ", flush=True)
+                    if path:
+                        append(path, found)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
     python benchmarks/many_adapters.py                  # 1, 10, 100, 1,000 adapters; writes records/many_adapters.json
     python benchmarks/many_adapters.py --quick          # a look: 1 and 4 adapters of a small shape, no record
-    python benchmarks/many_adapters.py --only CP --most 100 --device cuda    # these figures alone are written
+    python benchmarks/many_adapters.py --only CP --most 100 --device cuda    # these alone, in many_adapters-cuda.json
 
 all-MiniLM-L6-v2's shape, q k v o, rank 4. Each adapter is loaded from a saved folder. The batch has 32 samples, the
 i-th with adapter i modulo N. A ratio is that of a turn to a turn of the frozen model just before it, in one process;
@@ -17,7 +17,6 @@ import gc
 import json
 import statistics
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -26,16 +25,15 @@ from typing import Any
 
 import peft
 import torch
+from kept import folder_of, keep, named
 from speed import spread
 from speed_models import base_of, shared, sites_of
-from speed_setup import timed
+from speed_setup import spent
 from torch import Tensor, nn
 
 import tensoradapt as ta
-from tensoradapt.runs.provenance import provenance
 from tensoradapt.text import align
 
-RECORD = Path(__file__).parent / "records" / "many_adapters.json"
 ROWS = {"LoRA": "lora", "LoTR": "lotr", "CP (LoRTA)": "lorta", "VeRA": "vera"}
 PEFT = "PEFT LoRA"
 COUNTS = (1, 10, 100, 1000)
@@ -98,15 +96,6 @@ def served(base: nn.Module, method: str, root: Path) -> Served:
     config = peft.LoraConfig(r=RANK, lora_alpha=16, lora_dropout=0.0, target_modules=targets)
     peft.get_peft_model(shared(base), config).save_pretrained(folder)
     return ServedByPeft(model, folder)
-
-
-def spent(call: Callable[[], Any], device: str) -> float:
-    """Seconds of the processor, which other work does not lengthen; on a GPU of the clock, until all kernels end."""
-    if device != "cpu":
-        return timed(call, device)[0]
-    begun = time.process_time()
-    call()
-    return time.process_time() - begun
 
 
 def resident(device: str) -> int:
@@ -188,10 +177,11 @@ def table(counts: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
 
 def record(n: str, found: Mapping[str, Any], args: argparse.Namespace) -> None:
     """Write these figures into the record, beside those of other methods and numbers of adapters."""
-    kept = json.loads(RECORD.read_text()) if RECORD.exists() else {"counts": {}}
+    folder, file = folder_of(args), named("many_adapters", args.device) + ".json"
+    path = folder and folder / file
+    kept = json.loads(path.read_text()) if path and path.exists() else {"counts": {}}
     kept["counts"].setdefault(n, {}).update(found)
-    setup = {"rank": RANK, "batch": [SAMPLES, TOKENS], "threads": args.threads, "device": args.device}
-    RECORD.write_text(json.dumps({**kept, **setup, "provenance": provenance()}, indent=2) + "\n")
+    keep({**kept, "rank": RANK, "batch": [SAMPLES, TOKENS], "threads": args.threads}, folder, file, args.device)
 
 
 def main() -> None:
@@ -201,6 +191,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--records", type=Path, help="the folder of the record, of a look too")
     parser.add_argument("--quick", action="store_true", help="two rounds of a small shape, no record")
     args = parser.parse_args()
     counts = (1, 4) if args.quick else tuple(n for n in COUNTS if n <= args.most)
@@ -211,8 +202,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as root:
         for n, found in measure(base, counts, Path(root), args):
             print(*table({n: found}), sep="\n", flush=True)
-            if not args.quick:
-                record(n, found, args)
+            record(n, found, args)
 
 
 if __name__ == "__main__":

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -75,22 +73,3 @@ class Bench:
     def accuracy(self, model: nn.Module, split: str = "test") -> float:
         """The share of examples the model has right."""
         return float(self.correct(model, split).mean())
-
-
-def read(path: Path) -> list[dict[str, str]]:
-    """The rows of a record; none if there is no file."""
-    if not path.exists():
-        return []
-    with path.open() as file:
-        return list(csv.DictReader(file))
-
-
-def append(path: Path, row: Mapping[str, object]) -> None:
-    """Append a row to a record, with a header before the first."""
-    path.parent.mkdir(exist_ok=True)
-    new = not path.exists()
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, list(row), lineterminator="\n")
-        if new:
-            writer.writeheader()
-        writer.writerow(row)

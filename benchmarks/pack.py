@@ -3,11 +3,12 @@
     python benchmarks/pack.py                      # MiniLM's shape, 16 x 64 tokens, 1, 2, 4 and 8 runs
     python benchmarks/pack.py --samples 2 --tokens 16
     python benchmarks/pack.py --quick              # a look: a small shape, two runs
+    python benchmarks/pack.py --device cuda --records runs    # writes runs/fit_many-SHAPE-cuda.json
 
-One process; rounds alternate between the ways, and a ratio is that of neighbours, of processor time. ``turns``: that of
-fit_many over the same trainings one after another, each on a copy of the base. ``joined``: a step of the frozen model
-on K batches in one over K steps on one each, which bounds what a batch joined of all runs could save. Memory: the peak
-of a process with K runs, and of K processes with one.
+One process; rounds alternate between the ways, and a ratio is that of neighbours, of processor time, on a GPU of the
+clock. ``turns``: that of fit_many over the same trainings one after another, each on a copy of the base. ``joined``: a
+step of the frozen model on K batches in one over K steps on one each, which bounds what a batch joined of all runs
+could save. Memory: the peak of a process (on a GPU of its allocator) with K runs, and of K processes with one.
 """
 
 from __future__ import annotations
@@ -15,16 +16,18 @@ from __future__ import annotations
 import argparse
 import copy
 import itertools
-import json
 import statistics
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
+from kept import keep, named
+from speed_setup import spent
 from torch import Tensor, nn
 
 import tensoradapt as ta
@@ -86,35 +89,32 @@ def apart(base: nn.Module, args: argparse.Namespace, n: int) -> None:
 def frozen_step(base: nn.Module, args: argparse.Namespace, samples: int) -> None:
     """A forward and backward pass of the frozen model, with the gradient of its first layer's bias."""
     batch = batch_of(SHAPES[args.shape]["vocab_size"], samples, args.tokens, 0)
-    base(**batch).loss.backward()
+    base(**{key: value.to(args.device) for key, value in batch.items()}).loss.backward()
 
 
-def seconds(call: Callable[..., None], *arguments: Any) -> float:
-    """Processor time of a call, which other work on the machine changes less than the clock's."""
-    start = time.process_time()
-    call(*arguments)
-    return time.process_time() - start
+def ratios(base: nn.Module, args: argparse.Namespace, n: int) -> Iterator[dict[str, list[float]]]:
+    """After each round: the two ratios of all rounds so far."""
 
+    def seconds(call: Any, model: nn.Module, size: int) -> float:
+        return spent(partial(call, model, args, size), args.device)
 
-def ratios(base: nn.Module, args: argparse.Namespace, n: int) -> dict[str, list[float]]:
-    """Return the two ratios of each round."""
     found: dict[str, list[float]] = {"turns": [], "joined": []}
     frozen = copy.deepcopy(base)
     for name, p in frozen.named_parameters():
         p.requires_grad_(name.endswith("layer.0.attention.self.query.bias"))
     for _ in range(args.rounds):
-        one = seconds(apart, base, args, n)
-        found["turns"].append(seconds(together, base, args, n) / one)
-        each = sum(seconds(frozen_step, frozen, args, args.samples) for _ in range(n))
-        found["joined"].append(seconds(frozen_step, frozen, args, n * args.samples) / each)
-    return found
+        one = seconds(apart, base, n)
+        found["turns"].append(seconds(together, base, n) / one)
+        each = sum(seconds(frozen_step, frozen, args.samples) for _ in range(n))
+        found["joined"].append(seconds(frozen_step, frozen, n * args.samples) / each)
+        yield found
 
 
 def peak_of(args: argparse.Namespace, n: int) -> int:
     """Bytes at the peak of a process of its own with ``n`` runs."""
     command = [sys.executable, __file__, "--peak", str(n), "--shape", args.shape, "--steps", "2"]
-    command += ["--samples", str(args.samples), "--tokens", str(args.tokens)]
-    return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1])
+    command += ["--samples", str(args.samples), "--tokens", str(args.tokens), "--device", args.device]
+    return int(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.split()[-1])
 
 
 def shown(values: list[float]) -> str:
@@ -124,34 +124,51 @@ def shown(values: list[float]) -> str:
 
 
 def main() -> None:
-    """Print a line for each number of runs, and all ratios as JSON."""
+    """Print a line for each number of runs, then the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shape", choices=SHAPES, default="minilm")
     for name, default in (("samples", 16), ("tokens", 64), ("steps", 6), ("rounds", 5), ("threads", 1), ("peak", 0)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--runs", type=int, nargs="+", default=[1, 2, 4, 8])
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--records", type=Path, help="the folder of a record; by default none is written")
     parser.add_argument("--quick", action="store_true")
     args = parser.parse_args()
     if args.quick:
         args.shape, args.runs, args.rounds, args.steps, args.samples = "small", [2], 2, 2, 2
     torch.set_num_threads(args.threads)
-    base = base_of(args.shape)
+    base = base_of(args.shape).to(args.device)
     if args.peak:
         together(base, args, args.peak)
-        print(peak_memory())
+        print(peak_memory() if args.device == "cpu" else torch.cuda.max_memory_allocated())
         return
     together(base, args, 1)  # what is done once in a process
-    found = {}
+    found, peaks = {}, {}
     for n in args.runs:
-        found[n] = ratios(base, args, n)
+        for so_far in ratios(base, args, n):
+            found[n] = so_far
+            written(args, found, peaks)
         print(n, {what: shown(values) for what, values in found[n].items()}, flush=True)
-    peaks = {n: peak_of(args, n) for n in sorted({1, *args.runs})}
+    for n in sorted({1, *args.runs}):
+        peaks[n] = peak_of(args, n)
+        written(args, found, peaks)
+    print("\n".join(align(rows_of(found, peaks))))
+
+
+def written(args: argparse.Namespace, found: Mapping[int, Any], peaks: Mapping[int, int]) -> None:
+    """Write what is known so far into the folder of records, if there is one."""
+    sizes = {name: getattr(args, name) for name in ("shape", "samples", "tokens", "steps", "threads")}
+    record = {**sizes, "ratios": found, "peak_bytes": peaks}
+    keep(record, args.records, named(f"fit_many-{args.shape}", args.device) + ".json", args.device)
+
+
+def rows_of(found: Mapping[int, Mapping[str, list[float]]], peaks: Mapping[int, int]) -> list[tuple[str, ...]]:
+    """Return the table, with its head."""
     rows = [("runs", "turns", "joined", "memory of one process", "of as many processes")]
     for n, of in found.items():
         memory = bytes_text(peaks[n]), bytes_text(n * peaks[1])
         rows.append((str(n), shown(of["turns"]), shown(of["joined"]), *memory))
-    print("\n".join(align(rows)))
-    print(json.dumps({"arguments": vars(args), "ratios": found, "peak_bytes": peaks}))
+    return rows
 
 
 if __name__ == "__main__":

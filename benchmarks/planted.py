@@ -29,7 +29,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from minilm import append, read
+from kept import append, read
 from torch import Tensor
 
 from tensoradapt import parameterizations

@@ -22,7 +22,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from minilm import Bench, Setting, append, read
+from kept import append, read
+from minilm import Bench, Setting
 from torch import Tensor, nn
 
 import tensoradapt as ta

@@ -12,17 +12,17 @@ One process. In each round every row has its turn, in an order that is rotated, 
 ratio is that of such a pair, and the table has the median and quartiles over rounds. A step is forward, backward and
 AdamW's update; the frozen model's has the gradient of its input alone, as a layer of an adapter needs it. Models are
 random, of the named shapes, and share their frozen weights. Causal models also decode: a token after the batch's, at
-batch 1. Records: records/speed-SHAPE-DEVICE-THREADS.json, unless rows are chosen with ``--only``.
+batch 1. Records: records/speed-SHAPE-DEVICE-THREADS.json, written again after each row and each round; of rows chosen
+with ``--only`` none, or with ``--records`` one that is called part-speed.
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import statistics
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,21 +32,21 @@ import speed_instructions
 import speed_table
 import speed_ways
 import torch
+from kept import folder_of, keep
 from speed_models import SHAPES, base_of, batch_of, shared
 from speed_rows import Row, rows_of
-from speed_setup import optimizer_bytes, setup
-from speed_turns import BEFORE, Competitor, Turn, operations_of, peak_of, without
+from speed_setup import optimizer_bytes, peak_of, setup
+from speed_turns import BEFORE, Competitor, Turn, operations_of, without
 
 import tensoradapt as ta
-from tensoradapt.runs.provenance import provenance
 
 REPEATS = 3  # repeats of what is done once for an adapter; one in a look
 
 
 def rounds_of(
     reference: Mapping[str, Turn], others: Mapping[str, Mapping[str, Turn]], n: int
-) -> tuple[dict[str, float], dict[str, dict[str, list[float]]]]:
-    """The reference's median seconds by call, and ratios to its turn just before, by competitor and call."""
+) -> Iterator[tuple[dict[str, float], dict[str, dict[str, list[float]]]]]:
+    """After each round: the reference's median seconds by call, and ratios to its turn just before, by competitor."""
     ratios: dict[str, dict[str, list[float]]] = {name: {call: [] for call in reference} for name in others}
     seconds: dict[str, list[float]] = {call: [] for call in reference}
     names = list(others)
@@ -55,7 +55,7 @@ def rounds_of(
             for call, turn in reference.items():
                 seconds[call].append(turn())
                 ratios[name][call].append(others[name][call]() / seconds[call][-1])
-    return {call: statistics.median(of) for call, of in seconds.items()}, ratios
+        yield {call: statistics.median(of) for call, of in seconds.items()}, ratios
 
 
 def spread(values: list[float]) -> dict[str, float]:
@@ -69,8 +69,8 @@ def chosen(rows: Iterable[Row], only: list[str], skip: list[str]) -> list[Row]:
     return [row for row in rows if row.name.startswith(tuple(only)) and not row.name.startswith(tuple(skip))]
 
 
-def measure(shape: str, args: argparse.Namespace) -> dict[str, Any]:
-    """All rows of one shape."""
+def measure(shape: str, args: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """The record of one shape, after each row that is set up and then after each round."""
     base = base_of(shape, args.device, args.dtype)
     batch = batch_of(base, shape, args.device)
     frozen = Competitor(base, batch, args.device)
@@ -91,18 +91,22 @@ def measure(shape: str, args: argparse.Namespace) -> dict[str, Any]:
             "optimizer_bytes": optimizer_bytes(competitor.optimizer),
         }
         record["competitors"][row.name], competitors[row.name] = {**what, **costs, **of_step}, competitor
+        yield record
     frozen.step()
     record["frozen_peak_bytes"] = peak_of(frozen.step, args.device)
     record["frozen_operations"] = operations_of(frozen.step)
-    timed(record, frozen, competitors, args)
+    for _ in timed(record, frozen, competitors, args):
+        yield record
     if args.instructions is not None:
         counted = [name for name in competitors if name.startswith(tuple(args.instructions or [""]))]
         record["instructions"] = speed_instructions.count(shape, counted)
-    return record
+        yield record
 
 
-def timed(record: dict[str, Any], frozen: Competitor, competitors: Mapping[str, Competitor], args: Any) -> None:
-    """Write the ratios of all turns into the record; with ``--before`` ours without each saving are rows as well."""
+def timed(
+    record: dict[str, Any], frozen: Competitor, competitors: Mapping[str, Competitor], args: Any
+) -> Iterator[None]:
+    """Write the ratios of all turns into the record, in each round; with ``--before`` ours without each saving too."""
     turns = {name: competitor.turns() for name, competitor in competitors.items()}
     ours = [name for name, of in record["competitors"].items() if args.before and of["package"] == "tensoradapt"]
     for name, (what, methods) in itertools.product(ours, BEFORE.items()):
@@ -116,9 +120,11 @@ def timed(record: dict[str, Any], frozen: Competitor, competitors: Mapping[str, 
     reference = frozen.turns()
     for turn in [turn for of in (reference, *turns.values()) for turn in of.values()]:
         turn()
-    record["frozen_seconds"], ratios = rounds_of(reference, turns, args.rounds)
-    for name, of in ratios.items():
-        record["competitors"][name] |= {call: spread(values) for call, values in of.items()}
+    for n, (seconds, ratios) in enumerate(rounds_of(reference, turns, args.rounds), 1):
+        for name, of in ratios.items():
+            record["competitors"][name] |= {call: spread(values) for call, values in of.items()}
+        record |= {"rounds": n, "frozen_seconds": seconds}
+        yield
 
 
 def parsed() -> argparse.Namespace:
@@ -134,6 +140,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--records", type=Path, help="the folder of records, for looks and parts too")
     parser.add_argument("--quick", action="store_true", help="two rounds of a small shape, no record")
     args = parser.parse_args()
     if args.quick:
@@ -142,12 +149,16 @@ def parsed() -> argparse.Namespace:
 
 
 def written(record: Mapping[str, Any], name: str, args: argparse.Namespace) -> dict[str, Any]:
-    """The record with the machine; a file unless this is a look or a part."""
-    card = torch.cuda.get_device_name() if args.device != "cpu" else args.device
-    whole = {**record, "device": card, "threads": args.threads, "dtype": args.dtype, "provenance": provenance()}
-    if not args.quick and args.only == [""]:
-        path = speed_figure.RECORDS / f"speed-{name}-{args.device.replace(':', '')}-{args.threads}.json"
-        path.write_text(json.dumps(whole, indent=2) + "\n")
+    """The record with the machine; a file unless this is a look or a part without ``--records``."""
+    part = args.only != [""]
+    file = f"{'part-' * part}speed-{name}-{args.device.replace(':', '')}-{args.threads}.json"
+    return keep({**record, "threads": args.threads, "dtype": args.dtype}, folder_of(args, part), file, args.device)
+
+
+def last(grown: Iterable[Mapping[str, Any]], name: str, args: argparse.Namespace) -> dict[str, Any]:
+    """Write a record as it grows; returns it whole."""
+    for record in grown:
+        whole = written(record, name, args)
     return whole
 
 
@@ -158,13 +169,14 @@ def main() -> None:
         speed_figure.write(speed_figure.recorded(), speed_figure.FIGURES)
         return
     records = []
-    if args.ways or args.quick:
-        records.append(written({"ways": speed_ways.measure(args)}, "ways", args))
+    look = args.quick and args.only == [""] and not args.skip
+    if args.ways or look:
+        records.append(last(speed_ways.measure(args), "ways", args))
         print(*speed_ways.lines(records[-1]["ways"]), sep="\n", flush=True)
     for shape in [] if args.ways else args.shapes:
-        records.append(written(measure(shape, args), shape, args))
+        records.append(last(measure(shape, args), shape, args))
         print(shape, *speed_table.lines(records[-1]), sep="\n", flush=True)
-    if args.quick:
+    if look:
         with tempfile.TemporaryDirectory() as folder:  # drawn for a check alone
             speed_figure.write(records, Path(folder))
 

@@ -11,6 +11,7 @@ import figure_style
 import matplotlib as mpl
 import speed_table
 import speed_ways
+from kept import RECORDS
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -20,7 +21,6 @@ from speed_rows import GROUPS, USUAL
 from tensoradapt.analysis.names import Look, display, looks, tone
 from tensoradapt.analysis.plots import _parts
 
-RECORDS = Path(__file__).parent / "records"
 FIGURES = Path(__file__).parent.parent / "docs" / "results" / "figures"
 TICKS = (1, 1.1, 1.2, 1.4, 1.6, 2, 3, 4, 6)
 WIDE = 5  # a largest ratio from which ticks would touch: there are fewer of them
@@ -31,8 +31,9 @@ Key = tuple[str, str]  # group and label
 
 
 def recorded() -> list[dict[str, Any]]:
-    """The records that there are, by name."""
-    return [json.loads(path.read_text()) for path in sorted(RECORDS.glob("speed-*.json"))]
+    """The records that there are, by name, but those that were cut before their first round."""
+    found = [json.loads(path.read_text()) for path in sorted(RECORDS.glob("speed-*.json"))]
+    return [record for record in found if "ways" in record or "frozen_seconds" in record]
 
 
 def write(records: Sequence[Mapping[str, Any]], folder: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import tempfile
 import time
 from collections.abc import Callable
@@ -14,6 +16,8 @@ import torch
 from speed_models import shared
 from speed_rows import Row
 from torch import Tensor, nn
+
+from tensoradapt.runs.provenance import peak_memory, reset_peak_memory
 
 SECOND = "second"
 
@@ -31,6 +35,30 @@ def timed(call: Callable[[], Any], device: str) -> tuple[float, Any]:
     if device != "cpu":
         torch.cuda.synchronize()
     return clock() - begun, returned
+
+
+def spent(call: Callable[[], Any], device: str) -> float:
+    """Seconds of the processor, with any number of threads; on a GPU of the clock, until all kernels have ended."""
+    if device != "cpu":
+        return timed(call, device)[0]
+    begun = time.process_time()
+    call()
+    return time.process_time() - begun
+
+
+def peak_of(call: Callable[[], Any], device: str) -> int:
+    """How many bytes memory grows during a call, at its peak: of the process, or of the allocator on a GPU."""
+    gc.collect()
+    if device != "cpu":
+        torch.cuda.reset_peak_memory_stats()
+        begun = torch.cuda.memory_allocated()
+        call()
+        return torch.cuda.max_memory_allocated() - begun
+    ctypes.CDLL("libc.so.6").malloc_trim(0)  # what is freed goes back first, or the call would use it
+    reset_peak_memory()
+    begun = peak_memory()
+    call()
+    return peak_memory() - begun
 
 
 def setup(row: Row, base: nn.Module, device: str, repeats: int) -> dict[str, float]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from functools import partial
@@ -11,7 +10,6 @@ from unittest.mock import patch
 
 import torch
 import transformers
-from equal_steps_cost import peak_of as resident_peak_of
 from speed_setup import timed
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -85,17 +83,6 @@ def without(turn: Turn, methods: tuple[tuple[type, str], ...]) -> float:
         for owner, name in methods:
             held.enter_context(patch.object(owner, name, lambda *_: None))
         return turn()
-
-
-def peak_of(call: Callable[[], Any], device: str) -> int:
-    """How far memory grows during a call, at its peak: of the process, or of the allocator on a GPU."""
-    if device == "cpu":
-        return resident_peak_of(call)
-    gc.collect()
-    torch.cuda.reset_peak_memory_stats()
-    begun = torch.cuda.memory_allocated()
-    call()
-    return torch.cuda.max_memory_allocated() - begun
 
 
 class _Counted(TorchDispatchMode):

@@ -36,13 +36,13 @@ LEAST = 2e-3  # seconds of a turn, which repeats what is shorter
 Cell = Mapping[str, Any]
 
 
-def measure(args: argparse.Namespace) -> list[dict[str, Any]]:
-    """A cell for each width, rank and number of tokens: each way's median ratio to the frozen layer."""
+def measure(args: argparse.Namespace) -> Iterator[dict[str, list[Cell]]]:
+    """The record after each cell: for a width, a rank and a number of tokens the median ratios to the frozen layer."""
     widths, ranks, tokens = QUICK if args.quick else (WIDTHS, RANKS, TOKENS)
-    return [
-        cell(width, rank, n, args.device, getattr(torch, args.dtype), args.rounds)
-        for width, rank, n in itertools.product(widths, ranks, tokens)
-    ]
+    cells: list[Cell] = []
+    for width, rank, n in itertools.product(widths, ranks, tokens):
+        cells.append(cell(width, rank, n, args.device, getattr(torch, args.dtype), args.rounds))
+        yield {"ways": cells}
 
 
 def cell(width: int, rank: int, tokens: int, device: str, dtype: torch.dtype, rounds: int) -> dict[str, Any]:

@@ -40,7 +40,7 @@ from typing import Any
 
 import opt_einsum
 import torch
-from minilm import append, read
+from kept import append, read
 from step_size_rows import PROJECTIONS, RANKLESS, Point, adapter, layers_of, plan, rows
 from torch import Tensor
 
