@@ -11,7 +11,7 @@ from functools import cache
 from types import SimpleNamespace
 from typing import Any
 
-import timm
+import pytest
 import torch
 import transformers
 from torch import Tensor, nn
@@ -101,6 +101,7 @@ class Timm(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
+        timm = pytest.importorskip("timm", reason="timm makes this model")
         sizes = {"embed_dim": 30, "depth": 3, "num_heads": 5, "mlp_ratio": 34 / 30}
         self.net = timm.create_model("vit_tiny_patch16_224", img_size=16, patch_size=8, num_classes=7, **sizes)
 
