@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from tensoradapt.adapter.draws import check_values, draw
 from tensoradapt.adapter.forward_pass import contracted
 from tensoradapt.adapter.frozen import Bases, FrozenValues
+from tensoradapt.adapter.places import Places
 from tensoradapt.checks import (
     Check,
     check_arguments,
@@ -106,6 +107,7 @@ class FactoredTensor(nn.Module):
         self.network = network = network.given(values or ())
         self._slice = slice_program(network)
         self._halves = halves(network)
+        self._places = Places()
         if bases is None:
             self.own_bases = bases = Bases([network], seed, empty)
         self._bases = (bases,)  # a tuple: shared with other tensors, so it must not be registered here
@@ -199,7 +201,7 @@ class FactoredTensor(nn.Module):
 
     def _half(self, positions: Sequence[At], half: Half, scale: float, initial: bool) -> Sequence[Tensor]:
         """Contract A or B at each position, with the axes of its program, and scale those of all positions at once."""
-        pick = _picks(self.network, positions)
+        pick = _picks(self.network, positions, self._places)
         factors = half.factors
         trained = [f for f in factors if f.trainable and not initial]
         eyes = self._eyes(positions[0], half.legs)
@@ -225,7 +227,7 @@ class FactoredTensor(nn.Module):
     def _taken(self, at: At, factors: Iterable[Factor], initial: bool = False) -> list[Tensor]:
         """Return the factors at a position: index modes picked, ranges narrowed."""
         _check_at(self.network, at)
-        pick = _picks(self.network, [at])
+        pick = _picks(self.network, [at], self._places)
         return [pick(self._values(f, initial), f.labels) for f in factors]
 
     def _eyes(self, at: At, legs: Labels) -> list[Tensor]:
@@ -277,7 +279,7 @@ def _check_at(network: Network, at: At) -> None:
         )
 
 
-def _picks(network: Network, positions: Sequence[At]) -> Callable[[Tensor, Labels], Tensor]:
+def _picks(network: Network, positions: Sequence[At], kept: Places) -> Callable[[Tensor, Labels], Tensor]:
     """Return a function that takes a factor's values at positions: ranges narrowed, index modes picked."""
     # several positions get a new axis
     ranges = {label: slice(v.start, v.stop) for label, v in positions[0].items() if isinstance(v, range)}
@@ -292,21 +294,10 @@ def _picks(network: Network, positions: Sequence[At]) -> Callable[[Tensor, Label
         if not over:
             return value
         rest = [i for i in range(len(labels)) if i not in over]
-        places = tuple(_places(index[labels[i]], value.device) for i in over)
+        places = tuple(kept.index(index[labels[i]], value.device) for i in over)
         return value.permute(*over, *rest)[places]
 
     return pick
-
-
-def _places(places: tuple[Any, ...], device: torch.device) -> Any:
-    """Return an index: a list, or on a GPU, which would have to be waited for to copy one, a tensor that is kept."""
-    return list(places) if device.type in ("cpu", "meta") else _kept_on(device, places)
-
-
-@lru_cache(maxsize=4096)
-def _kept_on(device: torch.device, places: tuple[int, ...]) -> Tensor:
-    with torch.inference_mode(False):  # a pass with gradients uses it too
-        return torch.tensor(places, device=device)
 
 
 def _width(network: Network, at: At, mode: str) -> int:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 Pairs = list[tuple[Tensor, Tensor]]  # A: (R, in), B: (out, R)
+Mode = tuple[torch.dtype | None, bool]  # autocast's dtype, and whether a CUDA graph is captured
 State = list[tuple[int, int, bool]]  # for each factor: identity, number of writes, whether it is trained
 MOST = 2**22  # the most numbers, in factors and pairs, that a pass without gradients keeps for the next one
 
@@ -31,30 +32,33 @@ class _Kept:
             a.numel() + b.numel() for of in self.pairs.values() for a, b in of
         )
 
-    def holds(self) -> bool:
-        """Say whether the factors still have the very numbers that the pairs were contracted from."""
-        return self.values is not None and all(map(_equal, self.factors, self.values))
+    @property
+    def comparable(self) -> bool:
+        """Whether the factors can still have the very numbers that the pairs were contracted from."""
+        if self.values is None or _captured(self.factors):
+            return False
+        return all(map(_alike, self.factors, self.values))
 
 
 class _Pass(dict[Hashable, _Kept]):
-    """The pairs that one forward pass has contracted, by tensor, task, gradient mode and dtype.
+    """The pairs that one forward pass has contracted, by tensor, task, gradient mode and ``_mode``.
 
     ``tensors`` changes when tensors are replaced or scaled. ``ready`` has the pairs that each site has used, with the
-    task, autocast's dtype, the factors and the writes to them.
+    task, the mode, the factors and the writes to them.
     """
 
     def __init__(self, tensors: Sequence[Any] = ()) -> None:
         super().__init__()
         self.tensors = tensors
         self.room = MOST
-        self.ready: dict[str, tuple[Any, torch.dtype | None, Sequence[Tensor], list[int], Pairs]] = {}
+        self.ready: dict[str, tuple[Any, Mode, Sequence[Tensor], list[int], Pairs]] = {}
 
     def keep(self, key: Hashable, state: State, factors: Sequence[Tensor], pairs: Mapping[str, Pairs]) -> None:
         """Keep pairs until the pass ends; without gradients and where there is room, for the next pass too."""
         size = _Kept(pairs, factors, state, None).size
         # on a GPU, which a comparison waits for, one site's pair is as soon contracted
         stays = not torch.is_grad_enabled() and (len(pairs) > 1 or factors[0].device.type == "cpu")
-        stays = stays and size <= self.room
+        stays = stays and size <= self.room and not _captured(factors)
         self.room -= size * stays
         self[key] = _Kept(pairs, factors, state, [p.detach().clone() for p in factors] if stays else None)
 
@@ -68,7 +72,8 @@ class _Pass(dict[Hashable, _Kept]):
     def again(self, tensors: Sequence[Any]) -> _Pass:
         """Return what the next pass without gradients may use: all of it, or only those pairs that still hold."""
         found = _Pass(tensors)
-        found.update((key, kept) for key, kept in self.items() if kept.holds())
+        equal = _equal([kept for kept in self.values() if kept.comparable])
+        found.update((key, kept) for key, kept in self.items() if id(kept) in equal)
         if len(found) == len(self) and tensors == self.tensors:
             return self
         found.room -= sum(kept.size for kept in found.values())
@@ -81,7 +86,7 @@ class ForwardPass:
     They are contracted when the first site of a tensor is reached and dropped when the pass ends. A pass without
     gradients, such as a generated token, goes on with those of the last one if every factor is equal to what it was, so
     that no pair outlives a change of the factors. Outside a pass, as in a layer that a checkpoint computes again, there
-    are none.
+    are none. While a CUDA graph is captured, pairs are contracted within it and none is compared or kept.
     """
 
     def __init__(self) -> None:
@@ -104,15 +109,15 @@ class ForwardPass:
         passed = self._of_thread.get(threading.get_ident())
         if passed is None or site not in passed.ready or torch.is_grad_enabled():
             return None
-        chosen, narrow, factors, versions, pairs = passed.ready[site]
-        same = chosen is task and narrow == _narrow(factors) and [p._version for p in factors] == versions
+        chosen, mode, factors, versions, pairs = passed.ready[site]
+        same = chosen is task and mode == _mode(factors) and [p._version for p in factors] == versions
         return pairs if same else None
 
     def ready_for(self, site: str, task: Any, factors: Sequence[Tensor], kept: Mapping[str, Pairs]) -> Pairs:
         """Return the pairs of a site among those that are kept; without gradients they are ready for its next use."""
         if not torch.is_grad_enabled():
             passed = self._of_thread[threading.get_ident()]
-            passed.ready[site] = (task, _narrow(factors), factors, [p._version for p in factors], kept[site])
+            passed.ready[site] = (task, _mode(factors), factors, [p._version for p in factors], kept[site])
         return kept[site]
 
     def once(
@@ -126,7 +131,7 @@ class ForwardPass:
         if passed is None or any(p.is_inference() for p in factors):
             return None
         state = [(id(p), p._version, p.requires_grad) for p in factors]
-        key = (key, torch.is_grad_enabled(), _narrow(factors))
+        key = (key, torch.is_grad_enabled(), _mode(factors))
         if key not in passed or passed[key].state != state:
             passed.keep(key, state, factors, contract())
         return passed[key].pairs
@@ -135,19 +140,42 @@ class ForwardPass:
         return ForwardPass, ()  # a copy of an adapter begins without: pairs are parts of a graph
 
 
-def _narrow(factors: Sequence[Tensor]) -> torch.dtype | None:
-    """Return the dtype in which autocast contracts the factors; None where it is off."""
+def _mode(factors: Sequence[Tensor]) -> Mode:
+    """Return the dtype in which autocast contracts the factors, None where it is off, and whether it is captured."""
     kind = factors[0].device.type
     on = kind != "meta" and torch.is_autocast_enabled(kind)
-    return torch.get_autocast_dtype(kind) if on else None
+    return torch.get_autocast_dtype(kind) if on else None, _captured(factors)
 
 
-def _equal(factor: Tensor, value: Tensor) -> bool:
-    """Say whether a factor has this value; False for one that was moved, retyped, or whose memory FSDP has freed."""
+def _captured(factors: Sequence[Tensor]) -> bool:
+    """Say whether what is computed from these factors goes into a CUDA graph."""
+    return factors[0].device.type == "cuda" and torch.cuda.is_current_stream_capturing()
+
+
+def _alike(factor: Tensor, value: Tensor) -> bool:
+    """Say whether a factor can have this value; False for one that was moved, retyped, or whose memory FSDP freed."""
     if type(factor) not in (Tensor, torch.nn.Parameter) or factor.untyped_storage().nbytes() == 0:
         return False
-    alike = factor.dtype == value.dtype and factor.device == value.device
-    return alike and torch.equal(factor, value)
+    return factor.dtype == value.dtype and factor.device == value.device and factor.shape == value.shape
+
+
+def _equal(found: Sequence[_Kept]) -> set[int]:
+    """Return the ids of those whose factors have the values that were kept, with one wait for each GPU they are on."""
+    equal, by_device = set(), {kept.factors[0].device: [] for kept in found}  # type: dict[torch.device, list[_Kept]]
+    for kept in found:
+        by_device[kept.factors[0].device].append(kept)
+    for device, on in by_device.items():
+        parts = [[kept] for kept in on] if device.type == "cpu" else [on]
+        equal |= {id(kept) for part in parts if _all_equal(part) for kept in part}
+    return equal
+
+
+def _all_equal(part: Sequence[_Kept]) -> bool:
+    factors = [p for kept in part for p in kept.factors]
+    values = [v for kept in part for v in kept.values or ()]
+    if factors[0].device.type == "cpu":
+        return all(map(torch.equal, factors, values))
+    return torch.equal(torch.cat([p.reshape(-1) for p in factors]), torch.cat([v.reshape(-1) for v in values]))
 
 
 class _Contracted(torch.autograd.Function):

@@ -86,3 +86,20 @@ def test_a_tied_tensor_is_contracted_once_for_all_layers(method: str, gpu: Devic
     for name in ("lora", method):
         more[name] = (step(gpu, name, "adamw", 4).launches.total() - step(gpu, name, "adamw", 2).launches.total()) / 2
     assert more[method] <= more["lora"], more
+
+
+@pytest.mark.parametrize("settings", [{}, {"start": "subtract"}], ids=["plain", "subtract"])
+@pytest.mark.parametrize("method", METHODS)
+def test_a_pass_without_gradients_waits_once_for_all_factors(
+    method: str, settings: dict[str, str], gpu: Device
+) -> None:
+    model = Mean(2)
+    ta.attach(model, ta.plan(ta.find_sites(model, "attention"), method, rank=METHODS[method], **settings), seed=0)
+    model.to("cuda")
+    batch = {"inputs_embeds": torch.randn(2, 5, 48).to("cuda")}
+    with torch.no_grad():
+        model(**batch)
+        with gpu.counting() as counts:
+            model(**batch)
+    assert counts.waits.total() <= 1, +counts.waits
+    assert counts.copies.total() == 0, +counts.copies

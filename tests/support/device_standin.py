@@ -66,6 +66,12 @@ class Device:
     def __init__(self) -> None:
         self.counts = Counts()
         self.initialised = False
+        self.graph: Any = None  # what records operators while a graph is captured (capture_standin.py)
+
+    def refuse(self, what: str) -> None:
+        """Raise what CUDA raises for what cannot be captured, while a graph is."""
+        if self.graph is not None:
+            raise RuntimeError(f"CUDA error: operation not permitted when stream is capturing ({what})")
 
     @contextmanager
     def counting(self) -> Iterator[Counts]:
@@ -153,12 +159,15 @@ def _dispatched(func: Any, args: Any, kwargs: Mapping[str, Any]) -> Any:
         _count(func, name, args, tensors, to_device)
     with no_dispatch():
         result = func(*args, **kwargs)
+    if here and _now.graph is not None:
+        _now.graph.record(func, args, kwargs, result)
     leaves = name == "copy_" and not isinstance(args[0], OnDevice)
     return tree_map(_on, result) if here and not leaves else result
 
 
 def _count(func: Any, name: str, args: Any, tensors: list[Tensor], to_device: bool) -> None:
     counts, line = _now.counts, f"{where()} {name}"
+    before = counts.copies[line] + counts.waits[line]
     away = [x for x in tensors if not isinstance(x, OnDevice) and x.dim()]
     if name in INDEXED:
         counts.copies[line] += len(away)
@@ -174,6 +183,8 @@ def _count(func: Any, name: str, args: Any, tensors: list[Tensor], to_device: bo
         )
     counts.waits[line] += name in READS and any(isinstance(x, OnDevice) for x in tensors)
     counts.launches[line] += not (func.is_view or name in FREE)
+    if counts.copies[line] + counts.waits[line] > before:
+        _now.refuse(line)
 
 
 class _Moved(torch.autograd.Function):
@@ -200,6 +211,8 @@ def _moved(value: Tensor, device: Any, blocks: bool) -> Tensor:
         _now.counts.copies[f"{where()} to"] += blocks
     else:
         _now.counts.waits[f"{where()} cpu"] += 1
+    if blocks or not to_device:
+        _now.refuse(f"{where()} copy")
     return _Moved.apply(value, to_device)  # type: ignore[no-any-return]
 
 
@@ -298,6 +311,8 @@ def standin() -> Iterator[Device]:
     with ExitStack() as stack:
         for name, call in {**memory, **state, **calls, "init": _now.init, "_lazy_init": _now.init}.items():
             stack.enter_context(patch.object(torch.cuda, name, call))
+        capturing = lambda: _now.graph is not None  # noqa: E731
+        stack.enter_context(patch.object(torch.cuda, "is_current_stream_capturing", capturing))
         stack.enter_context(patch.object(torch.cuda, "mem_get_info", lambda *_: (80 << 30, 80 << 30)))
         stack.enter_context(patch.object(torch._C._nn, "_parse_to", _parsed))
         stack.enter_context(patch.object(torch._C, "_group_tensors_by_device_and_dtype", _grouped))
