@@ -156,8 +156,8 @@ def pairs(adapter: Adapter) -> Iterator[list[tuple[Tensor, Tensor]]]:
             adapter.select(task=task)
         for site in adapter.plan.sites:
             with torch.no_grad():
-                own = adapter.pairs(site)
-            yield own
+                own = adapter.pair(site)
+            yield [own]
 
 
 @cache

@@ -15,8 +15,8 @@ from tensoradapt.adapter import checkpoint
 from tensoradapt.adapter.attachment import Attachment, Magnitudes
 from tensoradapt.adapter.chosen_updates import Gate, TaskChoice
 from tensoradapt.adapter.draws import drawn_together
-from tensoradapt.adapter.factored import FactoredTensor, apply_pairs, joined
-from tensoradapt.adapter.forward_pass import ForwardPass
+from tensoradapt.adapter.factored import FactoredTensor, apply_pair
+from tensoradapt.adapter.forward_pass import ForwardPass, Pair
 from tensoradapt.adapter.frozen import Bases
 from tensoradapt.adapter.sharding import gathered, placed_like, write_once
 from tensoradapt.checks import as_path
@@ -80,6 +80,7 @@ class Adapter(nn.Module):
         )
         self.biases = nn.ParameterDict({proj: nn.Parameter(torch.zeros(width)) for proj, width in plan.biases})
         self.magnitudes = Magnitudes(plan.row_blocks)
+        self._alike = [_alike(group.members) for group in plan.groups]
         self._where: dict[str, tuple[int, Member, float]] = {
             member.site.name: (i, member, multiplier(plan.scale, group.network, member.site.in_))
             for i, group in enumerate(plan.groups)
@@ -96,12 +97,8 @@ class Adapter(nn.Module):
         """The tensors, with their type."""
         return list(self.tensors)  # type: ignore[arg-type]  # nn.ModuleList does not know what it holds
 
-    def pair(self, site: Site | str) -> tuple[Tensor, Tensor]:  # A: (R, in), B: (out, R)
-        """Return LoRA factors of a site as its matrix is stored, scale included: ``B @ A == delta(site)``."""
-        return joined(self.pairs(site))
-
-    def pairs(self, site: Site | str, task: int | None = None) -> list[tuple[Tensor, Tensor]]:
-        """Return pairs whose products sum to ``delta(site)``: one, or two that cancel exactly at a subtracted start.
+    def pair(self, site: Site | str, task: int | None = None) -> tuple[Tensor, Tensor]:  # A: (R, in), B: (out, R)
+        """Return LoRA factors of a site as its matrix is stored, scale included: ``B @ A == delta(site)``.
 
         ``task`` is an index that stands in for the selected one.
         """
@@ -114,45 +111,46 @@ class Adapter(nn.Module):
             kept = self.forward_pass.once(key, factors, lambda: self._pairs_of_group(number, chosen))
             if kept is not None:
                 return self.forward_pass.ready_for(member.site.name, self.task_choice.selected, factors, kept)
-        return _as_stored(tensor.pairs({**member.at, **chosen}), member, factor)
+        return _as_stored(tensor.pair({**member.at, **chosen}), member, factor)
 
     def begin_pass(self) -> None:
         """Begin a forward pass of the model in this thread; ``forward_pass.end`` ends it."""
         self.forward_pass.begin(lambda: [(tensor.scale, *map(id, tensor.stored)) for tensor in self.factored])
 
-    def _pairs_of_group(self, number: int, chosen: At) -> dict[str, list[tuple[Tensor, Tensor]]]:
+    def _pairs_of_group(self, number: int, chosen: At) -> dict[str, Pair]:
         """Contract the pairs of all sites of a tensor; those of the same ranges are contracted together."""
-        alike: dict[tuple[Any, ...], list[Member]] = {}
-        for member in self.plan.groups[number].members:
-            alike.setdefault(tuple((k, v) for k, v in member.at.items() if isinstance(v, range)), []).append(member)
         found = {}
-        for members in alike.values():
+        for members in self._alike[number]:
             pairs = self.factored[number].pairs_of([{**member.at, **chosen} for member in members])
-            for member, of_member in zip(members, pairs, strict=True):
+            for member, pair in zip(members, pairs, strict=True):
                 name = member.site.name
-                found[name] = _as_stored(of_member, member, self._where[name][2])
+                found[name] = _as_stored(pair, member, self._where[name][2])
         return found
 
+    def copies(self, site: Site) -> int:
+        """Return how often each rank component is in the pair of a site (``FactoredTensor.copies``)."""
+        return self._at(site)[0].copies
+
     @property
-    def adds_pairs(self) -> bool:
-        """Whether what is added to a layer's output is ``x A^T B^T``, of one pair and the same for all its samples."""
-        alone = self.plan.spec.rule == "add" and self.plan.start != "subtract"
-        return alone and not self.gate.by_share and not self.task_choice.by_sample
+    def has_one_pair(self) -> bool:
+        """Whether the update of a site is ``B A`` of one pair, the same for all samples and times one."""
+        return not self.gate.by_share and not self.task_choice.by_sample
 
     def update(
         self,
         x: Tensor,  # (samples, ..., in of the site)
         site: Site,
-        apply: Callable[[Tensor, list[tuple[Tensor, Tensor]]], Tensor] = apply_pairs,
+        apply: Callable[[Tensor, Pair], Tensor] = apply_pair,
     ) -> Tensor:  # (samples, ..., out)
         """Compute ``x delta^T``, with each sample's own task where one was selected for each.
 
-        ``apply`` computes it from pairs, for layers that are not a matrix product.
+        ``apply`` computes it from a pair, for layers that are not a matrix product.
         """
         if (samples := self.task_choice.samples(x, self.gate)) is None:
-            return apply(x, self.pairs(site))
-        parts = [apply(x[rows], self.pairs(site, task)) for task, rows in enumerate(samples) if len(rows)]
-        return torch.cat(parts)[torch.cat(samples).argsort()]
+            return apply(x, self.pair(site))
+        tasks, back = samples
+        parts = [apply(x[rows], self.pair(site, task)) for task, rows in enumerate(tasks) if len(rows)]
+        return torch.cat(parts)[back]
 
     def bias(self, site: Site) -> Tensor | None:  # (out of the module,)
         """Return the shared bias of a site's projection, None where it has none.
@@ -184,7 +182,8 @@ class Adapter(nn.Module):
         """Return the dense update of a site as its matrix is stored, scale included."""
         tensor, member, factor = self._at(site)
         dense = tensor.delta({**member.at, **self.task_choice.at()})
-        return factor * (dense.T if member.transposed else dense)
+        dense = dense.T if member.transposed else dense
+        return dense if factor == 1 else factor * dense
 
     def _at(self, site: Site | str) -> tuple[FactoredTensor, Member, float]:
         name = site if isinstance(site, str) else site.name
@@ -339,11 +338,18 @@ def check_filled(adapter: Adapter) -> None:
         )
 
 
-def _as_stored(pairs: list[tuple[Tensor, Tensor]], member: Member, factor: float) -> list[tuple[Tensor, Tensor]]:
-    """Return a tensor's pairs as a site's matrix is stored, with its multiplier."""
-    if member.transposed:
-        pairs = [(b.T, a.T) for a, b in pairs]
-    return pairs if factor == 1 else [(a, factor * b) for a, b in pairs]
+def _alike(members: Sequence[Member]) -> list[list[Member]]:
+    """Return the members that can be contracted together: those of the same ranges."""
+    found: dict[tuple[Any, ...], list[Member]] = {}
+    for member in members:
+        found.setdefault(tuple((k, v) for k, v in member.at.items() if isinstance(v, range)), []).append(member)
+    return list(found.values())
+
+
+def _as_stored(pair: Pair, member: Member, factor: float) -> Pair:
+    """Return a tensor's pair as a site's matrix is stored, with its multiplier."""
+    a, b = (pair[1].T, pair[0].T) if member.transposed else pair
+    return a, (b if factor == 1 else factor * b)
 
 
 def _drawn(adapter: Adapter, i: int, values: Mapping[str, Tensor], scale: str | float) -> FactoredTensor:

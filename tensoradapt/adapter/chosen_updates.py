@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tensoradapt.adapter.places import Places
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.networks.layout import RUNTIME, At
 
@@ -21,7 +22,7 @@ class Samples:
     Groups and their samples keep the order in which they come first, so a batch that is in groups is cut, not copied.
     """
 
-    def __init__(self, names: Sequence[str | None], device: torch.device | None = None) -> None:
+    def __init__(self, names: Sequence[str | None]) -> None:
         by_name: dict[str | None, list[int]] = {}
         for i, name in enumerate(names):
             by_name.setdefault(name, []).append(i)
@@ -29,8 +30,8 @@ class Samples:
         self.sizes = [len(rows) for rows in by_name.values()]
         order = [i for rows in by_name.values() for i in rows]
         back = sorted(order, key=order.__getitem__)  # where the samples of the batch are among the grouped ones
-        moved = order != sorted(order)
-        self.order = tuple(torch.tensor(rows, device=device) for rows in (order, back)) if moved else None
+        self.order = (tuple(order), tuple(back)) if order != sorted(order) else None
+        self.places = Places()
 
     def __len__(self) -> int:
         return sum(self.sizes)
@@ -39,11 +40,11 @@ class Samples:
         """Return the samples, group after group; raise TensorAdaptError for another number of them."""
         if batch.ndim == 0 or len(batch) != len(self):
             raise wrong_batch(len(self), batch)
-        return batch if self.order is None else batch.index_select(0, self.order[0].to(batch.device))
+        return batch if self.order is None else batch.index_select(0, self.places.tensor(self.order[0], batch.device))
 
     def as_given(self, batch: Tensor) -> Tensor:  # (samples, ...)
         """Return the samples of ``by_group`` in the batch's own order."""
-        return batch if self.order is None else batch.index_select(0, self.order[1].to(batch.device))
+        return batch if self.order is None else batch.index_select(0, self.places.tensor(self.order[1], batch.device))
 
     def split(self, batch: Tensor) -> list[Tensor]:  # (samples, ...) -> for each group (samples, ...)
         """Return the samples of each group; raise TensorAdaptError for another number of them."""
@@ -107,6 +108,7 @@ class TaskChoice:
     def __init__(self, tasks: Sequence[str]) -> None:
         self.tasks = tuple(tasks)
         self.selected: int | Tensor | None = None  # a task's index, or one for each sample of the batch
+        self._rows: dict[tuple[Samples | None, torch.device], tuple[list[Tensor], Tensor]] = {}
 
     def select(self, task: Any) -> None:
         """Select a task by name or index, or a sequence with one for each sample; the old choice stays on errors."""
@@ -129,7 +131,7 @@ class TaskChoice:
             valid = f"{did_you_mean(wrong[0], tasks)}, or their indices 0 to {last}"
             raise TensorAdaptError(f"task {wrong[0]!r} is not in this adapter{valid}")
         numbers = [tasks.index(name) if isinstance(name, str) else name for name in wanted]
-        self.selected = torch.tensor(numbers) if several else numbers[0]
+        self.selected, self._rows = torch.tensor(numbers) if several else numbers[0], {}
 
     def name(self) -> str | None:
         """Return the selected task, None without tasks; raise TensorAdaptError where it is not exactly one."""
@@ -154,10 +156,11 @@ class TaskChoice:
         """Whether a task is selected for each sample of the batch."""
         return isinstance(self.selected, Tensor)
 
-    def samples(self, x: Tensor, gate: Gate) -> list[Tensor] | None:
-        """Return for each task the indices of its samples in ``x``; None where one task is for all of them.
+    def samples(self, x: Tensor, gate: Gate) -> tuple[list[Tensor], Tensor] | None:
+        """Return for each task the indices of its samples in ``x``, and where each sample is among these.
 
-        ``x`` has the samples of the gate's group, and a task was selected for each sample of the whole batch.
+        None where one task is for all of them. ``x`` has the samples of the gate's group, and a task was selected for
+        each sample of the whole batch. The indices are made once for a choice, on the device of ``x``.
         """
         if not isinstance(self.selected, Tensor):
             return None
@@ -166,8 +169,12 @@ class TaskChoice:
             raise TensorAdaptError(
                 f"select(task=) was given {len(self.selected)} tasks and the batch has {n} samples; give one each"
             )
-        selected = gate.own(self.selected)
-        return [(selected == task).nonzero().squeeze(1).to(x.device) for task in range(len(self.tasks))]
+        if (key := (gate.samples, x.device)) not in self._rows:
+            own = gate.own(self.selected)
+            rows = [(own == task).nonzero().squeeze(1) for task in range(len(self.tasks))]
+            with torch.inference_mode(False):  # a pass with gradients uses them too
+                self._rows[key] = [one.to(x.device) for one in rows], torch.cat(rows).argsort().to(x.device)
+        return self._rows[key]
 
 
 def _plain(value: Any) -> Any:

@@ -176,31 +176,43 @@ class FactoredTensor(nn.Module):
         return self.scale * (contracted(False) - contracted(True) if self._subtracts else contracted(False))
 
     def pair(self, at: At) -> tuple[Tensor, Tensor]:  # A: (R, in), B: (out, R)
-        """Return A and B with ``B @ A == delta(at)``; R is the minimum cut, doubled where the start is subtracted."""
-        return joined(self.pairs(at))
-
-    def pairs(self, at: At) -> list[tuple[Tensor, Tensor]]:
-        """Return pairs whose products sum to ``delta(at)``: one, or two that cancel exactly at a subtracted start."""
+        """Return A and B with ``B @ A == delta(at)``; R is the minimum cut times ``copies``."""
         return self.pairs_of([at])[0]
 
-    def pairs_of(self, positions: Sequence[At]) -> list[list[tuple[Tensor, Tensor]]]:
-        """Return the pairs of several positions, contracted together; their ranges must be the same."""
-        found = self._pairs(positions, initial=False)
-        if not self._subtracts:
-            return [[pair] for pair in found]
-        return [[pair, (a, -b)] for pair, (a, b) in zip(found, self._pairs(positions, initial=True), strict=True)]
+    @property
+    def copies(self) -> int:
+        """How often each rank component is in a pair: 2 where the start is subtracted and trains in both A and B."""
+        return 2 if self._subtracts and all(_trains(half) for half in self._halves) else 1
 
-    def _pairs(self, positions: Sequence[At], initial: bool) -> list[tuple[Tensor, Tensor]]:
+    def pairs_of(self, positions: Sequence[At]) -> list[tuple[Tensor, Tensor]]:
+        """Return the pair of each of several positions, contracted together; their ranges must be the same.
+
+        A subtracted start is joined as ``B A - B0 A0 = B (A - A0) + (B - B0) A0``: both differences are exactly zero
+        there, and so is every product with the pair, in whatever order a device sums it.
+        """
         for at in positions:
             _check_at(self.network, at)
         out, in_ = _widths(self.network, positions[0])
         programs = self._halves if len(positions) == 1 else halves(self.network, len(positions))
-        scales = (1.0, self.scale)
-        a, b = (self._half(positions, *of, initial) for of in zip(programs, scales, strict=True))
-        return [(a.reshape(-1, in_), b.reshape(out, -1)) for a, b in zip(a, b, strict=True)]
+        shapes = (-1, in_), (out, -1)
 
-    def _half(self, positions: Sequence[At], half: Half, scale: float, initial: bool) -> Sequence[Tensor]:
-        """Contract A or B at each position, with the axes of its program, and scale those of all positions at once."""
+        def both(initial: bool) -> list[Tensor]:
+            found = [self._half(positions, half, initial) for half in programs]
+            return [x.reshape(*x.shape[: half.apart], *s) for x, half, s in zip(found, programs, shapes, strict=True)]
+
+        a, b = self._less_initial(*both(False), *both(True)) if self._subtracts else both(False)
+        b = b if self.scale == 1 else self.scale * b  # those of all positions at once
+        each = (x.unbind() if half.apart else [x] * len(positions) for x, half in zip((a, b), programs, strict=True))
+        return list(zip(*each, strict=True))
+
+    def _less_initial(self, a: Tensor, b: Tensor, a0: Tensor, b0: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the pair of ``B A - B0 A0``; a half that nothing trains is its initial one, and is held once."""
+        if self.copies == 2:
+            return torch.cat([a - a0, a0], dim=-2), torch.cat([b, b - b0], dim=-1)
+        return (a - a0, b) if _trains(self._halves[0]) else (a, b - b0)
+
+    def _half(self, positions: Sequence[At], half: Half, initial: bool) -> Tensor:
+        """Contract A or B at each position, unscaled, with the axes of its program."""
         pick = _picks(self.network, positions, self._places)
         factors = half.factors
         trained = [f for f in factors if f.trainable and not initial]
@@ -212,17 +224,15 @@ class FactoredTensor(nn.Module):
             return half.program.run([*operands, *eyes], torch.einsum)
 
         if not (factors or eyes):
-            return [scale * self._like.new_ones(())] * len(positions)
+            return self._like.new_ones(())
         values = [self._values(f) for f in trained]
         plain = len(factors) + len(eyes) == 1 and not half.apart  # nothing to keep for the backward pass
-        found = contract(*values) if plain else contracted(contract, values)
-        found = found if scale == 1 else scale * found
-        return found.unbind() if half.apart else [found] * len(positions)
+        return contract(*values) if plain else contracted(contract, values)
 
     # nn.Module.apply maps a function over modules; the design's name wins here
     def apply(self, x: Tensor, at: At) -> Tensor:  # type: ignore[override]  # x: (*, in) -> (*, out)
         """Compute ``x @ delta(at).T`` without forming delta."""
-        return apply_pairs(x, self.pairs(at))
+        return apply_pair(x, self.pair(at))
 
     def _taken(self, at: At, factors: Iterable[Factor], initial: bool = False) -> list[Tensor]:
         """Return the factors at a position: index modes picked, ranges narrowed."""
@@ -243,19 +253,17 @@ class FactoredTensor(nn.Module):
         return f"{self.network.layout}, rank {dict(self.network.bonds)}, scale {self.scale:.4g}"
 
 
-def apply_pairs(
+def apply_pair(
     x: Tensor,  # (*, in)
-    pairs: Iterable[tuple[Tensor, Tensor]],  # A: (R, in), B: (out, R)
+    pair: tuple[Tensor, Tensor],  # A: (R, in), B: (out, R)
 ) -> Tensor:  # (*, out)
-    """Sum ``x A^T B^T`` over the pairs, in the dtype of x."""
-    first, *rest = (F.linear(F.linear(x, a.to(x)), b.to(x)) for a, b in pairs)
-    return sum(rest, first)
+    """Compute ``x A^T B^T``, in the dtype of x."""
+    a, b = pair
+    return F.linear(F.linear(x, a.to(x)), b.to(x))
 
 
-def joined(pairs: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:  # A: (R, in), B: (out, R)
-    """Return one pair with the sum of the products of several."""
-    a, b = zip(*pairs, strict=True)
-    return (torch.cat(a), torch.cat(b, dim=1)) if len(a) > 1 else (a[0], b[0])
+def _trains(half: Half) -> bool:
+    return any(factor.trainable for factor in half.factors)
 
 
 def _empty(network: Network) -> dict[str, Tensor]:
@@ -286,7 +294,9 @@ def _picks(network: Network, positions: Sequence[At], kept: Places) -> Callable[
     if len(positions) == 1:
         one = {**positions[0], **ranges}
         return lambda value, labels: value[tuple(one.get(label, slice(None)) for label in labels)]
-    index = {mode.name: tuple(at[mode.name] for at in positions) for mode in network.layout.index}
+    index: dict[str, tuple[Any, ...]] = {
+        mode.name: tuple(at[mode.name] for at in positions) for mode in network.layout.index
+    }
 
     def pick(value: Tensor, labels: Labels) -> Tensor:
         value = value[tuple(ranges.get(label, slice(None)) for label in labels)]

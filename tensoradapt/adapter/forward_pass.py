@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-Pairs = list[tuple[Tensor, Tensor]]  # A: (R, in), B: (out, R)
+Pair = tuple[Tensor, Tensor]  # A: (R, in), B: (out, R)
 Mode = tuple[torch.dtype | None, bool]  # autocast's dtype, and whether a CUDA graph is captured
 State = list[tuple[int, int, bool]]  # for each factor: identity, number of writes, whether it is trained
 MOST = 2**22  # the most numbers, in factors and pairs, that a pass without gradients keeps for the next one
@@ -20,7 +20,7 @@ MOST = 2**22  # the most numbers, in factors and pairs, that a pass without grad
 class _Kept:
     """The pairs of a tensor's sites, and what they were contracted from."""
 
-    pairs: Mapping[str, Pairs]
+    pairs: Mapping[str, Pair]
     factors: Sequence[Tensor]
     state: State
     values: Sequence[Tensor] | None  # copies of the factors, None where the pairs are not to outlive the pass
@@ -28,9 +28,7 @@ class _Kept:
     @property
     def size(self) -> int:
         """The count of numbers in factors and pairs."""
-        return sum(p.numel() for p in self.factors) + sum(
-            a.numel() + b.numel() for of in self.pairs.values() for a, b in of
-        )
+        return sum(p.numel() for p in self.factors) + sum(a.numel() + b.numel() for a, b in self.pairs.values())
 
     @property
     def comparable(self) -> bool:
@@ -51,9 +49,9 @@ class _Pass(dict[Hashable, _Kept]):
         super().__init__()
         self.tensors = tensors
         self.room = MOST
-        self.ready: dict[str, tuple[Any, Mode, Sequence[Tensor], list[int], Pairs]] = {}
+        self.ready: dict[str, tuple[Any, Mode, Sequence[Tensor], list[int], Pair]] = {}
 
-    def keep(self, key: Hashable, state: State, factors: Sequence[Tensor], pairs: Mapping[str, Pairs]) -> None:
+    def keep(self, key: Hashable, state: State, factors: Sequence[Tensor], pairs: Mapping[str, Pair]) -> None:
         """Keep pairs until the pass ends; without gradients and where there is room, for the next pass too."""
         size = _Kept(pairs, factors, state, None).size
         # on a GPU, which a comparison waits for, one site's pair is as soon contracted
@@ -104,25 +102,25 @@ class ForwardPass:
         if passed and not torch.is_grad_enabled():
             self._last = passed.staying()
 
-    def ready(self, site: str, task: Any) -> Pairs | None:
-        """Return the pairs that a site has used in this pass without gradients, if no factor was written to since."""
+    def ready(self, site: str, task: Any) -> Pair | None:
+        """Return the pair that a site has used in this pass without gradients, if no factor was written to since."""
         passed = self._of_thread.get(threading.get_ident())
         if passed is None or site not in passed.ready or torch.is_grad_enabled():
             return None
-        chosen, mode, factors, versions, pairs = passed.ready[site]
+        chosen, mode, factors, versions, pair = passed.ready[site]
         same = chosen is task and mode == _mode(factors) and [p._version for p in factors] == versions
-        return pairs if same else None
+        return pair if same else None
 
-    def ready_for(self, site: str, task: Any, factors: Sequence[Tensor], kept: Mapping[str, Pairs]) -> Pairs:
-        """Return the pairs of a site among those that are kept; without gradients they are ready for its next use."""
+    def ready_for(self, site: str, task: Any, factors: Sequence[Tensor], kept: Mapping[str, Pair]) -> Pair:
+        """Return the pair of a site among those that are kept; without gradients it is ready for its next use."""
         if not torch.is_grad_enabled():
             passed = self._of_thread[threading.get_ident()]
             passed.ready[site] = (task, _mode(factors), factors, [p._version for p in factors], kept[site])
         return kept[site]
 
     def once(
-        self, key: Hashable, factors: Sequence[Tensor], contract: Callable[[], Mapping[str, Pairs]]
-    ) -> Mapping[str, Pairs] | None:
+        self, key: Hashable, factors: Sequence[Tensor], contract: Callable[[], Mapping[str, Pair]]
+    ) -> Mapping[str, Pair] | None:
         """Return the pairs ``key`` of all sites of a tensor, contracted unless this pass has them; None outside a pass.
 
         They are contracted anew if a factor was written to, replaced or moved since.
@@ -161,9 +159,10 @@ def _alike(factor: Tensor, value: Tensor) -> bool:
 
 def _equal(found: Sequence[_Kept]) -> set[int]:
     """Return the ids of those whose factors have the values that were kept, with one wait for each GPU they are on."""
-    equal, by_device = set(), {kept.factors[0].device: [] for kept in found}  # type: dict[torch.device, list[_Kept]]
+    equal: set[int] = set()
+    by_device: dict[torch.device, list[_Kept]] = {}
     for kept in found:
-        by_device[kept.factors[0].device].append(kept)
+        by_device.setdefault(kept.factors[0].device, []).append(kept)
     for device, on in by_device.items():
         parts = [[kept] for kept in on] if device.type == "cpu" else [on]
         equal |= {id(kept) for part in parts if _all_equal(part) for kept in part}

@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tensoradapt.adapter.factored import apply_pairs
+from tensoradapt.adapter.factored import apply_pair
+from tensoradapt.adapter.forward_pass import Pair
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.sites.modules import IN_FIRST, is_conv1d
 from tensoradapt.sites.site import Site
-
-Pairs = Sequence[tuple[Tensor, Tensor]]  # A: (R, in), B: (out, R)
 
 
 @dataclass(frozen=True)
 class LayerKind:
     """A kind of layer: its name, and how it computes with an update.
 
-    ``apply_pairs`` computes ``x delta^T`` from pairs. It is None where the layer is computed as a whole, with W + delta
+    ``apply_pair`` computes ``x delta^T`` from a pair. It is None where the layer is computed as a whole, with W + delta
     in the place of W.
     """
 
     name: str
-    apply_pairs: Callable[[nn.Module, Tensor, Pairs], Tensor] | None
+    apply_pair: Callable[[nn.Module, Tensor, Pair], Tensor] | None
     axis: int = -1  # the dimension of the layer's output that holds the matrix's rows
 
     def logical(self, weight: Tensor) -> Tensor:  # (out, in), a view where the memory allows
@@ -39,24 +38,23 @@ class LayerKind:
         return (matrix.T if self.name in IN_FIRST else matrix).view(shape)
 
 
-def _linear(_: nn.Module, x: Tensor, pairs: Pairs) -> Tensor:
-    return apply_pairs(x, pairs)
+def _linear(_: nn.Module, x: Tensor, pair: Pair) -> Tensor:
+    return apply_pair(x, pair)
 
 
-def _embedding(module: nn.Module, ids: Tensor, pairs: Pairs) -> Tensor:
+def _embedding(module: nn.Module, ids: Tensor, pair: Pair) -> Tensor:
     """Look up rows of A^T, a padding row like any other; the dense (vocabulary x width) update is never formed."""
     dtype: torch.dtype = module.weight.dtype  # type: ignore[assignment]
-    first, *rest = (F.linear(F.embedding(ids, a.T.to(dtype)), b.to(dtype)) for a, b in pairs)
-    return sum(rest, first)
+    a, b = pair
+    return F.linear(F.embedding(ids, a.T.to(dtype)), b.to(dtype))
 
 
-def _conv2d(module: nn.Module, x: Tensor, pairs: Pairs) -> Tensor:
+def _conv2d(module: nn.Module, x: Tensor, pair: Pair) -> Tensor:
     """Convolve with A in the layer's own size, stride and padding into R channels, then with B in 1 x 1."""
     conv: nn.Conv2d = module  # type: ignore[assignment]
-    size = (conv.in_channels, *conv.kernel_size)
-    inner = ((conv._conv_forward(x, a.to(x).view(len(a), *size), None), b.to(x)) for a, b in pairs)
-    first, *rest = (F.conv2d(h, b[:, :, None, None]) for h, b in inner)
-    return sum(rest, first)
+    a, b = pair
+    inner = conv._conv_forward(x, a.to(x).view(len(a), conv.in_channels, *conv.kernel_size), None)
+    return F.conv2d(inner, b.to(x)[:, :, None, None])
 
 
 LINEAR = LayerKind("Linear", _linear)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from tensoradapt.adapter.adapter import Adapter
+from tensoradapt.adapter.forward_pass import Pair
 from tensoradapt.sites.site import RowBlock, Site
 
 
@@ -29,7 +31,8 @@ def change(
         return delta
     scaled = torch.zeros_like(delta, requires_grad=False)
     for row_block in row_blocks:
-        ratio = (adapter.magnitudes.of(row_block) / lengths(adapter, row_block, matrix))[:, None]
+        now = lengths(adapter, row_block, matrix)
+        ratio = (adapter.magnitudes.of(row_block).to(now.device) / now)[:, None]
         scaled[row_block.rows] = ((ratio - 1) * matrix[row_block.rows] + ratio * delta[row_block.rows]).to(matrix)
     return scaled
 
@@ -40,22 +43,51 @@ def lengths(adapter: Adapter, row_block: RowBlock, matrix: Tensor) -> Tensor:  #
     summed = matrix[row_block.rows].to(torch.promote_types(matrix.dtype, torch.float32), copy=True)
     for site in row_block.sites:
         summed[:, site.block[1]] += adapter.delta(site).to(summed)
+    return _norms(summed)
+
+
+@torch.no_grad()
+def lengths_with(pair: Pair, matrix: Tensor) -> Tensor:  # (out,)
+    """Return the norms of the rows of W + B A in one product, with nothing copied where W is wide.
+
+    The squares could be expanded, with those of W kept: that is no faster, and loses what cancels between W and B A.
+    """
+    wide = matrix.to(torch.promote_types(matrix.dtype, torch.float32))
+    with without_autocast(wide):
+        return _norms(torch.addmm(wide, pair[1].to(wide), pair[0].to(wide)))
+
+
+def without_autocast(like: Tensor) -> AbstractContextManager[object]:
+    """Return a context in which products on the tensor's device keep their dtype."""
+    kind = like.device.type
+    on = kind != "meta" and torch.is_autocast_enabled(kind)
+    return torch.autocast(kind, enabled=False) if on else nullcontext()
+
+
+def _norms(summed: Tensor) -> Tensor:
     return summed.norm(dim=1).clamp_min(torch.finfo(summed.dtype).tiny)  # above 0, for rows of zeros
+
+
+def turned(y: Tensor, bias: Tensor | None, ratio: Tensor) -> Tensor:  # (*, out)
+    """Return ``bias + ratio (y - bias)`` for a layer's output; it is exactly y where the ratio of lengths is 1."""
+    return torch.addcmul(y, y if bias is None else y - bias.to(y), (ratio - 1).to(y))
 
 
 def site_delta(adapter: Adapter, site: Site, training: bool) -> Tensor:  # (out, in)
     """Return the dense update of a site, with rank components dropped in training."""
     if not (training and adapter.plan.spec.rank_dropout):
         return adapter.delta(site)
-    return sum(b @ a for a, b in dropped(adapter, adapter.pairs(site), training))  # type: ignore[return-value]
+    a, b = dropped(adapter, site, adapter.pair(site), training)
+    return b @ a
 
 
-def dropped(adapter: Adapter, pairs: list[tuple[Tensor, Tensor]], training: bool) -> list[tuple[Tensor, Tensor]]:
-    """Drop each of the R components with probability ``rank_dropout`` in training, and scale the others up.
+def dropped(adapter: Adapter, site: Site, pair: Pair, training: bool) -> Pair:
+    """Drop each rank component with probability ``rank_dropout`` in training, and scale the others up.
 
-    The two pairs of a subtracted start lose the same components, so that they still cancel.
+    A subtracted start loses the same components, so that it still cancels.
     """
     if not (training and adapter.plan.spec.rank_dropout):
-        return pairs
-    mask = F.dropout(pairs[0][0].new_ones(len(pairs[0][0]), 1), adapter.plan.spec.rank_dropout)
-    return [(a * mask, b) for a, b in pairs]
+        return pair
+    copies = adapter.copies(site)
+    mask = F.dropout(pair[0].new_ones(len(pair[0]) // copies, 1), adapter.plan.spec.rank_dropout)
+    return pair[0] * mask.repeat(copies, 1), pair[1]

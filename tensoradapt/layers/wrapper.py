@@ -12,11 +12,12 @@ from torch.func import functional_call
 
 from tensoradapt.adapter.adapter import Adapter
 from tensoradapt.adapter.chosen_updates import Samples
+from tensoradapt.adapter.forward_pass import Pair
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.layers.ddp_checks import check_ddp
 from tensoradapt.layers.fused_linear import fits, fused_linear
 from tensoradapt.layers.stored_matrix import Matrices, StoredMatrix
-from tensoradapt.layers.weight_change import change, dropped, lengths
+from tensoradapt.layers.weight_change import change, dropped, lengths, lengths_with, turned
 from tensoradapt.sites.modules import named_modules
 from tensoradapt.sites.site import RowBlock, Site, row_blocks
 
@@ -72,16 +73,30 @@ class Wrapped(nn.Module):
             return base(*args, **kwargs)
         if self.training and not torch.compiler.is_compiling():
             check_ddp(live)
-        if self.kind.apply_pairs is None:
+        if self.kind.apply_pair is None:
             return functional_call(self.base, self._weights(live), args, kwargs)
-        if len(args) == 1 and not kwargs and fits(base, args[0]) and (pair := self.only_pair(live)) is not None:
-            return fused_linear(base, args[0], *pair)
+        if len(args) == 1 and not kwargs and (fused := self.fused(live, args[0])) is not None:
+            return fused
         product = y = base(*args, **kwargs)
         if live[0][0].gate.samples is not None:
             return self._grouped(product, live, *args, **kwargs)
         for adapter, blocks in live:
             y = self.updated(y, product, adapter, blocks, *args, **kwargs)
         return y
+
+    def fused(self, live: list[Update], x: Any) -> Tensor | None:
+        """Compute the layer and its only update in one node; None where the layer or the update is not plain."""
+        base: Any = self._modules["base"]
+        if not fits(base, x) or (pair := self.only_pair(live)) is None:
+            return None
+        y = fused_linear(base, x, *pair)
+        adapter, blocks = live[0]
+        if adapter.plan.spec.rule == "add":
+            return y
+        site = blocks[0].sites[0]
+        matrix = self.matrices[site.parameter, site.slot].read()
+        now = lengths_with(pair, matrix) if _are_small(pair) else lengths(adapter, blocks[0], matrix)
+        return turned(y, base._parameters["bias"], adapter.magnitudes.of(blocks[0]).to(now.device) / now)
 
     def _grouped(self, y: Tensor, live: list[Update], x: Tensor) -> Tensor:
         """Add to ``y`` what each adapter adds to the output of its own samples, computed from those samples alone."""
@@ -96,24 +111,24 @@ class Wrapped(nn.Module):
 
     def _alike(self, live: list[Update]) -> tuple[Tensor, Tensor] | None:  # A: (adapters, R, in), B: (adapters, out, R)
         """Stack the pairs of adapters that are all pairs of one rank; return None for others."""
-        pairs = [pair for update in live if (pair := self._pair(*update)) is not None]
+        pairs = [pair for update in live if _adds(update) and (pair := self._pair(*update)) is not None]
         if len(pairs) < len(live) or len({a.shape for a, _ in pairs}) > 1:
             return None
         return torch.stack([a for a, _ in pairs]), torch.stack([b for _, b in pairs])
 
     def only_pair(self, live: list[Update]) -> tuple[Tensor, Tensor] | None:
-        """Return the pair of the whole layer, where it is all that is added to the layer's own product."""
+        """Return the pair of the whole layer, where it is all that changes the layer."""
         return self._pair(*live[0]) if len(live) == 1 and live[0][0].gate.samples is None else None
 
     def _pair(self, adapter: Adapter, blocks: tuple[RowBlock, ...]) -> tuple[Tensor, Tensor] | None:
-        """Return the pair of the whole layer, where it is all that an adapter adds."""
+        """Return the pair of the whole layer, where it is all of an adapter's update."""
         site = blocks[0].sites[0]
-        if len(blocks) > 1 or site.rows or site.cols or not adapter.adds_pairs:
+        if len(blocks) > 1 or site.rows or site.cols or not adapter.has_one_pair:
             return None
         if (self.training and adapter.plan.spec.dropout) or (adapter.plan.biases and adapter.bias(site) is not None):
             return None
-        pairs = adapter.forward_pass.ready(site.name, adapter.task_choice.selected) or adapter.pairs(site)
-        return dropped(adapter, pairs, self.training)[0] if len(pairs) == 1 else None
+        pair = adapter.forward_pass.ready(site.name, adapter.task_choice.selected) or adapter.pair(site)
+        return dropped(adapter, site, pair, self.training)
 
     def updated(self, y: Tensor, base: Tensor, adapter: Adapter, blocks: tuple[RowBlock, ...], x: Tensor) -> Tensor:
         """Return ``y`` plus what one adapter adds to the base layer's output."""
@@ -131,10 +146,10 @@ class Wrapped(nn.Module):
         return y.movedim(-1, self.kind.axis)
 
     def _update(self, x: Tensor, adapter: Adapter, site: Site) -> Tensor:
-        apply_pairs = self.kind.apply_pairs
+        apply_pair = self.kind.apply_pair
 
-        def apply(x: Tensor, pairs: list[tuple[Tensor, Tensor]]) -> Tensor:
-            return apply_pairs(self.base, x, dropped(adapter, pairs, self.training))  # type: ignore[misc]
+        def apply(x: Tensor, pair: Pair) -> Tensor:
+            return apply_pair(self.base, x, dropped(adapter, site, pair, self.training))  # type: ignore[misc]
 
         read = x if site.cols is None else x[..., site.cols[0] : site.cols[1]]
         return adapter.update(read, site, apply).movedim(self.kind.axis, -1)
@@ -143,7 +158,8 @@ class Wrapped(nn.Module):
         """Return DoRA's change of the output: the product with W and the update, scaled to the new lengths."""
         site = row_block.sites[0]
         matrix = self.matrices[site.parameter, site.slot].read()
-        ratio = adapter.magnitudes.of(row_block) / lengths(adapter, row_block, matrix)
+        now = lengths(adapter, row_block, matrix)
+        ratio = adapter.magnitudes.of(row_block).to(now.device) / now
         bias = getattr(self.base, "bias", None)
         product = base if bias is None else base - bias
         return (ratio - 1).to(product) * product[..., row_block.rows] + ratio.to(update) * update
@@ -179,16 +195,25 @@ class Wrapped(nn.Module):
         return ", ".join(dict.fromkeys(site.name for block in blocks for site in block.sites))
 
 
+def _adds(update: Update) -> bool:
+    return update[0].plan.spec.rule == "add"
+
+
+def _are_small(pair: Pair) -> bool:
+    """Say whether the product of a pair is cheaper than the contraction that gives delta."""
+    a, b = pair
+    return 2 * len(a) * (a.shape[1] + len(b)) < a.shape[1] * len(b)
+
+
 def _side_by_side(samples: Samples, groups: list[int], x: Tensor, a: Tensor, b: Tensor) -> Tensor:
     """Compute ``x A^T B^T`` by one batched product of groups of one size, each with its own pair."""
     # groups without a pair get 0
     batch = samples.by_group(x).reshape(len(samples.sizes), -1, x.shape[-1])
     every = groups == list(range(len(batch)))
-    update = (batch if every else batch[groups]) @ a.to(x).mT @ b.to(x).mT
+    update = (batch if every else batch[samples.places.index(tuple(groups), x.device)]) @ a.to(x).mT @ b.to(x).mT
     if not every:
-        update = update.new_zeros(len(batch), *update.shape[1:]).index_copy(
-            0, torch.tensor(groups, device=x.device), update
-        )
+        where = samples.places.tensor(groups, x.device)
+        update = update.new_zeros(len(batch), *update.shape[1:]).index_copy(0, where, update)
     return samples.as_given(update.reshape(*x.shape[:-1], b.shape[1]))
 
 

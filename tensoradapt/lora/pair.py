@@ -147,7 +147,7 @@ def _shape(site: Site, module: nn.Module) -> tuple[int, int]:
 def _of_module(
     twin: Adapter, name: str, shape: tuple[int, int], sites: Sequence[tuple[Site, Block]], rank: int | None
 ) -> ModulePair:
-    terms = [(LoraPair(a.numpy(), b.numpy()), block) for site, block in sites for a, b in twin.pairs(site)]
+    terms = [(LoraPair(a.numpy(), b.numpy()), block) for site, block in sites for a, b in [twin.pair(site)]]
     exact = stacked(terms, shape)
     if not (np.isfinite(exact.a).all() and np.isfinite(exact.b).all()):
         raise TensorAdaptError(

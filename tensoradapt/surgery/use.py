@@ -102,7 +102,7 @@ def _by_group(adapters: Mapping[str, Adapter], samples: Sequence[str | None]) ->
     """Let each adapter compute the samples that name it."""
     groups = None
     for name, adapter in adapters.items():
-        groups = groups or Samples(samples, adapter.gate.share.device)
+        groups = groups or Samples(samples)
         adapter.gate.samples, adapter.gate.group = groups, groups.number[name]
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from support.families import PLANNED, planned
 from support.models import inputs, make, perturb
 from torch import nn
 
@@ -44,6 +45,24 @@ def test_a_subtracted_start_is_exactly_zero_and_alive(parameterization: str) -> 
     for site in adapter.plan.sites:
         a, b = adapter.pair(site)
         torch.testing.assert_close(b @ a, adapter.delta(site), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", PLANNED)
+def test_a_subtracted_start_is_one_pair_whose_product_is_exactly_zero(name: str, dtype: torch.dtype) -> None:
+    model = make("bert", torch.float32)
+    plan = planned(ta.find_sites(model, ("q", "o")), name, rank=2, start="subtract")
+    adapter = ta.attach(model, plan, seed=0).to(dtype)
+    for site in adapter.plan.sites:
+        a, b = adapter.pair(site)
+        x = torch.randn(7, a.shape[1], dtype=dtype)
+        assert not (b @ a).count_nonzero() and not (x @ a.T @ b.T).count_nonzero()
+        assert adapter.copies(site) == 2 or len(a) == adapter.plan.groups[0].network.cut.rank
+    perturb(adapter)
+    wide = adapter.double()
+    for site in adapter.plan.sites:
+        a, b = wide.pair(site)
+        torch.testing.assert_close(b @ a, wide.delta(site), rtol=1e-10, atol=1e-10)
 
 
 def test_what_is_subtracted_survives_saving(tmp_path: Path) -> None:

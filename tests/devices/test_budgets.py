@@ -37,11 +37,13 @@ class Mean(nn.Module):
         return type("Out", (), {"loss": self.inner(**batch).last_hidden_state[..., 0].square().mean()})
 
 
-def step(gpu: Device, method: str, optimizer: str, layers: int = 2, **settings: Any) -> Counts:
+def step(
+    gpu: Device, method: str, optimizer: str, layers: int = 2, plan: Mapping[str, Any] | None = None, **settings: Any
+) -> Counts:
     """The counts of the third step of a training, batches moved from the CPU."""
     torch.manual_seed(0)
     model = Mean(layers)
-    ta.attach(model, ta.plan(ta.find_sites(model, "attention"), method, rank=METHODS[method]), seed=0)
+    ta.attach(model, ta.plan(ta.find_sites(model, "attention"), method, rank=METHODS[method], **plan or {}), seed=0)
     model.to("cuda")
     counted: list[Counts] = []
 
@@ -103,3 +105,44 @@ def test_a_pass_without_gradients_waits_once_for_all_factors(
             model(**batch)
     assert counts.waits.total() <= 1, +counts.waits
     assert counts.copies.total() == 0, +counts.copies
+
+
+@pytest.mark.parametrize(
+    ("settings", "more"), [({"rule": "dora"}, 15), ({"start": "subtract"}, 6)], ids=["dora", "subtract"]
+)
+def test_a_layer_with_dora_or_a_subtracted_start_launches_little_more_than_lora(
+    settings: dict[str, str], more: int, gpu: Device
+) -> None:
+    """Both go through the fused layer: 23 and 9 more a layer before."""
+    matrices = 4 * 2
+    found, plain = (step(gpu, "lora", "adamw", plan=one).launches for one in (settings, {}))
+    assert found.total() - plain.total() <= more * matrices, found - plain
+
+
+@pytest.mark.parametrize("names", [["a", None, "b", "c"], ["c", "b", "c", "a"]], ids=["one size", "two sizes"])
+def test_a_mixed_batch_copies_no_index_once_its_choice_was_used(names: list[str | None], gpu: Device) -> None:
+    model = Mean(2)
+    sites = ta.find_sites(model, "attention")
+    for name in "abc":
+        ta.attach(model, ta.plan(sites, "lora", rank=4), name=name)
+    ta.use(model, samples=names)
+    model.to("cuda")
+    batch = {"inputs_embeds": torch.randn(4, 5, 48).to("cuda")}
+    with torch.no_grad():
+        model(**batch)
+        with gpu.counting() as counts:
+            model(**batch)
+    assert (counts.copies.total(), counts.waits.total()) == (0, 0), (+counts.copies, +counts.waits)
+
+
+def test_a_task_for_each_sample_copies_no_index_once_it_was_used(gpu: Device) -> None:
+    model = Mean(2)
+    plan = ta.plan(ta.find_sites(model, "attention"), "task layer proj : out : in", "cp", 4, tasks=("x", "y"))
+    adapter = ta.attach(model, plan)
+    model.to("cuda")
+    adapter.select(task=["x", "y", "x", "x"])
+    batch = {"inputs_embeds": torch.randn(4, 5, 48).to("cuda")}
+    model(**batch)
+    with gpu.counting() as counts:
+        model(**batch)
+    assert (counts.copies.total(), counts.waits.total()) == (0, 0), (+counts.copies, +counts.waits)

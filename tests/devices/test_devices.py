@@ -154,3 +154,55 @@ def test_frozen_matrices_are_shared_again_after_a_move(card: None) -> None:
     assert len({id(b) for adapter in ta.adapters(model).values() for b in adapter.bases.buffers()}) == 2
     ta.adapters(model)["one"].to("cuda")
     assert {b.device.type for b in ta.adapters(model)["two"].bases.buffers()} == {"cpu"}
+
+
+@pytest.mark.parametrize("ways", [("cpu", "cuda"), ("cuda", "cpu")], ids=["to the card", "to the CPU"])
+def test_an_adapter_that_is_moved_while_merged_is_unmerged_to_the_bit(ways: tuple[str, str], card: None) -> None:
+    model, adapter = adapted("cp", False)
+    model.to(ways[0])
+    perturb(adapter)
+    before = {name: value.cpu().clone() for name, value in model.state_dict().items()}
+    ta.merge(model)
+    model.to(ways[1])
+    ta.unmerge(model)
+    assert {p.device.type for p in model.parameters()} == {ways[1]}
+    assert all(torch.equal(value.cpu(), before[name]) for name, value in model.state_dict().items())
+
+
+class Chain(nn.Module):
+    """Two layers, each on its own device."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Sequential(nn.Linear(32, 32)) for _ in range(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers:
+            x = layer(x.to(layer[0].weight.device))
+        return x
+
+
+@pytest.mark.parametrize("settings", [{}, {"rule": "dora"}, {"start": "subtract"}], ids=["plain", "dora", "subtract"])
+@pytest.mark.parametrize(("method", "layout"), [("lora", ": out : in"), ("cp", "layer : out : in")])
+def test_a_model_over_two_devices_computes_what_it_does_on_one(
+    method: str, layout: str, settings: dict[str, str], card: None
+) -> None:
+    """Factors are on the device of the first layer; other layers move their pair."""
+    outputs, gradients = [], []
+    for second in ("cpu", "cuda"):
+        torch.manual_seed(0)
+        model = Chain()
+        model.layers[1].to(second)
+        adapter = ta.attach(model, ta.plan(ta.find_sites(model, "all"), layout, method, 2, **settings), seed=0)
+        torch.manual_seed(1)
+        perturb(adapter)
+        output = model(torch.linspace(-1, 1, 96).view(3, 32))
+        output.square().sum().backward()
+        outputs.append(output.detach().cpu())
+        gradients.append([p.grad.cpu() for p in adapter.parameters()])
+        ta.merge(model)
+        torch.testing.assert_close(
+            model(torch.linspace(-1, 1, 96).view(3, 32)).cpu(), outputs[-1], rtol=1e-4, atol=1e-4
+        )
+    torch.testing.assert_close(outputs[0], outputs[1])
+    torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-4, atol=1e-4)

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from tensoradapt.adapter.adapter import Adapter
 from tensoradapt.adapter.chosen_updates import Samples
 from tensoradapt.errors import TensorAdaptError, did_you_mean
-from tensoradapt.layers.fused_linear import fits, fused_linear
 from tensoradapt.layers.stored_matrix import StoredMatrix
 from tensoradapt.layers.weight_change import change
 from tensoradapt.layers.wrapper import Update, Wrapped
@@ -66,8 +65,8 @@ class TensorLinear(nn.Module, BaseTunerLayer):
             self.unmerge()
         plain = adapter_names is None and not self.disable_adapters and not self.merged
         live = [self._update(name) for name in self.active_adapters if name in self.tensoradapt_sites] if plain else []
-        if live and not args and not kwargs and fits(self.base_layer, x) and (pair := self.wrapped.only_pair(live)):
-            return fused_linear(self.base_layer, x, *pair)
+        if live and not args and not kwargs and (fused := self.wrapped.fused(live, x)) is not None:
+            return fused
         base = y = self.base_layer(x, *args, **kwargs)
         if adapter_names is not None:
             return self._mixed(x, y, adapter_names)
@@ -80,7 +79,7 @@ class TensorLinear(nn.Module, BaseTunerLayer):
             raise TensorAdaptError(f"adapter_names has {len(names)} names and the batch {len(x)}; give each sample one")
         if self.merged:
             raise TensorAdaptError("adapter_names were given and adapters are merged; call unmerge_adapter() first")
-        samples = Samples(names, x.device)
+        samples = Samples(names)
         ys, xs = samples.split(y), samples.split(x)
         for name, i in samples.number.items():
             if name in self.tensoradapt_sites:
