@@ -188,12 +188,11 @@ assert torch.allclose(model(x), factored, atol=1e-4)
             "layers/kinds.py": [
                 (
                     "LINEAR = LayerKind(",
-                    "def _conv1d(module, x, pairs):\n"
+                    "def _conv1d(module, x, pair):\n"
+                    "    a, b = pair\n"
                     "    size = (module.in_channels, *module.kernel_size)\n"
-                    "    parts = ((a.to(x).view(len(a), *size), b.to(x)) for a, b in pairs)\n"
-                    "    inner = ((module._conv_forward(x, a, None), b) for a, b in parts)\n"
-                    "    first, *rest = (F.conv1d(h, b[:, :, None]) for h, b in inner)\n"
-                    "    return sum(rest, first)\n\n\n"
+                    "    inner = module._conv_forward(x, a.to(x).view(len(a), *size), None)\n"
+                    "    return F.conv1d(inner, b.to(x)[:, :, None])\n\n\n"
                     'SOUND = LayerKind("Conv1d", _conv1d, axis=1)\nLINEAR = LayerKind(',
                 ),
                 (
