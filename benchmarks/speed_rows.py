@@ -30,6 +30,7 @@ PEERS: Mapping[str, tuple[str, Callable[..., peft.PeftConfig], int]] = {
     "PEFT LoRA r=8": ("lora", partial(peft.LoraConfig, **LORA), 8),
     "PEFT LoRA r=1": ("lora", partial(peft.LoraConfig, **LORA), 1),
     "PEFT DoRA r=8": ("dora", partial(peft.LoraConfig, use_dora=True, **LORA), 8),
+    "PEFT HiRA r=8": ("hira", peft.HiraConfig, 8),
     "PEFT VeRA r=256": ("vera", peft.VeraConfig, 256),
     "PEFT LoHa r=8": ("loha", partial(peft.LoHaConfig, alpha=8), 8),
     "PEFT LoKr r=8": ("lokr", partial(peft.LoKrConfig, alpha=8), 8),
@@ -151,6 +152,8 @@ def _ours_by_rank() -> Iterator[Row]:
         for rank in OTHER_RANKS.get(name, (8,)):
             size = f" r={rank}" if rank else ""
             yield Ours(name + size, "tensoradapt", name, USUAL, {**_method(name), "rank": rank})
+    for name in ("lora", "cp"):
+        yield Ours(f"{name} hira r=8", "tensoradapt", name, USUAL, {"method": name, "rank": 8, "rule": "hira"})
 
 
 def _ours_by_count(sites: Sites) -> Iterator[Row]:

@@ -82,15 +82,21 @@ def fits(base: nn.Module, x: Any) -> bool:
 
 def fused_linear(base: Any, x: Tensor, a: Tensor, b: Tensor) -> Tensor:  # (*, in) -> (*, out)
     """Compute ``base(x) + x A^T B^T`` by the cheapest way, where ``fits`` allows it."""
-    flat, weight, bias = x.reshape(-1, x.shape[-1]), base._parameters["weight"], base._parameters["bias"]
-    if (dtype := _narrowed(x)) is not None:
-        flat, weight, bias = flat.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
+    flat, weight, bias = narrowed(base, x)
     a, b = a.to(flat), b.to(flat)  # under autocast a half that was contracted is narrow and one that was not is wide
     trains = torch.is_grad_enabled() and (flat.requires_grad or a.requires_grad or b.requires_grad)
     trained = (a.requires_grad, b.requires_grad) if trains else None
     way = cheapest(len(flat), len(a), tuple(weight.shape), trained, flat.dtype in WIDE, flat.device.type)
     y = _Fused.apply(flat, weight, bias, a, b, way) if trains else _forward(flat, weight, bias, a, b, way)[0]
     return y.view(*x.shape[:-1], len(weight)) if x.ndim != 2 else y
+
+
+def narrowed(base: Any, x: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Return x as (tokens, in), the weight and the bias of a layer, in the dtype that autocast computes in."""
+    flat, weight, bias = x.reshape(-1, x.shape[-1]), base._parameters["weight"], base._parameters["bias"]
+    if (dtype := _narrowed(x)) is None:
+        return flat, weight, bias
+    return flat.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
 
 
 def _narrowed(x: Tensor) -> torch.dtype | None:

@@ -1,4 +1,4 @@
-"""Compute how an adapter changes a stored matrix: it adds its updates, or by DoRA sets direction and magnitude."""
+"""Compute how an adapter changes a stored matrix: by its updates, or by the rule of DoRA or HiRA."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from tensoradapt.adapter.adapter import Adapter
 from tensoradapt.adapter.forward_pass import Pair
+from tensoradapt.layers import hira
 from tensoradapt.sites.site import RowBlock, Site
 
 
@@ -22,13 +23,16 @@ def change(
 ) -> Tensor:  # (out, in), in the matrix's dtype
     """Return ``W' - W``: the updates of the sites; with DoRA ``m (W + delta) / |W + delta| - W``, row by row.
 
-    DoRA is Liu et al., arXiv 2402.09353, equation 5; the norm is held constant in the backward pass (section 4.3).
+    DoRA is Liu et al., arXiv 2402.09353, equation 5; the norm is held constant in the backward pass (section 4.3). With
+    HiRA it is W times the updates, entry by entry (``layers/hira.py``).
     """
     delta = torch.zeros_like(matrix, requires_grad=False)
     for site in (site for row_block in row_blocks for site in row_block.sites):
         delta[site.block] = site_delta(adapter, site, training).to(matrix)
     if adapter.plan.spec.rule == "add":
         return delta
+    if adapter.plan.spec.rule == "hira":
+        return hira.multiplied(adapter, matrix, delta)
     scaled = torch.zeros_like(delta, requires_grad=False)
     for row_block in row_blocks:
         now = lengths(adapter, row_block, matrix)

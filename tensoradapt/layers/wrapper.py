@@ -14,6 +14,7 @@ from tensoradapt.adapter.adapter import Adapter
 from tensoradapt.adapter.chosen_updates import Samples
 from tensoradapt.adapter.forward_pass import Pair
 from tensoradapt.errors import TensorAdaptError
+from tensoradapt.layers import hira
 from tensoradapt.layers.ddp_checks import check_ddp
 from tensoradapt.layers.fused_linear import fits, fused_linear
 from tensoradapt.layers.stored_matrix import Matrices, StoredMatrix
@@ -89,11 +90,13 @@ class Wrapped(nn.Module):
         base: Any = self._modules["base"]
         if not fits(base, x) or (pair := self.only_pair(live)) is None:
             return None
-        y = fused_linear(base, x, *pair)
         adapter, blocks = live[0]
+        site = blocks[0].sites[0]
+        if adapter.plan.spec.rule == "hira":
+            return hira.linear(base, x, pair[0], pair[1] * hira.divisor(adapter, base.weight))
+        y = fused_linear(base, x, *pair)
         if adapter.plan.spec.rule == "add":
             return y
-        site = blocks[0].sites[0]
         matrix = self.matrices[site.parameter, site.slot].read()
         now = lengths_with(pair, matrix) if _are_small(pair) else lengths(adapter, blocks[0], matrix)
         return turned(y, base._parameters["bias"], adapter.magnitudes.of(blocks[0]).to(now.device) / now)
@@ -149,7 +152,10 @@ class Wrapped(nn.Module):
         apply_pair = self.kind.apply_pair
 
         def apply(x: Tensor, pair: Pair) -> Tensor:
-            return apply_pair(self.base, x, dropped(adapter, site, pair, self.training))  # type: ignore[misc]
+            kept = dropped(adapter, site, pair, self.training)
+            if adapter.plan.spec.rule == "hira":
+                kept = hira.pair(adapter, self.matrices[site.parameter, site.slot].read(), site.block, kept)
+            return apply_pair(self.base, x, kept)  # type: ignore[misc]
 
         read = x if site.cols is None else x[..., site.cols[0] : site.cols[1]]
         return adapter.update(read, site, apply).movedim(self.kind.axis, -1)

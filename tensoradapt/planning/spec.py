@@ -25,7 +25,7 @@ from tensoradapt.records import changed, check_fields, documented, value
 from tensoradapt.text import COLUMNS, Rank, screen
 
 STARTS = ("zero", "subtract", "paper", "gradient")
-RULES = ("add", "dora")
+RULES = ("add", "dora", "hira")
 MISMATCH = ("split", "crop", "error")
 DEEPEST = 20  # tables and lists within each other
 PEFT_TARGETS = {
@@ -184,9 +184,10 @@ class AdapterSpec:
     )
     rule: str = value(
         partial(checks.one_of, RULES),
-        "add, or dora (arXiv 2402.09353: each row's length is trained apart)",
+        "add, dora (arXiv 2402.09353: each row's length is trained apart) or hira (ICLR 2025: the update multiplies "
+        "the base weight, entry by entry)",
         "add",
-        former={"use_dora": 'write rule="dora"', "dora": 'write rule="dora"'},
+        former={name: f'write rule="{name.removeprefix("use_")}"' for name in ("use_dora", "dora", "hira")},
     )
     options: Mapping[str, Any] | None = value(_options, "further arguments of the parameterization's build")
     # ``splits.check_parts`` says what it has to be
@@ -302,6 +303,12 @@ def with_defaults(spec: AdapterSpec) -> tuple[AdapterSpec, Published | None, Bui
     given = spec if isinstance(spec.method, str) else replace(spec, method=name)
     filled = {f.name: own for f in fields(spec) if (own := _default(f.name, spec, name, row)) is not None}
     resolved = replace(given, method=name, **{k: v for k, v in filled.items() if getattr(given, k) is None})
+    if row is not None and row.rule != "add":
+        if spec.rule not in ("add", row.rule):
+            raise TensorAdaptError(
+                f"{row.name} has the rule {row.rule!r}, and rule={spec.rule!r} was given; leave it out"
+            )
+        resolved = replace(resolved, rule=row.rule)
     if row is not None and spec.paper:
         resolved = replace(resolved, train=tuple(dict.fromkeys((*resolved.train, *row.train))))
     return resolved, row, _builder(spec, resolved, row)

@@ -23,7 +23,7 @@ class Published:
         parameterization, options: how they are factored.
         source, formula, note: the paper, its closed count of parameters, departures from it.
         alpha: the released code's default, or 1.
-        scale, start: as in ``plan``.
+        scale, start, rule: as in ``plan``.
         power: p makes the multiplier alpha / r^p instead of the parameterization's.
         zero, draws, rates, base: factors: which is zero, how others are drawn, their multipliers of the learning rate,
             and which start from the base weights.
@@ -45,6 +45,7 @@ class Published:
     alpha: float = 1
     scale: str = "paper"
     start: str = "zero"
+    rule: str = "add"
     power: float | None = None
     zero: str | None = None
     draws: Mapping[str, Paper] = field(default_factory=dict, hash=False)

@@ -238,6 +238,17 @@ ROWS: tuple[Published, ...] = (
         power=1,
         draws={"in": ("kaiming", 1.0), "out": ("kaiming_bond", 1.0)},
     ),
+    Published(
+        "hira",
+        ((FREE, QV),),
+        "lora",
+        "Huang et al., ICLR 2025; as in PEFT",
+        "M*L*r*(o + i)",
+        rule="hira",
+        power=0,
+        note="has no alpha; the update multiplies the base weight, entry by entry, so it is of full rank from r=2 on "
+        "and is exported within the weights",
+    ),
     Published("vera", ((FREE, QV),), "vera", "Kopiczko et al., arXiv 2310.11454, equation 2", "M*L*(o + r)"),
     Published(
         "randlora",

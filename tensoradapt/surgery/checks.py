@@ -14,7 +14,7 @@ from torch.nn.utils.parametrize import is_parametrized
 from tensoradapt.adapter.sharding import ATTACH_FIRST, refuse_sharded
 from tensoradapt.checks import check_whole, shown
 from tensoradapt.errors import TensorAdaptError, did_you_mean
-from tensoradapt.layers.kinds import CONV1D, LINEAR
+from tensoradapt.layers.kinds import CONV1D, EMBEDDING, LINEAR
 from tensoradapt.layers.stored_matrix import Matrices, StoredMatrix
 from tensoradapt.planning.plan import Group, Plan
 from tensoradapt.planning.trained_modules import trained_modules
@@ -25,6 +25,7 @@ from tensoradapt.surgery.registry import Adapters, registered
 
 Values = Sequence[Mapping[str, Tensor]]
 KNOWN_LINEARS = ("timm.layers.linear", "torch.nn.modules.linear")  # whose forward is the product all the same
+READ_BY = {"dora": "takes the lengths of the rows", "hira": "multiplies the base weights"}  # rules that read these
 DEQUANTISE = "Dequantise the model first (load it without its quantisation)"
 
 
@@ -56,6 +57,7 @@ def check_attach(
             _check_values(plan, matrix, reads)
     for matrix in matrices.values():
         _check_bias(plan, matrix)
+        _check_rule(plan, matrix)
     _check_train(model, plan)
     _check_others(model, plan)
     refuse_tied(without_adapters(model), plan.sites)  # they may have been tied after the plan was made
@@ -74,7 +76,7 @@ def _check_values(plan: Plan, matrix: StoredMatrix, reads: bool) -> None:
             'the default device is "meta", on which factors would have no values; attach outside torch.device("meta")'
         )
     check_loaded(matrix)
-    if reads or plan.spec.rule == "dora":
+    if reads or plan.spec.rule in READ_BY:
         check_readable(matrix, _use(plan), f"{DEQUANTISE}, or {_without(plan)}")
     if reads and plan.start == "gradient" and matrix.quantisation:
         raise TensorAdaptError(
@@ -141,6 +143,14 @@ def _check_bias(plan: Plan, matrix: StoredMatrix) -> None:
         )
 
 
+def _check_rule(plan: Plan, matrix: StoredMatrix) -> None:
+    if plan.spec.rule == "hira" and matrix.kind is EMBEDDING:
+        raise TensorAdaptError(
+            f"site {matrix.site.name} is an Embedding, and rule='hira' changes weights that inputs are multiplied by. "
+            "Leave it out with find_sites(model, exclude=[...]), or plan with rule='add'"
+        )
+
+
 def check_loaded(matrix: StoredMatrix) -> None:
     """Raise TensorAdaptError for a weight without values."""
     name = matrix.site.name
@@ -192,15 +202,15 @@ def _check_computes(matrix: StoredMatrix, use: str, instead: str) -> None:
 
 
 def _use(plan: Plan) -> str:
-    if plan.spec.rule == "dora" and not plan.needs_weights:
-        return 'rule="dora" takes the lengths of the rows, and'
+    if plan.spec.rule in READ_BY and not plan.needs_weights:
+        return f'rule="{plan.spec.rule}" {READ_BY[plan.spec.rule]}, and'
     what = "the first gradients" if plan.start == "gradient" else "factors from the base weights"
     return f"{plan.spec.name} with start={plan.start!r} takes {what}, and"
 
 
 def _without(plan: Plan) -> str:
     """Advise on a plan that needs no weights: another rule or start where that is enough, else another method."""
-    if plan.spec.rule == "dora" and not plan.needs_weights:
+    if plan.spec.rule in READ_BY and not plan.needs_weights:
         return 'plan with rule="add"'
     if any(factor.source == "base" for group in plan.groups for factor in group.network.factors):
         return 'plan a method that needs no base weights, such as method="lora" or method="cp"'

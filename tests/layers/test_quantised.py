@@ -67,7 +67,7 @@ def test_the_matrix_is_what_the_layer_computes_with(name: str) -> None:
 
 
 @every_model
-@pytest.mark.parametrize("rule", ["add", "dora"])
+@pytest.mark.parametrize("rule", ["add", "dora", "hira"])
 def test_an_adapter_adds_to_it_and_trains(name: str, rule: str) -> None:
     model, adapter = adapted(name, rule=rule)
     base = MODELS[name][0]()
@@ -79,6 +79,8 @@ def test_an_adapter_adds_to_it_and_trains(name: str, rule: str) -> None:
             magnitude.copy_(length)
     matrices = [StoredMatrix.of(layer, site).read() for layer, site in zip(base.layers, SITES, strict=True)]
     summed = [w + adapter.delta(site) for w, site in zip(matrices, SITES, strict=True)]
+    if rule == "hira":
+        summed = [w + (s - w) * w / w.square().mean().sqrt() for w, s in zip(matrices, summed, strict=True)]
     if rule == "dora":
         summed = [
             w.norm(dim=1, keepdim=True) * s / s.norm(dim=1, keepdim=True) for w, s in zip(matrices, summed, strict=True)

@@ -16,7 +16,7 @@ from torch.func import functional_call
 import tensoradapt as ta
 from tensoradapt.sites.site import Site
 
-RULES = ("add", "dora")
+RULES = ("add", "dora", "hira")
 
 
 @pytest.fixture(autouse=True)
@@ -121,7 +121,9 @@ CASES = {
     "experts": Case(Experts, (*expert(0), *expert(2)), lambda: (X[..., :6],)),
 }
 every_case = pytest.mark.parametrize("case", CASES)
-every_rule = pytest.mark.parametrize("rule", RULES)
+every_case_and_rule = pytest.mark.parametrize(
+    ("case", "rule"), [(c, r) for c in CASES for r in RULES if not (c.startswith("Embedding") and r == "hira")]
+)
 
 
 def adapted(case: str, rule: str) -> tuple[nn.Module, nn.Module, ta.Adapter, tuple[Tensor, ...]]:
@@ -134,13 +136,17 @@ def adapted(case: str, rule: str) -> tuple[nn.Module, nn.Module, ta.Adapter, tup
 
 
 def weights(base: nn.Module, adapter: ta.Adapter) -> dict[str, Tensor]:
-    """The base's parameters with the updates, or DoRA's rows."""
+    """The base's parameters with the updates, or DoRA's rows, or HiRA's products with W over its root mean square."""
     whole = torch.contiguous_format  # so that the views below are written through
     found = {name: p.detach().clone(memory_format=whole) for name, p in base.named_parameters()}
     lengths = dict(zip(adapter.plan.row_blocks, adapter.magnitudes, strict=True))
     for one in adapter.plan.sites:
         at, stored = one.block, _logical(base, found[one.key], one)
-        stored[at] += adapter.delta(one).detach()
+        delta = adapter.delta(one).detach()
+        if adapter.plan.spec.rule == "hira":
+            whole = _logical(base, base.get_parameter(one.key).detach().contiguous(), one)
+            delta = whole[at] * delta / whole.square().mean().sqrt()
+        stored[at] += delta
     for row_block, length in lengths.items():
         stored = _logical(base, found[row_block.sites[0].key], row_block.sites[0])
         rows = stored[row_block.rows]
@@ -164,8 +170,7 @@ def moved(adapter: ta.Adapter) -> None:
             magnitude.copy_(length * torch.linspace(0.5, 2, len(length)))
 
 
-@every_rule
-@every_case
+@every_case_and_rule
 def test_a_layer_computes_with_w_plus_delta(case: str, rule: str) -> None:
     model, base, adapter, given = adapted(case, rule)
     start = base(*given)
@@ -181,6 +186,11 @@ def test_a_layer_computes_with_w_plus_delta(case: str, rule: str) -> None:
     ta.unmerge(model)
     ta.detach(model)
     assert_identical(model, base)
+
+
+def test_hira_refuses_an_embedding() -> None:
+    with pytest.raises(ta.TensorAdaptError, match="site table is an Embedding, and rule='hira' changes weights that"):
+        adapted("Embedding", "hira")
 
 
 @every_case

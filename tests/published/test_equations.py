@@ -27,7 +27,7 @@ from tensoradapt.testing.laws import float64
 MODULES = {"query": "q", "key": "k", "value": "v", "attention.output.dense": "o"}
 MODULES |= {"intermediate.dense": "up", "output.dense": "down"}
 SUBTRACTED = ("pissa", "quanta", "dota")
-FREE = ("lora", "rslora", "lora+", "pissa", "flora", "vera", "randlora", "lora-xs", "tinylora", "loha")
+FREE = ("lora", "rslora", "lora+", "hira", "pissa", "flora", "vera", "randlora", "lora-xs", "tinylora", "loha")
 
 
 def place_of(site: Site, projections: Sequence[str]) -> Place:

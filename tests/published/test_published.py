@@ -303,6 +303,10 @@ def test_every_row_starts_where_its_source_does_and_is_its_deltas(name: str) -> 
     assert same != (name in MOVES_AT_ONCE)
     perturb(adapter)
     weights = weights_with_deltas(base, adapter)
+    if adapter.plan.spec.rule == "hira":
+        weights |= {
+            s.key: w + w * (weights[s.key] - w) for s in adapter.plan.sites for w in [base.get_parameter(s.key)]
+        }
     for site in adapter.plan.sites:
         if (bias := adapter.bias(site)) is not None:
             own = dict(base.named_parameters())[f"{site.module}.bias"].detach()

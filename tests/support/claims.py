@@ -52,7 +52,7 @@ def khatri_rao(left: np.ndarray, right: np.ndarray) -> np.ndarray:
 
 # the one factor that each source starts at zero; all rows but those of claim 12
 ZERO = {
-    **dict.fromkeys(("lora", "rslora", "lora+"), "B"),
+    **dict.fromkeys(("lora", "rslora", "lora+", "hira"), "B"),
     **dict.fromkeys(("lorta", "lorta-litgpt", "lorta-peft"), "dim"),  # the code's B, (r, d/H)
     **dict.fromkeys(("lotr", "flora", "tenslora+"), "core"),
     **dict.fromkeys(("fact-tt", "fact-tk", "aurora"), "out"),  # V

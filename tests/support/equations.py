@@ -240,6 +240,7 @@ KINDS = ("att", "qkv", "depth", "att_qkv", "att_depth", "qkv_depth", "att_qkv_de
 ROWS: dict[str, tuple[Entry, float]] = {
     "lora": (lora, 16 / RANK),
     "rslora": (lora, 16 / math.sqrt(RANK)),
+    "hira": (lora, 1),  # of which W is multiplied by
     "lora+": (lora, 16 / RANK),
     "pissa": (lora, 1),
     "lorta": (lorta, 16 / RANK),

@@ -19,7 +19,7 @@ from tensoradapt.sites.find import find_sites
 from tensoradapt.sites.from_names import linear_site
 from tensoradapt.sites.modules import linear_shape
 from tensoradapt.sites.site import Site, Sites
-from tensoradapt.surgery.checks import check_fits, check_readable
+from tensoradapt.surgery.checks import READ_BY, check_fits, check_readable
 
 WHOLE = ": out : in"  # a layout that fits every matrix
 
@@ -92,7 +92,7 @@ def _check_supported(model: nn.Module, name: str, module: nn.Module) -> None:
 
 def _checked(module: nn.Module, site: Site, made: Plan) -> StoredMatrix:
     matrix = StoredMatrix.of(module, site)
-    if made.needs_weights or made.spec.rule == "dora":
+    if made.needs_weights or made.spec.rule in READ_BY:
         use = "a start or a rule that takes the base weights"
         check_readable(matrix, use, "Adapt the model before it is quantised, or plan without them")
     check_fits(matrix)
