@@ -42,9 +42,9 @@ def tucker(sizes: Sequence[int], rank: int) -> int:
 
 
 FUNCTIONS = {function.__name__: function for function in (train, mpo, gates, chain, tucker)}
-WORDS: Mapping[str, Any] = {"ceil": math.ceil, "min": min, **FUNCTIONS}
+WORDS: Mapping[str, Any] = {"ceil": math.ceil, "min": min, "max": max, **FUNCTIONS}
 BASE = """
-const {min, ceil, floor} = Math, sum = list => list.reduce((a, b) => a + b, 0);
+const {min, max, ceil, floor} = Math, sum = list => list.reduce((a, b) => a + b, 0);
 const product = list => list.reduce((a, b) => a * b, 1);
 """.strip()
 SCRIPTS = {

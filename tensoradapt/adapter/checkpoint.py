@@ -34,6 +34,7 @@ from tensoradapt.files import (
     reason,
     replace_files,
 )
+from tensoradapt.networks.network import MADE
 from tensoradapt.planning.plan import Plan
 from tensoradapt.planning.record import number, plan_from_record, plan_record, whole
 
@@ -142,7 +143,7 @@ def expected(plan: Plan) -> dict[str, tuple[int, ...]]:
             if factor.trainable:
                 shapes[f"{i}.{factor.name}"] = shape
                 shapes |= {f"{i}.initial.{factor.name}": shape} if plan.start == "subtract" else {}
-            elif factor.source != "draw":
+            elif factor.source not in MADE:
                 shapes[f"{i}.fixed.{factor.name}"] = shape
     return shapes
 

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tensoradapt.adapter.frozen import Bases
+from tensoradapt.adapter.frozen import Bases, pattern
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.networks.contraction import size
-from tensoradapt.networks.network import Factor, Network
+from tensoradapt.networks.network import PATTERNS, Factor, Network
 from tensoradapt.planning import scale as scales
 from tensoradapt.planning.plan import Plan
 
@@ -138,10 +138,8 @@ def _signs(n: int, m: int, generator: torch.Generator) -> Tensor:
 def _paper(network: Network, factor: Factor, generator: torch.Generator) -> Tensor:
     kind, value = factor.paper or ("normal", 1.0)
     shape = network.shape(factor)
-    if kind == "constant":
-        return torch.full(shape, value, dtype=torch.float64)
-    if kind == "identity":
-        return torch.eye(shape[0], shape[-1], dtype=torch.float64)[:, None].expand(shape).clone() * value
+    if kind in PATTERNS:
+        return pattern(shape, kind, value)
     if kind == "orthogonal":
         return _orthonormal(math.prod(shape[:-1]), shape[-1], generator).reshape(shape) * value
     if kind in ("normal", "xavier_normal", "unit"):

@@ -32,7 +32,7 @@ from tensoradapt.checks import (
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.networks.contraction import Labels, compile_program
 from tensoradapt.networks.layout import At
-from tensoradapt.networks.network import Factor, Network
+from tensoradapt.networks.network import MADE, Factor, Network
 from tensoradapt.networks.slices import Half, halves, slice_program
 from tensoradapt.planning import scale as scales
 from tensoradapt.planning.spec import STARTS
@@ -123,7 +123,7 @@ class FactoredTensor(nn.Module):
         stored = {key: value.to(torch.get_default_dtype()).contiguous() for key, value in drawn.items()}
         trained = {f.name: stored[f.name] for f in network.factors if f.trainable}
         self.trained = nn.ParameterDict({key: nn.Parameter(value.clone()) for key, value in trained.items()})
-        fixed = [f.name for f in network.factors if f.source != "draw" and not f.trainable]
+        fixed = [f.name for f in network.factors if f.source not in MADE and not f.trainable]
         self.fixed = FrozenValues({name: stored[name].clone() for name in fixed})  # the caller may keep theirs
         self.initial = FrozenValues(trained if start == "subtract" else {})
 
@@ -147,7 +147,7 @@ class FactoredTensor(nn.Module):
     def _values(self, factor: Factor, initial: bool = False) -> Tensor:
         if factor.trainable:
             return self.initial.get_buffer(factor.name) if initial else self.trained[factor.name]
-        if factor.source != "draw":
+        if factor.source not in MADE:
             return self.fixed.get_buffer(factor.name)
         return self._bases[0].read(self.network, factor)
 

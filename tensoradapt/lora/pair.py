@@ -22,6 +22,7 @@ from tensoradapt.errors import TensorAdaptError, few
 from tensoradapt.layers.kinds import CONV1D, LINEAR, STACKED
 from tensoradapt.layers.stored_matrix import StoredMatrix
 from tensoradapt.lora.experts import NAMES
+from tensoradapt.networks.network import MADE
 from tensoradapt.sites.site import Site
 
 SAME = 64 * float(np.finfo(np.float64).eps)  # two directions that are this close differ by rounding alone
@@ -174,7 +175,7 @@ def in_double(adapter: Adapter, task: str | None) -> Adapter:
     """
     check_filled(adapter)
     tensors: list[Any] = list(adapter.tensors)
-    values = [{f.name: t.factors[f.name].cpu() for f in t.network.factors if f.source != "draw"} for t in tensors]
+    values = [{f.name: t.factors[f.name].cpu() for f in t.network.factors if f.source not in MADE} for t in tensors]
     twin = Adapter(adapter.plan, adapter.seed, values, [t.scale for t in tensors]).double()
     known = twin.state_dict()  # an adapter of the PEFT plug-in saves its multipliers too, which the twin was given
     twin.load_state_dict({key: value for key, value in adapter.state_dict().items() if key in known})

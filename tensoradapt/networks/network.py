@@ -22,8 +22,10 @@ from tensoradapt.text import Rank
 SEARCHED = 12  # the minimum cut of up to this many factors is searched over all splits of them
 # how a paper draws a factor, and its bound, standard deviation, value or gain
 Fans = Literal["kaiming", "kaiming_bond", "xavier", "xavier_normal"]  # their bound depends on the factor's shape
-Draws = Literal["uniform", "normal", "constant", "identity", "orthogonal", "unit", Fans]
+Draws = Literal["uniform", "normal", "constant", "identity", "orthogonal", "unit", "shift", Fans]
 Paper = tuple[Draws, float]
+MADE = ("draw", "set")  # sources whose frozen values follow from names and shapes, so that no file holds them
+PATTERNS: Mapping[str, int] = {"constant": 1, "identity": 2, "shift": 3}  # what a factor can be set to; its fewest axes
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,9 @@ class Factor:
         trainable: whether it is trained.
         source: "draw": the entries of a frozen factor are a pure function of (seed, name, row, column); "base": the
             parameterization's ``decompose`` makes the values from the base weights; "given": a frozen factor whose
-            values were given and are stored.
+            values were given and are stored; "set": a frozen factor whose values are the pattern that ``paper`` names,
+            with every scale: "constant", "identity" (1 where the first and the last place are equal), or "shift" (1
+            where the first place f, the second t and the last s have f = s - t modulo the first size).
         rate: what multiplies the learning rate.
 
     >>> import tensoradapt as ta
@@ -55,7 +59,7 @@ class Factor:
     init: Literal["normal", "zero"] = "normal"
     paper: Paper | None = None
     trainable: bool = True
-    source: Literal["draw", "base", "given"] = "draw"
+    source: Literal["draw", "base", "given", "set"] = "draw"
     rate: float = 1.0
 
 
@@ -116,6 +120,9 @@ class Network:
                 f"factors that start at zero: {', '.join(zeros) or 'none'}; expected exactly one "
                 "(two never train, none does not start at the base model)"
             )
+        for factor in self.factors:
+            if factor.source == "set":
+                _check_set(factor)
 
     def _names(self) -> str:
         sizes = self.layout.size_of
@@ -155,12 +162,12 @@ class Network:
     @property
     def n_base(self) -> int:
         """The number of frozen entries made from the base weights or given, which a checkpoint has to store."""
-        return sum(math.prod(self.shape(f)) for f in self.factors if f.source != "draw" and not f.trainable)
+        return sum(math.prod(self.shape(f)) for f in self.factors if f.source not in MADE and not f.trainable)
 
     @property
     def frozen_draws(self) -> tuple[Factor, ...]:
-        """The frozen factors whose entries are drawn from the seed."""
-        return tuple(f for f in self.factors if f.source == "draw" and not f.trainable)
+        """The frozen factors that no file holds: their entries are drawn from the seed, or set."""
+        return tuple(f for f in self.factors if f.source in MADE and not f.trainable)
 
     def given(self, names: Iterable[str]) -> Network:
         """Return the network with those frozen factors that are named given and stored instead of drawn."""
@@ -216,6 +223,16 @@ class Network:
 
     def _is_shared(self, label: str) -> bool:
         return label in self.layout.size_of or sum(label in factor.labels for factor in self.factors) > 2
+
+
+def _check_set(factor: Factor) -> None:
+    fewest = PATTERNS.get(factor.paper[0]) if factor.paper else None
+    if factor.trainable or fewest is None or len(factor.labels) < fewest:
+        raise NetworkError(
+            f"factor {factor.name!r} with source='set' has trainable={factor.trainable}, paper={factor.paper} and axes "
+            f"{factor.labels}; expected a frozen one whose paper is the pattern that it is set to: "
+            f"{', '.join(f'{kind!r} of {n} axes or more' for kind, n in PATTERNS.items())}"
+        )
 
 
 @lru_cache(maxsize=4096)

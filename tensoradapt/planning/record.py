@@ -19,7 +19,7 @@ from tensoradapt.sites.site import Site
 
 TINY = 1e-30  # multipliers, rates and divisors are above zero
 FACTORS = 64  # the most in a network; the largest of ours has about twenty
-SOURCES = ("draw", "base", "given")  # where the values of a factor can come from
+SOURCES = ("draw", "base", "given", "set")  # where the values of a factor can come from
 PLAN = ("train", "n_trained_base", "biases", "source")
 KEYS = {"spec", *PLAN, "networks", "groups"}
 

@@ -34,6 +34,7 @@ _LORETTA: Mapping[str, Splits] = {
 }
 _LORETTA_CORES: Splits = {384: (8, 8, 6, 8), 768: (8, 8, 12, 8), 1024: (4, 8, 8, 8, 4), 4096: (16, 16, 8, 4, 4)}
 _KRONECKER: Splits = {384: (16, 24), 768: (24, 32), 1024: (32, 32), 4096: (64, 64)}
+_WIDTHS = (384, 768, 1024, 4096)
 _BLOCKS_NOTE = "defined where the MLP's width is a multiple of the model's"
 _METATT_NOTE = (
     "the last core starts at zero, the first is orthogonal, those between are identities; the paper's own start is not "
@@ -52,6 +53,11 @@ _TENSLORA = {
     "qkv_depth": ("layer proj : out : in", "o + i + M + L", "1"),
     "att_qkv_depth": ("layer proj : head dim : in", "i + h + H + M + L", "1"),
 }
+
+
+def _parted(n: int = 0, size: int = 0) -> Mapping[str, Splits]:
+    """Cut both sides into ``n`` blocks, or into blocks of ``size``."""
+    return dict.fromkeys(("out", "in"), {w: (n, w // n) if n else (w // size, size) for w in _WIDTHS})
 
 
 def _lorta(name: str, cols: str, source: str, alpha: float, note: str) -> Published:
@@ -287,6 +293,97 @@ ROWS: tuple[Published, ...] = (
         8,
         split=dict.fromkeys(("out", "in"), _KRONECKER),
         note=f"{_SPLIT_NOTE}; not expressible: PEFT's decompose_both, both sides low-rank",
+    ),
+    Published(
+        "krona",
+        ((SPLIT, QV),),
+        "kronecker",
+        "Edalati et al., arXiv 2212.10650",
+        "M*L*(n[o][0]*n[i][0] + n[o][1]*n[i][1])",
+        power=0,
+        split=dict.fromkeys(("out", "in"), _KRONECKER),
+        options={"full": True},
+        note=f"has no rank; the paper tunes the multiplier; {_SPLIT_NOTE}",
+    ),
+    Published(
+        "phm",
+        ((SPLIT, QV),),
+        "tt_matrix",
+        "Zhang et al., arXiv 2102.08597",
+        "M*L*mpo(n[o], n[i], r)",
+        split=_parted(4),
+        note="a sum of r Kronecker products, each with a matrix of n x n; the paper's n is both, so r = 4 with these "
+        f"parts; {_SPLIT_NOTE}",
+    ),
+    Published(
+        "compacter",
+        (("layer proj : out* : in*", QV),),
+        "compacter",
+        "Karimi Mahabadi et al., arXiv 2106.04647",
+        "M*L*r*(o + i) + n[i][0]**3",
+        split=dict.fromkeys(("out", "in"), {w: (4, w // 4) for w in (*_WIDTHS, 2048)}),
+        note="an update has the form of the paper's layers, which are inside adapters of their own; it starts at zero, "
+        f"where the code draws S; {_SPLIT_NOTE}",
+    ),
+    Published(
+        "gralora",
+        ((SPLIT, QV),),
+        "block_low_rank",
+        "Jung et al., arXiv 2505.20355; as in PEFT",
+        "M*L*r*(n[i][0]*o + n[o][0]*i)",
+        64,
+        split=_parted(2),
+        note="r is the rank of a block: the source's r is that times the number of blocks along a side, here 2, and "
+        f"excludes its hybrid rank, which in the authors' code it includes; {_SPLIT_NOTE}",
+    ),
+    Published(
+        "more",
+        ((": out2 out1 : in1 in2", QV),),
+        "block_low_rank",
+        "Tan et al., arXiv 2408.17383; released code",
+        "M*L*r*(n[i][0]*o + n[o][0]*i)",
+        power=0,
+        split=_parted(4),
+        note="neighbouring rows are of different blocks; r is the rank of a block: the source's blk_r is 4 times it; "
+        f"{_SPLIT_NOTE}",
+    ),
+    Published(
+        "kradapter",
+        ((SPLIT, QV),),
+        "khatri_rao",
+        "Albert et al., arXiv 2508.00230; released code",
+        "M*L*min(o, i)*(n[max(o, i)][0] + n[max(o, i)][1])",
+        2,
+        split=dict.fromkeys(("out", "in"), {384: (24, 16), 768: (32, 24), 1024: (32, 32), 4096: (64, 64)}),
+        note="has no rank; the code's parts of 384 and 768, 21 x 19 and 29 x 27, are cropped, which is not expressible; "
+        f"its own merge adds the transposed update; {_SPLIT_NOTE}",
+    ),
+    Published(
+        "c3a",
+        ((SPLIT, QV),),
+        "block_circulant",
+        "Chen et al., arXiv 2407.19342; as in PEFT",
+        "M*L*o*i//n[i][1]",
+        split=_parted(size=64),
+        note=f"has no rank; {_SPLIT_NOTE}",
+    ),
+    Published(
+        "miss",
+        ((SPLIT, QV),),
+        "shared_block",
+        "Kang and Yin, arXiv 2409.15371; as in PEFT",
+        "M*L*o*n[i][1]",
+        split={"out": {w: (1, w) for w in _WIDTHS}, "in": {w: (w // 64, 64) for w in _WIDTHS}},
+        note=f"has no rank: the source's r is the last part of the input, here 64; not expressible: bat; {_SPLIT_NOTE}",
+    ),
+    Published(
+        "miss-mini",
+        ((SPLIT, QV),),
+        "shared_block",
+        "Kang and Yin, arXiv 2409.15371; as in PEFT",
+        "M*L*n[o][1]*n[i][1]",
+        split=_parted(size=64),
+        note=f"has no rank: the source's r and mini_r are the last parts, here 64; {_SPLIT_NOTE}",
     ),
     Published(
         "quanta",

@@ -16,6 +16,7 @@ from tensoradapt.adapter.sharding import ATTACH_FIRST, refuse_sharded, reshard
 from tensoradapt.checks import as_path, check_arguments, flag, of_kind, optional
 from tensoradapt.errors import TensorAdaptError, located
 from tensoradapt.layers.stored_matrix import stored_matrices
+from tensoradapt.networks.network import MADE
 from tensoradapt.planning.plan import Plan
 from tensoradapt.planning.record import plan_record
 from tensoradapt.planning.trained_modules import trained_modules
@@ -186,7 +187,7 @@ def unattached(path: str | Path) -> Adapter:
 
 def factors_from_base(saved: checkpoint.Checkpoint) -> list[dict[str, Tensor]]:
     """Return for each tensor its saved factors that are not drawn: from the base weights, or given."""
-    factors = [[f for f in group.network.factors if f.source != "draw"] for group in saved.plan.groups]
+    factors = [[f for f in group.network.factors if f.source not in MADE] for group in saved.plan.groups]
     return [
         {f.name: saved.factors[f"{i}.{f.name}" if f.trainable else f"{i}.fixed.{f.name}"] for f in based}
         for i, based in enumerate(factors)

@@ -21,7 +21,7 @@ from torch.func import functional_call
 from tensoradapt import parameterizations
 from tensoradapt.adapter.factored import FactoredTensor
 from tensoradapt.networks.layout import At, Layout
-from tensoradapt.networks.network import Factor, Network
+from tensoradapt.networks.network import MADE, Factor, Network
 from tensoradapt.planning.scale import mean_square
 
 PROBED = 0.1  # the relative error that probes may have in a step's size, in the smallest networks
@@ -46,7 +46,7 @@ class Case:
 
     def values(self) -> dict[str, Tensor]:
         """Return the factors that come from base weights, which are standard normal."""
-        if all(factor.source == "draw" for factor in self.network.factors):
+        if all(factor.source in MADE for factor in self.network.factors):
             return {}
         weights = _normal(self.network.layout.shape, torch.Generator().manual_seed(self.seed))
         values = parameterizations.get(self.parameterization).decompose(self.network, weights.numpy())

@@ -123,6 +123,37 @@ def quanta(f: Factors, layer: int, o1: int, o2: int, o3: int, i1: int, i2: int, 
     return total
 
 
+def block_low_rank(f: Factors, o1: int, o2: int, i1: int, i2: int) -> float:  # GraLoRA
+    return sum(f["B"][o1, i1, s, o2] * f["A"][i1, i2, o1, s] for s in range(2))
+
+
+def block_interleaved(f: Factors, o2: int, o1: int, i1: int, i2: int) -> float:  # MoRe: rows in another order
+    return block_low_rank(f, o1, o2, i1, i2)
+
+
+def khatri_rao(f: Factors, layer: int, o1: int, o2: int, i1: int, i2: int) -> float:  # a square matrix, as a wide one
+    return f["V"][layer, o1, o2, i1] * f["U"][layer, o1, o2, i2]
+
+
+def khatri_rao_tall(f: Factors, o1: int, o2: int, i: int) -> float:
+    return f["V"][i, o1] * f["U"][i, o2]
+
+
+def circulant(f: Factors, o1: int, t: int, i1: int, s: int) -> float:  # C3A; a corner of a circulant where b differs
+    return f["K"][o1, i1, (s - t) % 3]
+
+
+def compacter(f: Factors, layer: int, o1: int, o2: int, i1: int, i2: int) -> float:  # one rule for all layers
+    total = 0.0
+    for k, s in itertools.product(range(len(f["R"])), range(2)):
+        total += f["R"][k, o1, i1] * f["S"][layer, k, o2, s] * f["T"][layer, k, s, i2]
+    return total
+
+
+def shared_block(f: Factors, layer: int, o1: int, o2: int, i1: int, i2: int) -> float:  # MiSS
+    return f["D"][layer, o2, i2]
+
+
 def dense(f: Factors, layer: int, i: int, j: int) -> float:
     return f["W"][layer, i, j]
 
@@ -144,6 +175,15 @@ PAPERS: dict[str, tuple[str, Any, Callable[..., float], dict[str, Any]]] = {
     "tt_matrix tied": ("layer proj : out : in", {"layer": 2, "proj": 3}, mpo_tied, {}),
     "loretta": (TWO, 2, loretta, {"bottleneck": 4, "cores": CORES}),
     "quanta": (f"layer {THREE}", 1, quanta, {}),
+    "block_low_rank": (TWO, 2, block_low_rank, {}),
+    "block_low_rank interleaved": (": out2 out1 : in1 in2", 2, block_interleaved, {}),
+    "khatri_rao": (f"layer {TWO}", 1, khatri_rao, {}),
+    "khatri_rao tall": (": out1 out2 : model", 1, khatri_rao_tall, {}),
+    "block_circulant": (TWO, 1, circulant, {}),
+    "block_circulant corners": (": out1 out3 : in1 in2", 1, circulant, {}),
+    "compacter": (f"layer {TWO}", 2, compacter, {}),
+    "compacter of three": (f"layer {TWO}", 2, compacter, {"terms": 3}),
+    "shared_block": (f"layer {TWO}", 1, shared_block, {}),
     "dense": ("layer : out : in", 1, dense, {}),
 }
 

@@ -108,6 +108,22 @@ REFUSED: dict[str, tuple[Call, list[str]]] = {
         build("loretta", TWO, bottleneck=6, cores={"in": (4, 2, 3), "out": (3, 2, 2, 3)}),
         ["cut the bottleneck 6 after 2 and after 3", "2 does not divide 3", "cut it alike, or leave it whole"],
     ),
+    "blocks of whole modes": (
+        build("block_low_rank", FREE),
+        ["two row and two column modes", "': out : in' has 1 and 1", '": out1 out2 : in1 in2"', '"out": (2, 384)'],
+    ),
+    "one part of the larger side": (
+        build("khatri_rao", ": out : in1 in2"),
+        ["two parts of the larger side", "': out : in1 in2' (6, 2, 2) has 1 there", "split={'out': (24, 32)}"],
+    ),
+    "kernels of whole modes": (build("block_circulant", FREE), ["two row and two column modes", '"in": (12, 64)']),
+    "circulant blocks whose pattern is too large": (
+        build("block_circulant", TWO, sizes={"out1": 3, "out2": 256, "in1": 6, "in2": 256}),
+        ["blocks of 256", "16,777,216 numbers", "at most 128", "split={'out': (6, 128), 'in': (12, 128)}"],
+    ),
+    "a rule of whole modes": (build("compacter", FREE), ["two row and two column modes", '"out": (4, 192)']),
+    "no Kronecker products": (build("compacter", TWO, terms=0), ["terms is 0", "whole number of 1 or more"]),
+    "a shared block of whole modes": (build("shared_block", FREE), ["two row and two column modes", '"out": (1, 768)']),
     "weights of another shape": (decompose("lora", (4, 6)), ["shape (4, 6)", "': out : in' expects (6, 4)"]),
     "weights of another shape for bases": (decompose("lora_xs", (6, 5)), ["shape (6, 5)", "expects (6, 4)"]),
     "a split layout without a split": (plan("tt_matrix", rank=2), ["out*"]),

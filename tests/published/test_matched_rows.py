@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from support.published_rows import BLOCKS
 from torch import Tensor
 
 import tensoradapt as ta
@@ -35,7 +36,9 @@ THREE = {"split": {"in": (4, 4, 4), "out": (4, 4, 4)}}
 OWN: dict[str, dict[str, Any]] = {
     **dict.fromkeys(("tt-lora", "quanta", "dota"), THREE),
     "loretta-rep": {**THREE, "options": {"bottleneck": 8}},
-    "lokr": {"split": {"in": (8, 8), "out": (8, 8)}},
+    **dict.fromkeys(BLOCKS, {"split": {"in": (8, 8), "out": (8, 8)}}),
+    **dict.fromkeys(("gralora", "more"), {"split": {"in": (2, 32), "out": (2, 32)}}),
+    "miss": {"split": {"in": (8, 8), "out": (1, 64)}},
     "metatt-4+1d": {"tasks": ("a", "b")},
 }
 

@@ -60,6 +60,8 @@ ZERO = {
     **dict.fromkeys((name for name in published.names() if name.startswith("tenslora-cp")), "in"),
     **dict.fromkeys((name for name in published.names() if name.startswith("tenslora-") and "cp" not in name), "core"),
     **{"cara": "in", "vera": "b", "randlora": "L", "tinylora": "v", "loha": "A2", "lokr": "C"},
+    **{"krona": "C", "phm": "out2", "compacter": "S", "gralora": "B", "more": "B", "kradapter": "U", "c3a": "K"},
+    **dict.fromkeys(("miss", "miss-mini"), "D"),
 }
 
 

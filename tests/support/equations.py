@@ -91,6 +91,52 @@ def lokr(f: Factors, at: Place, o: int, i: int) -> float:  # C (x) (B A)
     return f["C"][o1, i1] * sum(f["B"][o2, k] * f["A"][k, i2] for k in range(RANK))
 
 
+def krona(f: Factors, at: Place, o: int, i: int) -> float:  # C (x) D
+    (o1, o2), (i1, i2) = digits(o, KRONECKER), digits(i, KRONECKER)
+    return f["C"][o1, i1] * f["D"][o2, i2]
+
+
+def phm(f: Factors, at: Place, o: int, i: int) -> float:  # sum_k A_k (x) B_k
+    (o1, o2), (i1, i2) = digits(o, KRONECKER), digits(i, KRONECKER)
+    return sum(f["out1"][o1, i1, k] * f["out2"][k, o2, i2] for k in range(RANK))
+
+
+def compacter(f: Factors, at: Place, o: int, i: int) -> float:  # sum_k R_k (x) (S_k T_k), R the same everywhere
+    (o1, o2), (i1, i2), here, total = digits(o, KRONECKER), digits(i, KRONECKER), (at.layer, at.number), 0.0
+    for k, s in itertools.product(range(5), range(RANK)):
+        total += f["R"][k, o1, i1] * f["S"][here][k, o2, s] * f["T"][here][k, s, i2]
+    return total
+
+
+def gralora(f: Factors, at: Place, o: int, i: int) -> float:  # block (o1, i1) is B A of its own
+    (o1, o2), (i1, i2) = digits(o, KRONECKER), digits(i, KRONECKER)
+    return sum(f["B"][o1, i1, s, o2] * f["A"][i1, i2, o1, s] for s in range(RANK))
+
+
+def more(f: Factors, at: Place, o: int, i: int) -> float:  # the same, neighbouring outputs from different blocks
+    o2, o1 = divmod(o, 5)
+    return gralora(f, at, o1 * 6 + o2, i)
+
+
+def kradapter(f: Factors, at: Place, o: int, i: int) -> float:  # a square matrix: the input has the parts
+    i1, i2 = digits(i, KRONECKER)
+    o1, o2 = digits(o, KRONECKER)
+    return f["V"][o1, o2, i1] * f["U"][o1, o2, i2]
+
+
+def c3a(f: Factors, at: Place, o: int, i: int) -> float:  # each block a circulant matrix, divided by the inputs
+    (o1, t), (i1, s) = digits(o, KRONECKER), digits(i, KRONECKER)
+    return f["K"][o1, i1, (s - t) % 6] / D
+
+
+def miss(f: Factors, at: Place, o: int, i: int) -> float:  # one row of blocks, repeated over the input
+    return f["D"][o, i % 6]
+
+
+def miss_mini(f: Factors, at: Place, o: int, i: int) -> float:  # one block, repeated over both sides
+    return f["D"][o % 6, i % 6]
+
+
 # CP
 
 
@@ -266,6 +312,15 @@ ROWS: dict[str, tuple[Entry, float]] = {
     "tinylora": (tinylora, 1 / math.sqrt(3)),  # P has variance 1 / 3, one over the number of singular vectors
     "loha": (loha, 8 / RANK),
     "lokr": (lokr, 8 / RANK),
+    "krona": (krona, 1),
+    "phm": (phm, 1),
+    "compacter": (compacter, 1),
+    "gralora": (gralora, 64 / (5 * RANK)),
+    "more": (more, 1),
+    "kradapter": (kradapter, 2),
+    "c3a": (c3a, 1),
+    "miss": (miss, 1),
+    "miss-mini": (miss_mini, 1),
     "quanta": (quanta, 1),
     "dota": (dota, 1),
 }

@@ -31,7 +31,9 @@ TASKS = {"metatt-4+1d": {"tasks": ("rte", "cola", "sst2")}}
 
 
 # tiny sizes: a split of its width for the rows that need one, tasks for the row that has them
-SPLITS = {"tt-lora": (2, 3, 5), "dota": (2, 3, 5), "lokr": (5, 6), "quanta": (2, 3, 5)}
+SPLITS = {"tt-lora": (2, 3, 5), "dota": (2, 3, 5), "quanta": (2, 3, 5)}
+BLOCKS = ("lokr", "krona", "phm", "compacter", "gralora", "more", "kradapter", "c3a", "miss-mini")
+SPLITS |= dict.fromkeys(BLOCKS, (5, 6))
 
 
 SPLIT_OPTIONS: dict[str, Any] = {
@@ -40,6 +42,7 @@ SPLIT_OPTIONS: dict[str, Any] = {
         "options": {"bottleneck": 4, "cores": {"in": (5, 6, 4), "out": (4, 6, 5)}},
     },
     **{name: {"split": {"in": parts, "out": parts}} for name, parts in SPLITS.items()},
+    "miss": {"split": {"in": (5, 6), "out": (1, 30)}},
     "tinylora": {"options": {"svd_rank": 3}},
     **TASKS,
 }

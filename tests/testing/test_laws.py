@@ -58,6 +58,7 @@ OPTIONS: dict[str, Any] = {
     "tensor_ring": orders,
     "block_term": flags("terms", 1, 2, 3),
     "kronecker": flags("full", False, True),
+    "compacter": flags("terms", None, 1, 3),
     "loretta": cores,
     "tinylora": lambda layout: st.fixed_dictionaries({"svd_rank": st.integers(1, 3), "tied": st.booleans()}),
 }

@@ -1,0 +1,112 @@
+"""Frozen factors that are set: their patterns, held once for each shape, in no file and no count."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from support.models import make, perturb
+
+import tensoradapt as ta
+from tensoradapt.adapter.factored import FactoredTensor
+from tensoradapt.adapter.frozen import Bases, pattern
+from tensoradapt.errors import NetworkError
+from tensoradapt.networks.layout import Layout
+from tensoradapt.networks.network import Factor, Network
+from tensoradapt.planning.record import plan_from_record, plan_record
+
+TWO = ": out1 out2 : in1 in2"
+SPLIT = {"split": {"out": (5, 6), "in": (5, 6)}, "projections": ("q", "v")}
+WIDE = Layout.parse(": out : in", {"out": 3, "in": 2})
+
+
+def network(paper: Any, labels: tuple[str, ...] = ("out", "r"), trainable: bool = False) -> Network:
+    fixed = Factor("A", labels, paper=paper, trainable=trainable, source="set")
+    return Network(WIDE, (fixed, Factor("B", ("r", "in"), "zero")), {"r": 3})
+
+
+def circulant(b: int) -> Network:
+    return ta.parameterizations.get("block_circulant").build(
+        Layout.parse(TWO, {"out1": 2, "out2": b, "in1": 3, "in2": b})
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape", "expected"),
+    [
+        ("constant", (2, 2), [[3.0, 3.0], [3.0, 3.0]]),
+        ("identity", (2, 3), [[3.0, 0.0, 0.0], [0.0, 3.0, 0.0]]),
+        ("identity", (2, 1, 2), [[[3.0, 0.0]], [[0.0, 3.0]]]),
+        ("shift", (3, 1, 3), [[[3.0, 0.0, 0.0]], [[0.0, 3.0, 0.0]], [[0.0, 0.0, 3.0]]]),
+        ("shift", (2, 2, 2), [[[3.0, 0.0], [0.0, 3.0]], [[0.0, 3.0], [3.0, 0.0]]]),
+    ],
+)
+def test_a_pattern_is_what_it_is_called(kind: str, shape: tuple[int, ...], expected: list[Any]) -> None:
+    assert pattern(shape, kind, 3.0).tolist() == expected
+
+
+def test_networks_of_other_sizes_have_patterns_of_their_own() -> None:
+    small, large = circulant(2), circulant(4)
+    bases = Bases([large, small], seed=1)
+    for net, b in ((small, 2), (large, 4)):
+        held = bases.read(net, net.factors[1])
+        assert torch.equal(held, pattern((b, b, b), "shift", 1.0).float())
+    again = Bases([large, small], seed=1, empty=True).to_empty(device="cpu")
+    again.reset_parameters()
+    assert all(torch.equal(one, other) for one, other in zip(again.buffers(), bases.buffers(), strict=True))
+
+
+def test_a_set_factor_is_not_scaled_counted_or_stored(tmp_path: Path) -> None:
+    one, other = (FactoredTensor(network(("constant", value)), scale="paper") for value in (1.0, 5.0))
+    assert one.scale == other.scale == 1
+    assert torch.equal(5 * one.factors["A"], other.factors["A"])
+    assert (one.network.n_params, one.network.n_base, one.held) == (6, 0, {})
+    model = make("bert")
+    adapter = ta.attach(model, ta.plan(model, method="block_circulant", rank=1, **SPLIT))
+    perturb(adapter)
+    adapter.save(tmp_path)
+    assert adapter.plan.n_base == 0 and not [name for name in adapter.state_dict() if "S" in name.split(".")]
+    again = make("bert")
+    loaded = ta.load(again, tmp_path)
+    assert all(torch.equal(loaded.delta(site), adapter.delta(site)) for site in adapter.plan.sites)
+
+
+def test_adapters_of_one_model_hold_a_pattern_once() -> None:
+    model = make("bert")
+    plan = ta.plan(model, method="block_circulant", rank=1, **SPLIT)
+    first, second = (ta.attach(model, plan, name=name) for name in ("a", "b"))
+    assert [b.data_ptr() for b in first.bases.buffers()] == [b.data_ptr() for b in second.bases.buffers()]
+    model.double()
+    assert [b.data_ptr() for b in first.bases.buffers()] == [b.data_ptr() for b in second.bases.buffers()]
+    assert first.delta(plan.sites[0]).dtype == torch.float64
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"paper": None}, "paper=None"),
+        ({"paper": ("uniform", 1.0)}, r"'uniform'.*expected a frozen one.*'constant' of 1 axes or more"),
+        ({"paper": ("shift", 1.0)}, r"axes \('out', 'r'\).*'shift' of 3 axes or more"),
+        ({"paper": ("constant", 1.0), "trainable": True}, "trainable=True"),
+    ],
+)
+def test_what_cannot_be_set_is_refused(given: dict[str, Any], says: str) -> None:
+    with pytest.raises(NetworkError, match=rf"factor 'A' with source='set'.*{says}|{says}"):
+        network(**given)
+
+
+def test_a_file_that_sets_a_trained_factor_is_refused() -> None:
+    record = plan_record(ta.plan(make("bert"), method="block_circulant", rank=1, **SPLIT))
+    (factors,) = (net["factors"] for net in record["networks"])
+    next(factor for factor in factors if factor[0] == "S")[4] = True
+    with pytest.raises(ta.TensorAdaptError, match="a.json does not hold a plan .*source='set' has trainable=True"):
+        plan_from_record(record, Path("a.json"))
+
+
+def test_a_set_factor_can_be_given_other_values_which_are_stored() -> None:
+    tensor = FactoredTensor(network(("constant", 1.0)), values={"A": torch.full((3, 3), 2.0)})
+    assert replace(tensor.network.factors[0], source="set") == network(("constant", 1.0)).factors[0]
+    assert tensor.network.n_base == 9 and set(tensor.held) == {"fixed.A"}
