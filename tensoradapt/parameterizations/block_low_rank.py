@@ -14,7 +14,7 @@ from tensoradapt.errors import TensorAdaptError
 from tensoradapt.networks.layout import Layout, stem
 from tensoradapt.networks.network import Factor, Network
 
-layouts = (": out1 out2 : in1 in2",)
+layouts = (": out* : in*",)
 parts = (2,)
 label = "Block low-rank"
 
@@ -29,6 +29,13 @@ def build(layout: Layout, rank: int) -> Network:
     a = Factor("A", (*index, in1, in2, out1, "r"), paper=("uniform", 1 / math.sqrt(layout.size_of[in2])))
     b = Factor("B", (*index, out1, in1, "r", out2), "zero")
     return Network(layout, (a, b), {"r": rank}, alpha=64, divisor=rank * layout.size_of[in1])
+
+
+def largest(layout: Layout) -> int:
+    """Return the largest rank at which two factors of a block have no more numbers than the block, or 1."""
+    _, (_, out2), (_, in2) = _modes(layout)
+    out, in_ = layout.size_of[out2], layout.size_of[in2]
+    return max(1, out * in_ // (out + in_))
 
 
 def count(layout: Layout, rank: int) -> int:

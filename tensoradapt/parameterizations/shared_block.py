@@ -15,7 +15,7 @@ from tensoradapt.errors import TensorAdaptError
 from tensoradapt.networks.layout import Layout
 from tensoradapt.networks.network import Factor, Network
 
-layouts = (": out1 out2 : in1 in2",)
+layouts = (": out* : in*",)
 parts = (2,)
 label = "Shared block"
 

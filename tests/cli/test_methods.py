@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.families import SPLIT
 
 import tensoradapt as ta
 from tensoradapt import parameterizations
@@ -20,7 +21,6 @@ from tensoradapt.planning.method_table import KINDS, MINILM
 
 ROOT = Path(__file__).parents[2]
 MODEL = "tiny-random-bert"
-SPLIT = {"kronecker", "loretta", "quanta", "tt_matrix"}  # whose layouts need a split
 NAMES = parameterizations.names()
 
 
@@ -69,9 +69,7 @@ def test_a_name_that_both_have_shows_both_and_a_wrong_one_what_there_is(capsys: 
     assert "unknown method 'lortaa'; did you mean" in " ".join(capsys.readouterr().err.split())
 
 
-@pytest.mark.parametrize(
-    "name", [name for name in NAMES if name not in ("kronecker", "loretta", "quanta", "tt_matrix")]
-)
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in SPLIT])
 def test_a_diagram_has_a_mark_at_each_bond_of_each_factor(name: str) -> None:
     network = ta.plan(models.config(MODEL), method=name, rank=2).groups[0].network
     head, *lines = diagram(network).splitlines() if network.bonds else ["", *diagram(network).splitlines()]

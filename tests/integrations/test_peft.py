@@ -15,6 +15,7 @@ import pytest
 import torch
 from peft import PeftModel, convert_to_lora, get_peft_model, set_peft_model_state_dict
 from safetensors.torch import load_file
+from support.families import SPLIT
 from support.models import assert_identical, inputs, make, perturb
 from support.quantised_models import X, four_bits
 from torch import Tensor, nn
@@ -384,8 +385,8 @@ def test_layers_that_have_names_in_their_list_have_them_as_projections() -> None
 def test_every_parameterization_has_a_layout_for_layers_without_a_recipe(name: str) -> None:
     square = getattr(ta.parameterizations.get(name), "square", False)
     split = {axis: {4: (2, 2, 1), 6: (3, 2, 1), 8: (4, 2, 1)} for axis in ("out", "in")}
-    parts = {"split": split} if name in ("quanta", "tt_matrix", "loretta") else {}
-    if name in ("kronecker", "quanta"):
+    parts = {"split": split} if name in SPLIT else {}
+    if name in SPLIT and name not in ("tt_matrix", "loretta"):  # which take more than two parts
         parts = {"split": {axis: {w: own[:2] for w, own in split[axis].items()} for axis in split}}
     parts |= {"options": {"bottleneck": 2}} if name == "loretta" else {}
     parts |= {"layout": "layer : out : in"} if name in ("block_term", "loha", "tensor_ring") else {}

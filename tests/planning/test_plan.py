@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from support.families import PLANNED, planned, taken
+from support.families import PLANNED, RANKLESS, planned, taken
 from support.models import CONFIGURED, FAMILIES, make
 from support.plans import TIED, llama
 
@@ -233,7 +233,8 @@ def test_ranks_by_the_papers_letters() -> None:
 
 def test_a_parameterization_without_a_rank_needs_none() -> None:
     split = {"out": (5, 6), "in": (5, 6)}
-    for family, changes in (("dense", {}), ("quanta", {"split": split})):
+    for family in RANKLESS:
+        changes = {} if family == "dense" else {"split": split}
         sites = ta.find_sites(make("bert"), ("q",))
         free = ta.plan(sites, method=family, **changes)
         assert free.groups == ta.plan(sites, method=family, rank=1, **changes).groups
@@ -245,7 +246,7 @@ def test_a_parameterization_without_a_rank_needs_none() -> None:
 
 @every_parameterization
 def test_a_parameterization_with_a_rank_says_that_it_needs_one(parameterization: str) -> None:
-    if parameterization == "quanta":
+    if parameterization in RANKLESS:
         return
     says = "rank=None and budget=None were given; expected exactly one of them"
     with pytest.raises(ta.TensorAdaptError, match=says):

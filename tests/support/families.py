@@ -13,6 +13,12 @@ PLANNED = tuple(
 )  # plan refuses as many as the matrices
 FIRST = ("lora", "cp", "tucker", "tensor_train", "vera")  # tried on every model; the others on some
 PARTS = {"quanta": 3}  # two axes are one gate, which is the whole matrix
+SPLIT = tuple(  # whose layouts need a split
+    name
+    for name in ta.parameterizations.names()
+    if any("*" in text or "1" in text for text in ta.parameterizations.layouts_of(name))
+)
+RANKLESS = ("dense", "quanta", "khatri_rao", "block_circulant", "shared_block")
 
 
 def parts(width: int, n: int) -> tuple[int, ...]:
@@ -36,9 +42,10 @@ def taken(sites: Iterable[Site], parameterization: str) -> tuple[Site, ...]:
 def planned(sites: Iterable[Site], parameterization: str, **changes: Any) -> ta.Plan:
     """The plan over those sites in the parameterization's usual layouts."""
     found = taken(sites, parameterization)
-    layouts = ta.parameterizations.layouts_of(parameterization)
-    if any("*" in text or "1" in text for text in layouts):
+    if parameterization in SPLIT:
         widths = {width for site in found for width in (site.out, site.in_)}
         split = {width: parts(width, PARTS.get(parameterization, 2)) for width in widths}
+        if parameterization == "block_circulant":  # the last part is the size of blocks, which is bounded
+            split = {width: tuple(sorted(own, reverse=True)) for width, own in split.items()}
         changes = {"split": {"out": split, "in": split}, **changes}
     return ta.plan(found, method=parameterization, **changes)

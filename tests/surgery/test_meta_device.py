@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 import torch
 import transformers
+from support.families import RANKLESS
+from support.families import SPLIT as PARTED
 from support.models import DECODER, make, perturb
 from torch import nn
 
@@ -17,7 +19,7 @@ from tensoradapt import parameterizations
 PARTS = {24: (4, 6), 8: (2, 4)}
 SPLIT = {"split": {"out": PARTS, "in": PARTS}}
 ASKED: dict[str, dict[str, Any]] = {
-    **dict.fromkeys(("kronecker", "loretta", "tt_matrix"), SPLIT),
+    **dict.fromkeys(PARTED, SPLIT),
     "quanta": {**SPLIT, "projections": ("q", "o")},
 }
 every = pytest.mark.parametrize("name", parameterizations.names())
@@ -36,7 +38,7 @@ def on_meta() -> nn.Module:
 
 
 def planned(model: nn.Module, name: str = "lora", **changes: Any) -> ta.Plan:
-    rank = None if name in ("dense", "quanta") else 3
+    rank = None if name in RANKLESS else 3
     return ta.plan(model, method=name, rank=rank, **ASKED.get(name, {}), **changes)
 
 
