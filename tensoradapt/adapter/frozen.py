@@ -98,7 +98,7 @@ class Bases(nn.Module):
 
 
 def base_shapes(networks: Iterable[Network]) -> dict[str, tuple[int, ...]]:
-    """Return the shape of each frozen array that is made: by name the largest that a network draws, and all set ones."""
+    """Return the shape of each frozen array that is made: for each name the largest drawn, and all that are set."""
     shapes: dict[str, tuple[int, ...]] = {}
     for network in networks:
         for factor in network.frozen_draws:

@@ -33,7 +33,7 @@ def names() -> tuple[str, ...]:
 
     >>> import tensoradapt as ta
     >>> ta.parameterizations.names()[:4]
-    ('block_term', 'cp', 'dense', 'kronecker')
+    ('block_circulant', 'block_low_rank', 'block_term', 'compacter')
     """
     return tuple(sorted({*_builtin(), *_plugins()}))
 

@@ -61,7 +61,7 @@ def _modes(layout: Layout) -> tuple[tuple[str, ...], ...]:
         nearest = max(n for n in range(1, LARGEST + 1) if layout.out % n == 0 and layout.in_ % n == 0)
         split = {"out": (layout.out // nearest, nearest), "in": (layout.in_ // nearest, nearest)}
         raise TensorAdaptError(
-            f"block_circulant has blocks of {b} in layout {str(layout)!r} {layout.shape}, whose pattern of shifts would "
-            f"have {b**3:,} numbers; expected blocks of at most {LARGEST}: use split={split}"
+            f"block_circulant has blocks of {b} in layout {str(layout)!r} {layout.shape}, whose pattern of shifts has "
+            f"{b**3:,} numbers; expected blocks of at most {LARGEST}: use split={split}"
         )
     return rows, cols

@@ -66,7 +66,7 @@ def _modes(layout: Layout) -> tuple[tuple[str, ...], ...]:
     if (len(rows), len(cols)) != (2, 2):
         raise TensorAdaptError(
             f"block_low_rank takes two row and two column modes, and layout {str(layout)!r} has {len(rows)} and "
-            f'{len(cols)}; use ": out1 out2 : in1 in2", with split={{"out": (2, 384), "in": (2, 384)}} for 2 x 2 blocks '
-            "of 768 x 768"
+            f'{len(cols)}; use ": out1 out2 : in1 in2", with split={{"out": (2, 384), "in": (2, 384)}} for 2 x 2 '
+            "blocks of 768 x 768"
         )
     return index, rows[::-1] if _interleaved(layout) else rows, cols

@@ -62,7 +62,8 @@ def _modes(layout: Layout) -> tuple[tuple[str, ...], ...]:
     index, rows, cols = (tuple(m.name for m in modes) for modes in (layout.index, layout.rows, layout.cols))
     if (len(rows), len(cols)) != (2, 2):
         raise TensorAdaptError(
-            f"compacter takes two row and two column modes, and layout {str(layout)!r} has {len(rows)} and {len(cols)}; "
-            'use "layer proj : out1 out2 : in1 in2", with split={"out": (4, 192), "in": (4, 192)} for n = 4 at 768'
+            f"compacter takes two row and two column modes, and layout {str(layout)!r} has {len(rows)} and "
+            f'{len(cols)}; use "layer proj : out1 out2 : in1 in2", with split={{"out": (4, 192), "in": (4, 192)}} for '
+            "n = 4 at 768"
         )
     return index, rows, cols

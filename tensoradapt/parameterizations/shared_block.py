@@ -1,6 +1,6 @@
 """Shared block: ``delta[(o1 o2), (i1 i2)] = D[o2, i2]``, one block that is repeated over the matrix.
 
-Kang and Yin, arXiv 2409.15371 (MiSS, once Bone), as in PEFT: its "balance" repeats over the input alone, and "mini" over
+Kang and Yin, arXiv 2409.15371 (MiSS, once Bone), as in PEFT: its usual form repeats over the input alone, "mini" over
 both sides. It has no rank: the block is the last part of each side. Choose it for the fewest products a step: the input
 is summed over its parts before the only one.
 """
@@ -26,7 +26,9 @@ def build(layout: Layout, rank: Any = None) -> Network:
     The paper's multiplier is 1. Its r is n_in2; mini_r is n_out2, and without "mini" n_out1 is 1.
     """
     (out1, out2), (in1, in2) = _modes(layout)
-    ones = [Factor(f"ones_{name}", (name,), paper=("constant", 1.0), trainable=False, source="set") for name in (out1, in1)]
+    ones = [
+        Factor(f"ones_{name}", (name,), paper=("constant", 1.0), trainable=False, source="set") for name in (out1, in1)
+    ]
     block = Factor("D", (*(m.name for m in layout.index), out2, in2), "zero")
     return Network(layout, (block, *ones), {})
 
@@ -48,6 +50,6 @@ def _modes(layout: Layout) -> tuple[tuple[str, ...], ...]:
     if (len(rows), len(cols)) != (2, 2):
         raise TensorAdaptError(
             f"shared_block takes two row and two column modes, and layout {str(layout)!r} has {len(rows)} and "
-            f'{len(cols)}; use ": out1 out2 : in1 in2", with split={{"out": (1, 768), "in": (12, 64)}} for r = 64 at 768'
+            f'{len(cols)}; use ": out1 out2 : in1 in2", with split={{"out": (1, 768), "in": (12, 64)}} for r = 64'
         )
     return rows, cols

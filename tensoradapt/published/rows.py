@@ -34,6 +34,7 @@ _LORETTA: Mapping[str, Splits] = {
 }
 _LORETTA_CORES: Splits = {384: (8, 8, 6, 8), 768: (8, 8, 12, 8), 1024: (4, 8, 8, 8, 4), 4096: (16, 16, 8, 4, 4)}
 _KRONECKER: Splits = {384: (16, 24), 768: (24, 32), 1024: (32, 32), 4096: (64, 64)}
+_KHATRI_RAO: Splits = {384: (24, 16), 768: (32, 24), 1024: (32, 32), 4096: (64, 64)}
 _WIDTHS = (384, 768, 1024, 4096)
 _BLOCKS_NOTE = "defined where the MLP's width is a multiple of the model's"
 _METATT_NOTE = (
@@ -55,9 +56,10 @@ _TENSLORA = {
 }
 
 
-def _parted(n: int = 0, size: int = 0) -> Mapping[str, Splits]:
+def _parted(n: int = 0, size: int = 0, widths: tuple[int, ...] = _WIDTHS) -> Mapping[str, Splits]:
     """Cut both sides into ``n`` blocks, or into blocks of ``size``."""
-    return dict.fromkeys(("out", "in"), {w: (n, w // n) if n else (w // size, size) for w in _WIDTHS})
+    parts: Splits = {w: (n, w // n) if n else (w // size, size) for w in widths}
+    return dict.fromkeys(("out", "in"), parts)
 
 
 def _lorta(name: str, cols: str, source: str, alpha: float, note: str) -> Published:
@@ -321,9 +323,9 @@ ROWS: tuple[Published, ...] = (
         "compacter",
         "Karimi Mahabadi et al., arXiv 2106.04647",
         "M*L*r*(o + i) + n[i][0]**3",
-        split=dict.fromkeys(("out", "in"), {w: (4, w // 4) for w in (*_WIDTHS, 2048)}),
-        note="an update has the form of the paper's layers, which are inside adapters of their own; it starts at zero, "
-        f"where the code draws S; {_SPLIT_NOTE}",
+        split=_parted(4, widths=(*_WIDTHS, 2048)),
+        note="an update has the form of the paper's layers, which are inside adapters of their own; it starts at "
+        f"zero, where the code draws S; {_SPLIT_NOTE}",
     ),
     Published(
         "gralora",
@@ -354,8 +356,8 @@ ROWS: tuple[Published, ...] = (
         "Albert et al., arXiv 2508.00230; released code",
         "M*L*min(o, i)*(n[max(o, i)][0] + n[max(o, i)][1])",
         2,
-        split=dict.fromkeys(("out", "in"), {384: (24, 16), 768: (32, 24), 1024: (32, 32), 4096: (64, 64)}),
-        note="has no rank; the code's parts of 384 and 768, 21 x 19 and 29 x 27, are cropped, which is not expressible; "
+        split=dict.fromkeys(("out", "in"), _KHATRI_RAO),
+        note="has no rank; the code's parts of 384 and 768, 21 x 19 and 29 x 27, are cropped: not expressible; "
         f"its own merge adds the transposed update; {_SPLIT_NOTE}",
     ),
     Published(
@@ -374,7 +376,7 @@ ROWS: tuple[Published, ...] = (
         "Kang and Yin, arXiv 2409.15371; as in PEFT",
         "M*L*o*n[i][1]",
         split={"out": {w: (1, w) for w in _WIDTHS}, "in": {w: (w // 64, 64) for w in _WIDTHS}},
-        note=f"has no rank: the source's r is the last part of the input, here 64; not expressible: bat; {_SPLIT_NOTE}",
+        note=f"has no rank: the source's r is the input's last part, here 64; not expressible: bat; {_SPLIT_NOTE}",
     ),
     Published(
         "miss-mini",

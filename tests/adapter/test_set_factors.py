@@ -102,7 +102,7 @@ def test_a_file_that_sets_a_trained_factor_is_refused() -> None:
     record = plan_record(ta.plan(make("bert"), method="block_circulant", rank=1, **SPLIT))
     (factors,) = (net["factors"] for net in record["networks"])
     next(factor for factor in factors if factor[0] == "S")[4] = True
-    with pytest.raises(ta.TensorAdaptError, match="a.json does not hold a plan .*source='set' has trainable=True"):
+    with pytest.raises(ta.TensorAdaptError, match=r"a.json does not hold a plan .*source='set' has trainable=True"):
         plan_from_record(record, Path("a.json"))
 
 

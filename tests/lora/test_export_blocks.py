@@ -13,7 +13,8 @@ import tensoradapt as ta
 from tensoradapt.lora.read_folder import read_lora
 from tensoradapt.testing.laws import float64
 
-RANKS = {"lokr": 10, "miss-mini": 6, "miss": 6}  # of 30 x 30 in blocks of 6 x 6, five a side; the others are of full rank
+# the rank of 30 x 30 in blocks of 6 x 6, five a side; the others are of full rank
+RANKS = {"lokr": 10, "miss-mini": 6, "miss": 6}
 
 
 @pytest.mark.parametrize("name", [*BLOCKS, "miss"])

@@ -112,9 +112,9 @@ REFUSED: dict[str, tuple[Call, list[str]]] = {
         build("block_low_rank", FREE),
         ["two row and two column modes", "': out : in' has 1 and 1", '": out1 out2 : in1 in2"', '"out": (2, 384)'],
     ),
-    "one part of the larger side": (
-        build("khatri_rao", ": out : in1 in2"),
-        ["two parts of the larger side", "': out : in1 in2' (6, 2, 2) has 1 there", "split={'out': (24, 32)}"],
+    "sides without parts": (
+        build("khatri_rao", FREE),
+        ["two parts of a side", "': out : in' (6, 4) has 1 row and 1 column modes", '"out": (32, 24)'],
     ),
     "kernels of whole modes": (build("block_circulant", FREE), ["two row and two column modes", '"in": (12, 64)']),
     "circulant blocks whose pattern is too large": (

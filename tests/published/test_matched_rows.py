@@ -36,8 +36,8 @@ THREE = {"split": {"in": (4, 4, 4), "out": (4, 4, 4)}}
 OWN: dict[str, dict[str, Any]] = {
     **dict.fromkeys(("tt-lora", "quanta", "dota"), THREE),
     "loretta-rep": {**THREE, "options": {"bottleneck": 8}},
-    **dict.fromkeys(BLOCKS, {"split": {"in": (8, 8), "out": (8, 8)}}),
-    **dict.fromkeys(("gralora", "more"), {"split": {"in": (2, 32), "out": (2, 32)}}),
+    **{name: {"split": {"in": (8, 8), "out": (8, 8)}} for name in BLOCKS},
+    **{name: {"split": {"in": (2, 32), "out": (2, 32)}} for name in ("gralora", "more")},
     "miss": {"split": {"in": (8, 8), "out": (1, 64)}},
     "metatt-4+1d": {"tasks": ("a", "b")},
 }
