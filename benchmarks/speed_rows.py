@@ -36,9 +36,12 @@ PEERS: Mapping[str, tuple[str, Callable[..., peft.PeftConfig], int]] = {
     "PEFT LoKr r=8": ("lokr", partial(peft.LoKrConfig, alpha=8), 8),
 }
 LYCORIS = {"LyCORIS LoHa r=8": ("loha", "LohaModule"), "LyCORIS LoKr r=8": ("lokr", "LokrModule")}
-OTHER_RANKS = {"cp": (8, 64), "vera": (256,), "dense": (None,), "quanta": (None,)}  # the others: 8
+RANKLESS = ("dense", "quanta", "khatri_rao", "block_circulant", "shared_block")
+OTHER_RANKS = {"cp": (8, 64), "vera": (256,), **dict.fromkeys(RANKLESS, (None,))}  # the others: 8
 # planned as published adapters: those with splits, and LoTR, which is a Tucker of one tensor for each projection
 PUBLISHED = {"kronecker": "lokr", "loretta": "loretta-rep", "quanta": "quanta", "tt_matrix": "dota", "lotr": "lotr"}
+PUBLISHED |= {"block_low_rank": "gralora", "khatri_rao": "kradapter", "block_circulant": "c3a", "shared_block": "miss"}
+PUBLISHED |= {"compacter": "compacter"}
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,8 @@ THREE = {64: (4, 4, 4), 128: (4, 4, 8), 256: (8, 8, 4), 512: (8, 8, 8), 768: (12
 THREE |= {2048: (16, 16, 8), 4096: (16, 16, 16)}
 TWO = {64: (8, 8), 128: (8, 16), 256: (16, 16), 512: (16, 32), 768: (24, 32), 1024: (32, 32), 2048: (32, 64)}
 TWO |= {4096: (64, 64)}
-RANKLESS = ("quanta", "quanta, from zero", "dense", "kronecker, full")  # the same at every rank: measured once
+# the same at every rank: measured once
+RANKLESS = ("quanta", "quanta, from zero", "dense", "kronecker, full", "krona", "kradapter", "c3a", "miss", "miss-mini")
 WIDEST = dict.fromkeys(("dense", "randlora", "quanta", "quanta, from zero", "kronecker, full"), 2048)
 
 
@@ -71,7 +72,7 @@ def plan(name: str, point: Point, scale: str) -> tuple[Plan, bool] | None:
     family, texts, options = (row.parameterization, row.layout, row.options) if row else OTHERS[name]
     wanted: dict[str, Any] = {"scale": scale, "options": dict(options), "rank": point.rank}
     if "out*" in str(texts) and (row is None or point.width not in row.split["in"]):
-        parts = (TWO if family == "kronecker" else THREE)[point.width]
+        parts = (TWO if getattr(parameterizations.get(family), "parts", ()) == (2,) else THREE)[point.width]
         own = {k: v for k, v in options.items() if k != "cores"}
         wanted |= {"split": {"in": parts, "out": parts}, "options": own}
     if "task" in str(texts):

@@ -92,6 +92,7 @@ DRAWS = {
     "uniform": "uniform within {1:.3g}",
     "normal": "normal, deviation {1:.3g}",
     "constant": "{1:.3g}",
+    "shift": "shifts",
     "identity": "identity",
     "unit": "normal, of norm {1:.3g}",
 }
@@ -100,7 +101,8 @@ DRAWS = {
 def _factor(entry: Entry, network: Network, factor: Factor) -> str:
     axes = " x ".join(f"{label}={network.sizes[label]}" for label in factor.labels)
     starts_at_zero = entry.plan().start == "zero" and factor.init == "zero"
-    start = "from the base weights" if factor.source == "base" else "zero" if starts_at_zero else "drawn"
+    sources = {"base": "from the base weights", "set": "set"}
+    start = sources.get(factor.source, "zero" if starts_at_zero else "drawn")
     drawn = (
         f"; the paper: {DRAWS.get(factor.paper[0], GAIN).format(factor.paper[0].replace('_', ' '), factor.paper[1])}"
         if factor.paper

@@ -274,7 +274,8 @@ def _factor(network: Network) -> Callable[[Factor], tuple[str, ...]]:
     def row(factor: Factor) -> tuple[str, ...]:
         axes = " x ".join(f"{label}={network.sizes[label]}" for label in factor.labels)
         n = math.prod(network.shape(factor))
-        start = "from the weights" if factor.source == "base" else "at zero" if factor.init == "zero" else "drawn"
+        sources = {"base": "from the weights", "set": "set"}
+        start = sources.get(factor.source, "at zero" if factor.init == "zero" else "drawn")
         return factor.name, axes, f"{n:,}", start, "" if factor.trainable else "frozen"
 
     return row

@@ -30,6 +30,11 @@ SAID: dict[str, dict[str, Any]] = {  # what a parameterization needs to be told 
     "quanta": {"split": {"out": [5, 2], "in": [5, 2]}},  # a 10 x 10 matrix
     "tensor_ring": {"layout": "layer proj : out : in"},
     "tt_matrix": {"split": SPLIT},
+    "block_low_rank": {"split": SPLIT},
+    "khatri_rao": {"split": SPLIT},
+    "block_circulant": {"split": SPLIT},
+    "compacter": {"split": SPLIT, "layout": "layer proj : out* : in*"},
+    "shared_block": {"split": SPLIT},
 }
 # lin0 is 20 x 10 and lin1 2 x 20. The suite trains on inputs up to 89 at a rate of 0.5, which it lowers for its own
 # methods where numbers overflow; ours it does not know, so the multiplier is lowered
