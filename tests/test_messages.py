@@ -152,7 +152,11 @@ REFUSED: dict[str, tuple[Call, list[str]]] = {
     ),
     "split of another product, beside one that is right": (
         plan(layout=": out1 out2 : in1 in2", split={"out": {48: (5, 9), 24: (4, 6)}, "in": (4, 6)}),
-        ["is 48 wide", "as in split={'out': {48: (8, 6), 24: (4, 6)}, 'in': {24: (4, 6), 48: (8, 6)}}"],
+        ["is 48 wide", "as in split={'out': {48: (4, 12), 24: (4, 6)}, 'in': {24: (4, 6), 48: (4, 12)}}"],
+    ),
+    "a number of blocks that does not divide the width": (
+        plan(layout=": out* : in*", method="block_low_rank", split={"out": (7, 7), "in": (4, 6)}, projections=("q",)),
+        ["split out=(7, 7) has the product 49", "is 48 wide", "as in split={'out': (6, 8), 'in': (4, 6)}"],
     ),
     "split that is a number": (
         plan(layout=": out1 out2 : in", split={"out": 6}),

@@ -108,13 +108,27 @@ def _widths(site: Site) -> dict[str, int]:
 
 
 def _fitting(sites: Sequence[Site], split: Split) -> str:
-    """Return the split as text, with near-equal parts where the given ones do not multiply to a site's width."""
+    """Return the split as text; parts that do not multiply to a site's width become the nearest that do.
+
+    A width without parts, or whose parts are all 1, gets near-equal ones.
+    """
     fitting: dict[str, Any] = {}
     for mode, parts in split.items():
         widths = dict.fromkeys(width for site in sites if (width := _widths(site).get(mode)))
         given = parts if isinstance(parts, Mapping) else dict.fromkeys(widths, parts)
         n = min(map(len, given.values()), default=2)
         right = {width: tuple(sizes) for width, sizes in given.items() if math.prod(sizes) == width}
-        by_width = {width: right.get(width) or near_equal(width, n) for width in widths}
+        wrong = {width: sizes for width, sizes in given.items() if width not in right and set(sizes) != {1}}
+        near = {width: _nearest(width, wrong[width]) if width in wrong else near_equal(width, n) for width in widths}
+        by_width = {width: right.get(width) or near[width] for width in widths}
         fitting[mode] = by_width if len(by_width) > 1 else next(iter(by_width.values()), parts)
     return f"split={fitting}"
+
+
+def _nearest(width: int, parts: Sequence[int]) -> tuple[int, ...]:
+    """Return as many parts that multiply to the width: each but the last is the divisor nearest to the given one."""
+    found: list[int] = []
+    for part in parts[:-1]:
+        rest = width // math.prod(found)
+        found.append(min((n for n in range(1, rest + 1) if rest % n == 0), key=lambda n: abs(n - part)))
+    return (*found, width // math.prod(found))
