@@ -67,6 +67,10 @@ def test_a_model_whose_rows_are_turned_is_one_graph() -> None:
     check("cp", "dora")
 
 
+def test_a_model_whose_weights_are_multiplied_is_one_graph() -> None:
+    check("cp", "hira")
+
+
 @pytest.mark.skipif(shutil.which("g++") is None, reason="for a CPU torch's default backend writes C++")
 def test_the_default_backend_computes_the_same() -> None:
     check("cp", backend="inductor")
