@@ -358,6 +358,7 @@ ROWS: tuple[Published, ...] = (
         2,
         split=dict.fromkeys(("out", "in"), _KHATRI_RAO),
         note="has no rank; the code's parts of 384 and 768, 21 x 19 and 29 x 27, are cropped: not expressible; "
+        "parts as for square matrices: for 4096 x 1024 the code has (128, 32); "
         f"its own merge adds the transposed update; {_SPLIT_NOTE}",
     ),
     Published(
