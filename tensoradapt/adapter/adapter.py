@@ -70,7 +70,7 @@ class Adapter(nn.Module):
         self.attachment = Attachment()
         self.forward_pass = ForwardPass()
         self.averaged_by = 0  # id of the DDP model that is known to hold the parameters
-        self.bases = Bases([group.network for group in plan.groups], seed, empty)
+        self.bases = Bases([group.network for group in plan.groups], seed, empty, is_matched(plan.scale))
         given = values or [{}] * len(plan.groups)
         solved = () if empty or scales else drawn_together(plan, seed, self.bases, given)
         tensors = {i: _drawn(self, i, factors, scale) for i, factors, scale in solved}

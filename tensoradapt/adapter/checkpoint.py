@@ -241,6 +241,9 @@ def _check_record(record: Mapping[str, Any], plan: Plan, path: Path) -> None:
 def _check_names_and_draws(plan: Plan) -> None:
     taken = set(dir(nn.ParameterDict()))
     most = min(max(DRAWN[0], 4 * plan.n_dense), DRAWN[1])
+    own = sum(math.prod(g.network.shape(factor)) for g in plan.groups for factor in g.network.own_draws)
+    if own > most:
+        raise ValueError(f"frozen factors of single tensors have {own:,} numbers; expected at most {most:,}")
     for network in dict.fromkeys(group.network for group in plan.groups):
         for factor in network.factors:
             drawn = factor in network.frozen_draws

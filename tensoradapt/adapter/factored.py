@@ -76,7 +76,7 @@ class FactoredTensor(nn.Module):
         name: tells its draws from other tensors' with the same seed.
         scale: multiplies the tensor; "matched" and "paper" are solved from the draw.
         alpha: alpha of the scale; by default LoRA's 16 for "matched", the network's for "paper".
-        bases: frozen matrices shared with other tensors; by default its own.
+        bases: frozen matrices made together with those of other tensors; by default its own.
         start: as in ``plan``.
         values: factors that replace draws, frozen ones too; needed for factors of source "base".
         empty: make the factors on the meta device, with shapes and no values; the scale is then not a number.
@@ -105,11 +105,12 @@ class FactoredTensor(nn.Module):
         super().__init__()
         check_arguments(locals(), **CHECKS)
         self.network = network = network.given(values or ())
+        self.name = name
         self._slice = slice_program(network)
         self._halves = halves(network)
         self._places = Places()
         if bases is None:
-            self.own_bases = bases = Bases([network], seed, empty)
+            self.own_bases = bases = Bases([network], seed, empty, scales.is_matched(scale), [name])
         self._bases = (bases,)  # a tuple: shared with other tensors, so it must not be registered here
         if empty:
             drawn = _empty(network)
@@ -117,7 +118,7 @@ class FactoredTensor(nn.Module):
         else:
             drawn = {**draw(network, seed, name, scales.is_matched(scale), start, values or ()), **(values or {})}
             check_values(network, drawn)
-            frozen = {f.name: bases.read(network, f) for f in network.frozen_draws}
+            frozen = {f.name: bases.read(network, f, name) for f in network.frozen_draws}
             self.scale = scales.solve(scale, network, {**frozen, **drawn}, alpha)
         # contiguous: products of transposed factors round differently, and a loaded adapter must give the same bits
         stored = {key: value.to(torch.get_default_dtype()).contiguous() for key, value in drawn.items()}
@@ -149,7 +150,7 @@ class FactoredTensor(nn.Module):
             return self.initial.get_buffer(factor.name) if initial else self.trained[factor.name]
         if factor.source not in MADE:
             return self.fixed.get_buffer(factor.name)
-        return self._bases[0].read(self.network, factor)
+        return self._bases[0].read(self.network, factor, self.name)
 
     @property
     def _subtracts(self) -> bool:

@@ -56,6 +56,11 @@ class Job:
 
     def plan(self, rank: Rank | None, budget: int | None = None) -> Plan:
         planned = build_plan(self.source.sites, replace(self.spec, rank=rank, budget=budget))
+        if shared := [*getattr(self.family, "shared", {})]:
+            raise TensorAdaptError(
+                f"method {planned.spec.name!r} has the shared factor {shared[0]!r}, unknown to decompose, so it cannot "
+                "take on given updates; choose one whose factors have all their modes"
+            )
         for factor in (f for group in planned.groups for f in group.network.factors):
             if not factor.trainable or factor.source != "draw":
                 raise TensorAdaptError(

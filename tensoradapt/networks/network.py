@@ -24,7 +24,7 @@ SEARCHED = 12  # the minimum cut of up to this many factors is searched over all
 Fans = Literal["kaiming", "kaiming_bond", "xavier", "xavier_normal"]  # their bound depends on the factor's shape
 Draws = Literal["uniform", "normal", "constant", "identity", "orthogonal", "unit", "shift", Fans]
 Paper = tuple[Draws, float]
-MADE = ("draw", "set")  # sources whose frozen values follow from names and shapes, so that no file holds them
+MADE = ("draw", "own", "set")  # sources whose frozen values follow from names and shapes, so that no file holds them
 PATTERNS: Mapping[str, int] = {"constant": 1, "identity": 2, "shift": 3}  # what a factor can be set to; its fewest axes
 
 
@@ -41,11 +41,12 @@ class Factor:
         paper: the paper's draw, with its bound, standard deviation, value or gain, used with ``scale="paper"``. The
             factor that ``start="zero"`` zeroes has one only if the paper does not start at zero.
         trainable: whether it is trained.
-        source: "draw": the entries of a frozen factor are a pure function of (seed, name, row, column); "base": the
-            parameterization's ``decompose`` makes the values from the base weights; "given": a frozen factor whose
-            values were given and are stored; "set": a frozen factor whose values are the pattern that ``paper`` names,
-            with every scale: "constant", "identity" (1 where the first and the last place are equal), or "shift" (1
-            where the first place f, the second t and the last s have f = s - t modulo the first size).
+        source: "draw": the entries of a frozen factor are a pure function of (seed, name, row, column), the same for
+            all tensors; "own": those of a frozen factor are drawn for each tensor by itself, as trained ones are;
+            "base": the parameterization's ``decompose`` makes the values from the base weights; "given": a frozen
+            factor whose values were given and are stored; "set": a frozen factor whose values are the pattern that
+            ``paper`` names, with every scale: "constant", "identity" (1 where the first and the last place are equal),
+            or "shift" (1 where the first place f, the second t and the last s have f = s - t modulo the first size).
         rate: what multiplies the learning rate.
 
     >>> import tensoradapt as ta
@@ -59,7 +60,7 @@ class Factor:
     init: Literal["normal", "zero"] = "normal"
     paper: Paper | None = None
     trainable: bool = True
-    source: Literal["draw", "base", "given", "set"] = "draw"
+    source: Literal["draw", "own", "base", "given", "set"] = "draw"
     rate: float = 1.0
 
 
@@ -168,6 +169,11 @@ class Network:
     def frozen_draws(self) -> tuple[Factor, ...]:
         """The frozen factors that no file holds: their entries are drawn from the seed, or set."""
         return tuple(f for f in self.factors if f.source in MADE and not f.trainable)
+
+    @property
+    def own_draws(self) -> tuple[Factor, ...]:
+        """The frozen factors that each tensor draws by itself, a part of ``frozen_draws``."""
+        return tuple(factor for factor in self.frozen_draws if factor.source == "own")
 
     def given(self, names: Iterable[str]) -> Network:
         """Return the network with those frozen factors that are named given and stored instead of drawn."""

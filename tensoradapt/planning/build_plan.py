@@ -11,6 +11,7 @@ from typing import Any
 from tensoradapt.errors import BudgetError, TensorAdaptError, did_you_mean, located
 from tensoradapt.networks.layout import Layout
 from tensoradapt.networks.network import Network
+from tensoradapt.networks.varied import check_names, hows, modes
 from tensoradapt.planning.builder import Builder
 from tensoradapt.planning.grouping import Tied, tied_sites
 from tensoradapt.planning.plan import Group, Plan
@@ -140,7 +141,7 @@ def _groups(request: Request, sites: Sequence[Site], n_biases: int) -> tuple[Gro
     tensors = tied_sites(sites, spec, one_shape)
     n_magnitudes = sum(row_block.out for row_block in row_blocks(sites)) if spec.rule == "dora" else 0
     nets = _networks(request, tensors, n_biases + n_magnitudes)
-    _check_rates(spec.rates or {}, nets.values())
+    _check_factors(request, nets)
     chosen = with_rank_pattern(request.builder, tensors, nets, spec.rank_pattern or {})
     return tuple(Group(network, members) for network, (_, members) in zip(chosen, tensors, strict=True))
 
@@ -169,14 +170,38 @@ def _networks(request: Request, tensors: Sequence[Tied], n_extra: int) -> dict[L
     return networks(request.builder, kinds, request.spec.rank, sites)
 
 
+def _check_factors(request: Request, nets: Mapping[Layout, Network]) -> None:
+    """Raise for names of factors that no tensor has, in ``frozen``, ``shared`` or ``rates``."""
+    spec, variant = request.spec, request.builder.parameterization
+    if spec.frozen or spec.shared:
+        before = replace(request.builder, parameterization=replace(variant, frozen={}, shared={}))
+        plain = [before.build(layout, net.rank or 1) for layout, net in nets.items()]
+        check_names(plain, hows(spec.frozen), modes(spec.shared))
+    _check_rates(spec.rates or {}, nets.values())
+
+
 def _check_rates(rates: Mapping[str, float], nets: Iterable[Network]) -> None:
     trained = list(dict.fromkeys(f.name for network in nets for f in network.factors if f.trainable))
     if unknown := [name for name in rates if name not in trained]:
         raise TensorAdaptError(f"rates names {unknown[0]!r}, no trained factor{did_you_mean(unknown[0], trained)}")
 
 
+def _refuse_shared_starts(planned: Plan, request: Request) -> None:
+    """Raise for a shared factor that would start from weights or gradients, which are decomposed matrix by matrix."""
+    shared = getattr(request.builder.parameterization, "shared", {})
+    for factor in (f for group in planned.groups for f in group.network.factors if f.name in shared):
+        if factor.source == "base" or planned.start == "gradient":
+            what = "the base weights" if factor.source == "base" else "the gradient"
+            raise TensorAdaptError(
+                f"factor {factor.name!r} is shared over {', '.join(shared[factor.name])} and would start from {what}, "
+                "which decompose takes apart without sharing; leave shared= out, or choose start='zero' of a method "
+                "whose factors are drawn"
+            )
+
+
 def _check(planned: Plan, request: Request) -> None:
     """Raise unless the start can be computed and the adapter is no larger than its matrices."""
+    _refuse_shared_starts(planned, request)
     decomposes = callable(getattr(request.builder.parameterization, "decompose", None))
     if planned.needs_weights and planned.spec.start != "gradient" and not decomposes:
         raise TensorAdaptError(

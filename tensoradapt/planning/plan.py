@@ -17,6 +17,7 @@ from typing import Any
 from tensoradapt.habits import PLAN, no_attribute
 from tensoradapt.networks.layout import Layout
 from tensoradapt.networks.network import Network
+from tensoradapt.networks.varied import hows, modes
 from tensoradapt.planning.drawing import drawing
 from tensoradapt.planning.site_ways import regimes
 from tensoradapt.planning.spec import AdapterSpec
@@ -229,9 +230,18 @@ def _count_notes(plan: Plan) -> Iterator[str]:
         yield f"of these, {plan.n_magnitudes:,} lengths of the weights' rows (DoRA)"
     if plan.n_base:
         yield f"frozen bases {_origin(plan)}: {plan.n_base:,} numbers, stored and not trained"
+    yield from _variations(plan)
     if plan.start == "subtract":
         held = f"{plan.n_params - plan.n_biases - plan.n_magnitudes:,} numbers besides"
         yield f"the start is subtracted: {held}, stored and not trained"
+
+
+def _variations(plan: Plan) -> Iterator[str]:
+    """Say which factors were frozen and shared by ``frozen`` and ``shared``."""
+    if plan.spec.frozen:
+        yield f"frozen: {', '.join(f'{name} ({how})' for name, how in hows(plan.spec.frozen).items())}"
+    for name, left in modes(plan.spec.shared).items():
+        yield f"shared: {name} over {', '.join(left)}"
 
 
 def _trained_notes(plan: Plan) -> Iterator[str]:

@@ -19,8 +19,9 @@ from tensoradapt.sites.site import Site
 
 TINY = 1e-30  # multipliers, rates and divisors are above zero
 FACTORS = 64  # the most in a network; the largest of ours has about twenty
-SOURCES = ("draw", "base", "given", "set")  # where the values of a factor can come from
+SOURCES = ("draw", "own", "base", "given", "set")  # where the values of a factor can come from
 PLAN = ("train", "n_trained_base", "biases", "source")
+LATER = {"frozen", "shared"}  # fields of a spec that files of earlier versions lack: they have the defaults
 KEYS = {"spec", *PLAN, "networks", "groups"}
 
 
@@ -39,8 +40,8 @@ def plan_record(plan: Plan) -> dict[str, Any]:
 def plan_from_record(record: Any, path: Path) -> Plan:
     """Return the plan of a record; raise TensorAdaptError naming ``path`` for anything that is not one."""
     try:
-        if set(record) != KEYS or set(record["spec"]) != {*names(AdapterSpec)}:
-            odd = sorted((set(record) ^ KEYS) or set(record["spec"]) ^ {*names(AdapterSpec)})
+        odd = sorted((set(record) ^ KEYS) or (set(record["spec"]) ^ {*names(AdapterSpec)}) - LATER)
+        if odd:
             raise ValueError(f"keys {odd} too many or too few")
         networks = [_read_network(**n) for n in record["networks"]]
         groups = tuple(

@@ -67,7 +67,7 @@ def paper_scale(network: Network, alpha: float | None) -> float:
 
 
 def _deviation(factor: Factor) -> float:
-    if factor.source == "set":  # held as it is
+    if factor.source in ("own", "set"):  # held as it is
         return 1.0
     kind, value = factor.paper or ("normal", 1.0)
     return value / math.sqrt(3) if kind == "uniform" else value

@@ -15,6 +15,7 @@ from tensoradapt import checks, parameterizations
 from tensoradapt import published as papers
 from tensoradapt.checks import shown
 from tensoradapt.errors import TensorAdaptError, did_you_mean, few
+from tensoradapt.networks.varied import DRAWN, HOWS, hows, modes
 from tensoradapt.planning.builder import Builder
 from tensoradapt.planning.scale import SCALES
 from tensoradapt.planning.trained_modules import AUTO, patterns
@@ -71,6 +72,14 @@ def _scale(given: Any, where: str) -> str | float:
 
 def _rates(given: Any, where: str) -> dict[str, float]:
     return {k: checks.number(v, f"rate of {k!r}") for k, v in checks.named(checks.anything, given, where).items()}
+
+
+def _frozen(given: Any, where: str) -> Any:
+    """Return names of factors, or how each is frozen where one is set."""
+    if not isinstance(given, Mapping):
+        return checks.strings(given, where)
+    how = checks.named(partial(checks.one_of, HOWS), given, where)
+    return tuple(how) if set(how.values()) <= {DRAWN} else how
 
 
 def _rank(given: Any, where: str) -> Rank:
@@ -198,6 +207,16 @@ class AdapterSpec:
         "entries of the larger) or error",
     )
     rates: Mapping[str, float] | None = value(_rates, "multipliers of the learning rate by factor")
+    frozen: str | Sequence[str] | Mapping[str, str] | None = value(
+        _frozen,
+        "factors that are not trained: their names, or a table that says of each drawn (from the seed), ones, identity "
+        "or shift",
+        listed=True,
+    )
+    shared: Mapping[str, str | Sequence[str]] | None = value(
+        partial(checks.named, checks.strings),
+        "index modes that a factor leaves out, by factor, as it is shared over them",
+    )
     rank_pattern: Mapping[str, Rank] | None = value(
         _rank_pattern, "ranks by site name pattern, for tensors whose sites all match"
     )
@@ -342,8 +361,10 @@ def _layouts(row: Published) -> Sequence[Any]:
 def _builder(spec: AdapterSpec, resolved: AdapterSpec, row: Published | None) -> Builder:
     """Return the builder of a spec's networks, which are not clipped for a published adapter."""
     if row is not None:
-        variant: Any = variant_of(row, resolved.rates)
+        variant: Any = variant_of(row, resolved.rates, resolved.frozen, resolved.shared)
     else:
         original = parameterizations.get(spec.method)
-        variant = Variant(original, rates=resolved.rates or {}) if resolved.rates else original
+        rates, frozen, shared = resolved.rates or {}, hows(resolved.frozen), modes(resolved.shared)
+        varies = rates or frozen or shared
+        variant = Variant(original, rates=rates, frozen=frozen, shared=shared) if varies else original
     return Builder(variant, dict(resolved.options or {}), clip=row is None)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tensoradapt import parameterizations
 from tensoradapt.networks.layout import Layout
 from tensoradapt.networks.network import Network, Paper
+from tensoradapt.networks.varied import Frozen, Shared, hows, modes, varied
 from tensoradapt.planning.builder import Builder
 from tensoradapt.published.row import Published
 
@@ -24,6 +25,8 @@ class Variant:
     rates: Mapping[str, float] = field(default_factory=dict)  # the same
     base: tuple[str, ...] = ()  # patterns of the factors that start from the base weights
     power: float | None = None  # the p of the multiplier alpha / rank^p
+    frozen: Mapping[str, str] = field(default_factory=dict)  # how each is frozen; the same
+    shared: Shared = field(default_factory=dict)  # the index modes that each leaves out; the same
 
     def build(self, layout: Layout, rank: Any, **options: Any) -> Network:
         """Build the parameterization's network and change it as the variant says."""
@@ -32,6 +35,7 @@ class Variant:
         draws, rates = ({k: v for k, v in given.items() if k in names} for given in (self.draws, self.rates))
         based = {name: "base" for name in names if any(fnmatch.fnmatchcase(name, pattern) for pattern in self.base)}
         network = network.with_factors(self.zero, paper=draws, rate=rates, source=based)
+        network = varied(network, self.frozen, self.shared)
         if self.power is None:
             return network
         largest = max((n for name, n in network.bonds.items() if name not in network.derived), default=1)
@@ -43,7 +47,13 @@ class Variant:
         return getattr(self.original, name)
 
 
-def variant_of(row: Published, rates: Mapping[str, float] | None = None) -> Variant:
-    """Return a published row's variant of its parameterization, with these learning-rate multipliers over its own."""
+def variant_of(
+    row: Published,
+    rates: Mapping[str, float] | None = None,
+    frozen: Frozen | None = None,
+    shared: Mapping[str, str | Sequence[str]] | None = None,
+) -> Variant:
+    """Return a published row's variant of its parameterization, with these changes of factors besides its own."""
     original = parameterizations.get(row.parameterization)
-    return Variant(original, row.zero, row.draws, {**row.rates, **(rates or {})}, row.base, row.power)
+    own = row.zero, row.draws, {**row.rates, **(rates or {})}, row.base, row.power
+    return Variant(original, *own, {**hows(row.frozen), **hows(frozen)}, modes(row.shared, modes(shared)))

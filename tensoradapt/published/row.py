@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tensoradapt.networks.network import Paper
+from tensoradapt.networks.varied import Frozen, Shared
 
 Splits = Mapping[int, tuple[int, ...]]  # the parts of a width
 
@@ -27,6 +28,7 @@ class Published:
         power: p makes the multiplier alpha / r^p instead of the parameterization's.
         zero, draws, rates, base: factors: which is zero, how others are drawn, their multipliers of the learning rate,
             and which start from the base weights.
+        frozen, shared: factors that are not trained, and index modes that factors leave out, as in ``plan``.
         split: parts of a mode, by mode and width.
         blocks: whether MLP matrices are cut into square blocks.
         one_shape: whether it is defined on matrices of one shape alone.
@@ -51,6 +53,8 @@ class Published:
     draws: Mapping[str, Paper] = field(default_factory=dict, hash=False)
     rates: Mapping[str, float] = field(default_factory=dict, hash=False)
     base: tuple[str, ...] = ()
+    frozen: Frozen = field(default=(), hash=False)
+    shared: Shared = field(default_factory=dict, hash=False)
     options: Mapping[str, Any] = field(default_factory=dict, hash=False)
     split: Mapping[str, Splits] = field(default_factory=dict, hash=False)  # as for plan: parts by mode and width
     blocks: bool = False

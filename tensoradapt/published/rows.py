@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from tensoradapt.networks.network import Paper
 from tensoradapt.published.row import Published, Splits
@@ -60,6 +61,11 @@ def _parted(n: int = 0, size: int = 0, widths: tuple[int, ...] = _WIDTHS) -> Map
     """Cut both sides into ``n`` blocks, or into blocks of ``size``."""
     parts: Splits = {w: (n, w // n) if n else (w // size, size) for w in widths}
     return dict.fromkeys(("out", "in"), parts)
+
+
+def _sharelora(kind: str, formula: str, **changes: Any) -> Published:
+    source = "Song et al., arXiv 2406.10785"
+    return Published(f"sharelora-{kind}", (("layer : out : in", QV),), "lora", source, formula, 16, **changes)
 
 
 def _lorta(name: str, cols: str, source: str, alpha: float, note: str) -> Published:
@@ -118,6 +124,26 @@ ROWS: tuple[Published, ...] = (
         power=0,
         base=("A", "B"),
         note="A and B start as the weight's first r singular directions",
+    ),
+    Published(
+        "lora-fa",
+        ((FREE, QV),),
+        "lora",
+        "Zhang et al., arXiv 2308.03303",
+        "M*L*r*o",
+        16,
+        frozen=("A",),
+        note="A is drawn for each matrix and stays; not expressible: the corrected gradients of the second version",
+    ),
+    _sharelora("a", "M*r*(i + L*o)", shared={"A": ("layer",)}, note="all layers of a projection share A"),
+    _sharelora("b", "M*r*(o + L*i)", shared={"B": ("layer",)}, note="all layers of a projection share B"),
+    replace(
+        _sharelora("ab", "M*r*(o + i)", power=1, zero="B", draws={"A": ("kaiming", 1.0)}),
+        parameterization="vera",
+        options={"trained": True},
+        frozen={"d": "ones", "b": "ones"},
+        shared={"A": ("layer",), "B": ("layer",)},
+        note="all layers of a projection share A and B: VeRA's form with trained bases, and ones for its vectors",
     ),
     _lorta(
         "lorta", "model", "factors and draws as in the authors' code", 16, "each head reads and writes its own slice"
@@ -258,6 +284,20 @@ ROWS: tuple[Published, ...] = (
         "and is exported within the weights",
     ),
     Published("vera", ((FREE, QV),), "vera", "Kopiczko et al., arXiv 2310.11454, equation 2", "M*L*(o + r)"),
+    Published(
+        "tied-lora",
+        (("layer proj : out : in", QKV),),
+        "vera",
+        "Renduchintala et al., arXiv 2311.09578",
+        "r*(i + M*o) + L*(r + M*o)",
+        power=1,
+        zero="B",
+        draws={"A": ("kaiming", 1.0), "d": ("constant", 1.0), "b": ("constant", 1.0)},
+        options={"trained": True},
+        shared={"A": ("layer", "proj"), "B": ("layer",), "d": ("proj",)},
+        note="VeRA's form with trained bases, on q, k and v as one matrix; the paper's u and v are d and b; "
+        "B starts at zero and they at one, where the paper's own start is not confirmed",
+    ),
     Published(
         "randlora",
         ((FREE, QV),),

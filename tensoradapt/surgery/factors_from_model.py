@@ -15,13 +15,15 @@ import torch
 from torch import Tensor, nn
 
 from tensoradapt import parameterizations
-from tensoradapt.adapter.draws import entry_rms, starts_at_zero
+from tensoradapt.adapter.draws import starts_at_zero
 from tensoradapt.adapter.frozen import Bases
+from tensoradapt.adapter.rules import entry_rms
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.layers.stored_matrix import Matrices, stack
 from tensoradapt.networks import least_squares
 from tensoradapt.networks.network import Factor, Network
 from tensoradapt.planning.plan import Group, Plan
+from tensoradapt.planning.scale import is_matched
 from tensoradapt.sites.site import Site
 from tensoradapt.surgery.transaction import transaction
 
@@ -71,8 +73,13 @@ def gradient_values(
     def gradient(site: Site) -> Tensor:
         return matrices[site.name].logical(sums[site.key])[site.block]
 
-    bases = Bases([group.network for group in plan.groups], seed)
-    return [_values(plan, g, stack(g, gradient), frozen, bases) for g, frozen in zip(plan.groups, based, strict=True)]
+    bases = Bases([group.network for group in plan.groups], seed, matched=is_matched(plan.scale))
+    made = [
+        {f.name: bases.read(group.network, f, str(i)) for f in group.network.frozen_draws}
+        for i, group in enumerate(plan.groups)
+    ]
+    each = zip(plan.groups, based, made, strict=True)
+    return [_values(plan, group, stack(group, gradient), frozen, more) for group, frozen, more in each]
 
 
 def summed_gradients(
@@ -121,14 +128,16 @@ def _only(model: nn.Module, weights: Iterable[str]) -> Iterator[None]:
             module.training = mode
 
 
-def _values(plan: Plan, group: Group, gradient: Tensor, based: dict[str, Tensor], bases: Bases) -> dict[str, Tensor]:
+def _values(
+    plan: Plan, group: Group, gradient: Tensor, based: dict[str, Tensor], made: dict[str, Tensor]
+) -> dict[str, Tensor]:
     network, where = group.network, group.members[0].site.name
     if not torch.isfinite(gradient).all() or not gradient.count_nonzero():
         what = "zero" if torch.isfinite(gradient).all() else "not finite"
         raise TensorAdaptError(
             f"the gradient of the tensor with site {where} is {what}; give other batches, or start='zero'"
         )
-    frozen = {**based, **{f.name: bases.read(network, f) for f in network.frozen_draws}}
+    frozen = {**based, **made}
     if frozen:
         start = {**least_squares.draw(network, 0), **{name: value.double().numpy() for name, value in frozen.items()}}
         values, _ = least_squares.fit(network, (gradient / gradient.norm()).numpy(), start)

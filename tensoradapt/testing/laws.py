@@ -206,10 +206,11 @@ def seed(case: Case) -> None:
     again = case.start().factors
     moved = [name for name, value in first.factors.items() if not torch.equal(value, again[name])]
     assert not moved, f"factors that the same seed draws differently: {moved}"
-    drawn = [factor for factor in case.network.factors if factor.init != "zero" and factor.source == "draw"]
+    drawn = [factor for factor in case.network.factors if factor.init != "zero" and factor.source in ("draw", "own")]
     _assert_drawn_anew(case, drawn, [{"seed": case.seed + i} for i in range(1, 40)])
-    # frozen factors are the same for tensors of every name
-    _assert_drawn_anew(case, [f for f in drawn if f.trainable], [{"name": str(i)} for i in range(1, 40)])
+    # frozen factors are the same for tensors of every name, but for those that each tensor draws by itself
+    own = [factor for factor in drawn if factor.trainable or factor.source == "own"]
+    _assert_drawn_anew(case, own, [{"name": str(i)} for i in range(1, 40)])
 
 
 LAWS: dict[str, Callable[[Case], None]] = {

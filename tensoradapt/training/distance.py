@@ -389,7 +389,8 @@ class _Sites:
 
     def _stacked(self, factor: Factor) -> Labels:
         """Return the axis of tensors, if each site has values of its own."""
-        shared = factor in self.network.frozen_draws and not any(x in self.places[0].at for x in factor.labels)
+        drawn = factor in self.network.frozen_draws and factor.source != "own"
+        shared = drawn and not any(x in self.places[0].at for x in factor.labels)
         return () if shared else (TENSOR,)
 
     def _reduced(self, factor: Factor, value: Tensor, place: Place) -> Tensor:

@@ -12,7 +12,8 @@ from support.models import make, perturb
 
 import tensoradapt as ta
 from tensoradapt.adapter.factored import FactoredTensor
-from tensoradapt.adapter.frozen import Bases, pattern
+from tensoradapt.adapter.frozen import Bases
+from tensoradapt.adapter.rules import pattern
 from tensoradapt.errors import NetworkError
 from tensoradapt.networks.layout import Layout
 from tensoradapt.networks.network import Factor, Network

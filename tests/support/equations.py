@@ -54,6 +54,19 @@ def lora(f: Factors, at: Place, o: int, i: int) -> float:  # B A
     return sum(f["B"][o, k] * f["A"][k, i] for k in range(RANK))
 
 
+def sharelora_a(f: Factors, at: Place, o: int, i: int) -> float:  # B of a layer, A of a projection
+    return sum(f["B"][at.layer, o, k] * f["A"][k, i] for k in range(RANK))
+
+
+def sharelora_b(f: Factors, at: Place, o: int, i: int) -> float:
+    return sum(f["B"][o, k] * f["A"][at.layer, k, i] for k in range(RANK))
+
+
+def tied_lora(f: Factors, at: Place, o: int, i: int) -> float:  # v B u A, on rows of q, k and v as one matrix
+    parts = (f["B"][at.number, o, k] * f["d"][at.layer, k] * f["A"][k, i] for k in range(RANK))
+    return f["b"][at.layer, at.number, o] * sum(parts)
+
+
 def flora(f: Factors, at: Place, o: int, i: int) -> float:  # A G B
     return sum(f["out"][o, a] * f["core"][a, b] * f["in"][i, b] for a in range(RANK) for b in range(RANK))
 
@@ -289,6 +302,11 @@ ROWS: dict[str, tuple[Entry, float]] = {
     "hira": (lora, 1),  # of which W is multiplied by
     "lora+": (lora, 16 / RANK),
     "pissa": (lora, 1),
+    "lora-fa": (lora, 16 / RANK),
+    "sharelora-a": (sharelora_a, 16 / RANK),
+    "sharelora-b": (sharelora_b, 16 / RANK),
+    "sharelora-ab": (lora, 16 / RANK),
+    "tied-lora": (tied_lora, 1 / RANK),
     "lorta": (lorta, 16 / RANK),
     "lorta-litgpt": (lorta_litgpt, 16 / RANK),
     "lorta-peft": (lorta_peft, 8 / RANK),

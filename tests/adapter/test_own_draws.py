@@ -1,0 +1,125 @@
+"""Frozen factors that each tensor draws by itself: a function of seed and names, in no file and no count."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from support.models import make, perturb
+
+import tensoradapt as ta
+from tensoradapt.adapter.factored import FactoredTensor
+from tensoradapt.adapter.frozen import Bases
+from tensoradapt.adapter.rules import Computed
+from tensoradapt.networks.layout import Layout
+from tensoradapt.networks.varied import varied
+from tensoradapt.planning.record import plan_from_record, plan_record
+
+WIDE = Layout.parse(": out : in", {"out": 6, "in": 64})
+GOLDEN = [0.49637169797729563, 0.5259832787956441, 0.8124106765542699, -0.2184078029727369, 0, 1, 1, 0]
+FROZEN: dict[str, dict[str, Any]] = {
+    "lora": {"frozen": ["A"]},
+    "as in the paper": {"frozen": ["A"], "scale": "paper"},
+    "a number": {"frozen": ["A"], "scale": 0.5},
+    "subtracted": {"frozen": ["A"], "start": "subtract"},
+    "shared": {"layout": "layer : out : in", "frozen": ["A"], "shared": {"A": ["layer"]}},
+    "ones": {"frozen": {"A": "ones"}},
+}
+
+
+def network(rank: int = 4) -> Any:
+    return varied(ta.parameterizations.get("lora").build(WIDE, rank), ["A"])
+
+
+@pytest.mark.parametrize("how", FROZEN)
+def test_a_saved_adapter_has_the_frozen_factors_again(how: str, tmp_path: Path) -> None:
+    model = make("bert")
+    adapter = ta.attach(model, ta.plan(model, "lora", rank=2, **FROZEN[how]), seed=5)
+    perturb(adapter)
+    adapter.save(tmp_path)
+    loaded = ta.load(make("bert"), tmp_path)
+    assert all(torch.equal(loaded.delta(site), adapter.delta(site)) for site in adapter.plan.sites)
+    assert {name.rpartition(".")[2] for name in adapter.state_dict()} == {"B"}
+    twice = 2 if how == "subtracted" else 1
+    assert adapter.n_bytes == 4 * twice * adapter.n_params and adapter.plan.n_base == 0
+    first, second = (tensor.factors["A"] for tensor in adapter.factored[:2])
+    assert torch.equal(first, second) == (how == "ones")
+
+
+def test_an_adapter_that_was_attached_on_the_meta_device_draws_them_too() -> None:
+    given = {"method": "lora", "rank": 2, "frozen": ["A"]}
+    plain = make("bert", torch.float32)
+    expected = ta.attach(plain, ta.plan(plain, **given), seed=5)
+    with torch.device("meta"):
+        model = make("bert", torch.float32).to("meta")
+    adapter = ta.attach(model, ta.plan(model, **given), seed=5)
+    model.to_empty(device="cpu")
+    adapter.reset_parameters()
+    for one, other in zip(adapter.factored, expected.factored, strict=True):
+        assert torch.equal(one.factors["A"], other.factors["A"]) and one.scale == other.scale
+
+
+def test_numbers_that_no_file_holds_are_the_same_in_every_version() -> None:
+    numbers = Computed(3, "0/A")
+    found = torch.cat([numbers.uniform((2,)), numbers.normal((2,)), numbers.bits((4,))])
+    np.testing.assert_allclose(found.tolist(), GOLDEN, rtol=0, atol=1e-12)
+    many = Computed(3, "0/A").normal((400, 500))
+    assert float(many.mean()) == pytest.approx(0, abs=0.01) and float(many.var()) == pytest.approx(1, abs=0.01)
+    assert float((many.abs() < 1).double().mean()) == pytest.approx(math.erf(math.sqrt(0.5)), abs=0.005)
+
+
+@pytest.mark.parametrize("scale", ["matched", "paper"])
+def test_a_frozen_factor_has_the_size_and_form_of_a_trained_one(scale: str) -> None:
+    plain = ta.parameterizations.get("lora").build(WIDE, 4)
+    trained, frozen = (FactoredTensor(each, scale=scale) for each in (plain, varied(plain, ["A"])))
+    a, b = (tensor.factors["A"].double() for tensor in (trained, frozen))
+    assert not torch.equal(a, b)
+    if scale == "matched":  # orthogonal rows of the rule's size
+        for rows in (a, b):
+            torch.testing.assert_close(rows @ rows.T, torch.eye(4).double() / 3, rtol=0, atol=1e-6)
+    else:  # uniform within 1 / sqrt(in)
+        assert a.abs().max() <= 1 / 8 and 0.1 < b.abs().max() <= 1 / 8
+    assert frozen.scale == pytest.approx(trained.scale, rel=1e-6)
+
+
+def test_bases_of_other_tensors_are_refused() -> None:
+    bases = Bases([network()], seed=1)
+    with pytest.raises(ta.TensorAdaptError, match="no values of factor 'A' for tensor '3'; expected one that they were"):
+        FactoredTensor(network(), bases=bases, name="3")
+
+
+def test_a_frozen_factor_can_be_given_other_values_which_are_stored() -> None:
+    tensor = FactoredTensor(network(), values={"A": torch.full((4, 64), 2.0)})
+    assert tensor.network.n_base == 256 and set(tensor.held) == {"fixed.A"}
+
+
+def test_a_file_that_asks_for_too_many_drawn_numbers_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = make("bert")
+    adapter = ta.attach(model, ta.plan(model, "lora", rank=2, frozen=["A"]))
+    adapter.save(tmp_path)
+    monkeypatch.setattr("tensoradapt.adapter.checkpoint.DRAWN", (1, 100))
+    with pytest.raises(ta.TensorAdaptError, match="frozen factors of single tensors have 720 numbers; expected at most"):
+        ta.load(make("bert"), tmp_path)
+
+
+def test_a_plan_of_an_earlier_version_has_no_frozen_or_shared_factors() -> None:
+    plan = ta.plan(make("bert"), "lora", rank=2)
+    record = plan_record(plan)
+    for name in ("frozen", "shared"):
+        assert record["spec"].pop(name) is None
+    assert plan_from_record(record, Path("a.json")) == plan_from_record(plan_record(plan), Path("a.json"))
+    del record["spec"]["rates"]
+    with pytest.raises(ta.TensorAdaptError, match=r"keys \['rates'\] too many or too few"):
+        plan_from_record(record, Path("a.json"))
+
+
+def test_one_seed_gives_the_same_and_another_seed_others() -> None:
+    model = make("bert")
+    plan = ta.plan(model, "lora", rank=2, frozen=["A"])
+    one, same, other = (ta.Adapter(plan, seed=seed) for seed in (1, 1, 2))
+    for a, b, c in zip(one.factored, same.factored, other.factored, strict=True):
+        assert torch.equal(a.factors["A"], b.factors["A"]) and not torch.equal(a.factors["A"], c.factors["A"])
