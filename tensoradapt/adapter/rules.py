@@ -16,7 +16,7 @@ from tensoradapt.networks.contraction import size
 from tensoradapt.networks.network import PATTERNS, Factor, Network
 
 
-class Numbers(Protocol):
+class RandomNumbers(Protocol):
     """Random numbers in float64: standard normal ones, uniform ones from 0 to 1, and 0 or 1."""
 
     def normal(self, shape: Sequence[int]) -> Tensor: ...
@@ -72,7 +72,7 @@ def pattern(shape: Sequence[int], kind: str, value: float) -> Tensor:  # float64
     return hit.expand(*shape).double() * value
 
 
-def matched(network: Network, factor: Factor, numbers: Numbers) -> Tensor:
+def matched(network: Network, factor: Factor, numbers: RandomNumbers) -> Tensor:
     """Draw orthonormal columns or rows (random signs on modes shorter than the bond) of the rule's entry size."""
     shape = network.shape(factor)
     bonds = set(network.bonds)
@@ -111,18 +111,18 @@ def entry_rms(network: Network, factor: Factor) -> float:
     return (3 * network.layout.in_) ** (-0.5 / len(inputs)) if factor in inputs else 1.0
 
 
-def _orthonormal(n: int, m: int, numbers: Numbers) -> Tensor:
+def _orthonormal(n: int, m: int, numbers: RandomNumbers) -> Tensor:
     tall = numbers.normal((max(n, m), min(n, m)))
     q, r = torch.linalg.qr(tall)
     q = q * r.diagonal().sign()  # without it the draw is not uniform over orthonormal frames
     return q if n >= m else q.T
 
 
-def _signs(n: int, m: int, numbers: Numbers) -> Tensor:
+def _signs(n: int, m: int, numbers: RandomNumbers) -> Tensor:
     return numbers.bits((n, m)) * 2 - 1
 
 
-def paper(network: Network, factor: Factor, numbers: Numbers) -> Tensor:
+def paper(network: Network, factor: Factor, numbers: RandomNumbers) -> Tensor:
     """Draw a factor as the paper's code does."""
     kind, value = factor.paper or ("normal", 1.0)
     shape = network.shape(factor)

@@ -88,7 +88,7 @@ def test_a_frozen_factor_has_the_size_and_form_of_a_trained_one(scale: str) -> N
 
 def test_bases_of_other_tensors_are_refused() -> None:
     bases = Bases([network()], seed=1)
-    with pytest.raises(ta.TensorAdaptError, match="no values of factor 'A' for tensor '3'; expected one that they were"):
+    with pytest.raises(ta.TensorAdaptError, match="no values of factor 'A' for tensor '3'; expected one that"):
         FactoredTensor(network(), bases=bases, name="3")
 
 
@@ -97,12 +97,12 @@ def test_a_frozen_factor_can_be_given_other_values_which_are_stored() -> None:
     assert tensor.network.n_base == 256 and set(tensor.held) == {"fixed.A"}
 
 
-def test_a_file_that_asks_for_too_many_drawn_numbers_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_of_too_many_drawn_numbers_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = make("bert")
     adapter = ta.attach(model, ta.plan(model, "lora", rank=2, frozen=["A"]))
     adapter.save(tmp_path)
     monkeypatch.setattr("tensoradapt.adapter.checkpoint.DRAWN", (1, 100))
-    with pytest.raises(ta.TensorAdaptError, match="frozen factors of single tensors have 720 numbers; expected at most"):
+    with pytest.raises(ta.TensorAdaptError, match="frozen factors of single tensors have 720 numbers; expected"):
         ta.load(make("bert"), tmp_path)
 
 

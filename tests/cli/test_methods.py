@@ -115,7 +115,8 @@ def test_a_budget_leaves_the_methods_that_fit_at_their_largest_rank(capsys: pyte
 
 def test_a_layout_leaves_the_methods_over_it(capsys: pytest.CaptureFixture[str]) -> None:
     rows = listed(capsys, "--layout", "layer  :  out : in")
-    assert [row["name"] for row in rows if row["kind"] == "published"] == ["tenslora-depth", "tenslora-cp-depth"]
+    expected = ["sharelora-a", "sharelora-b", "sharelora-ab", "tenslora-depth", "tenslora-cp-depth"]
+    assert [row["name"] for row in rows if row["kind"] == "published"] == expected
     counts = {row["name"]: row["n_params"] for row in rows if row["kind"] == "parameterization"}
     assert counts["cp"] == ta.plan(MINILM, "cp", layout="layer : out : in", rank=8).n_params
 

@@ -91,21 +91,42 @@ def test_the_fields_have_one_form() -> None:
     [
         ({"frozen": "a"}, "frozen names 'a', no factor; did you mean \"A\"? Valid: A, B"),
         ({"shared": {"C": "layer"}}, "shared names 'C', no factor. Valid: A, B"),
-        ({"frozen": {"A": "one"}}, 'frozen of \'A\' is \'one\'; did you mean "ones"? Valid: drawn, ones, identity, shift'),
+        (
+            {"frozen": {"A": "one"}},
+            "frozen of 'A' is 'one'; did you mean \"ones\"? Valid: drawn, ones, identity, shift",
+        ),
         ({"frozen": 3}, "frozen is 3; expected a text, or a list of texts"),
         ({"shared": ["A"]}, "shared is ['A']; expected a mapping with texts as keys"),
         ({"shared": {"A": 3}}, "shared of 'A' is 3; expected a text, or a list of texts"),
-        ({"frozen": "B"}, "frozen names 'B', the factor that starts at zero, so that the update would stay zero; freeze 'A'"),
+        (
+            {"frozen": "B"},
+            "frozen names 'B', the factor that starts at zero, so that the update would stay zero; freeze 'A'",
+        ),
         ({"frozen": ["A", "B"]}, "frozen names every trained factor of A[layer r in] B[layer out r] -> layer out in"),
         ({"frozen": {"A": "shift"}, "layout": ": out : in"}, "factor 'A' with source='set' has trainable=False"),
         ({"shared": {"A": "layr"}}, "shared names 'layr' for factor 'A', no index mode of it; did you mean \"layer\"?"),
-        ({"shared": {"A": "in"}}, "shared names 'in' for factor 'A', which is no index mode of layout 'layer : out : in'"),
+        (
+            {"shared": {"A": "in"}},
+            "shared names 'in' for factor 'A', which is no index mode of layout 'layer : out : in'",
+        ),
         ({"shared": {"A": "layer", "B": "layer"}}, "shared leaves 'layer' out of A, B, all that have it"),
-        ({"shared": {"A": "layer"}, "layout": ": out : in"}, "it has none over these layouts: the matrices that share it"),
-        ({"shared": {"A": "layer"}, "method": "vera"}, "shared names 'layer' for factor 'A', no index mode of it; it has"),
+        (
+            {"shared": {"A": "layer"}, "layout": ": out : in"},
+            "it has none over these layouts: the matrices that share it",
+        ),
+        (
+            {"shared": {"A": "layer"}, "method": "vera"},
+            "shared names 'layer' for factor 'A', no index mode of it; it has",
+        ),
         ({"frozen": "A", "rates": {"A": 2.0}}, "rates names 'A', no trained factor"),
-        ({"shared": {"A": "layer"}, "start": "gradient"}, "factor 'A' is shared over layer and would start from the gradient"),
-        ({"shared": {"A": "layer"}, "method": "pissa"}, "factor 'A' is shared over layer and would start from the base"),
+        (
+            {"shared": {"A": "layer"}, "start": "gradient"},
+            "factor 'A' is shared over layer and would start from the gradient",
+        ),
+        (
+            {"shared": {"A": "layer"}, "method": "pissa"},
+            "factor 'A' is shared over layer and would start from the base",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused(given: dict[str, Any], says: str) -> None:

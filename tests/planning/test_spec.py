@@ -57,6 +57,15 @@ REFUSED: dict[str, list[tuple[Any, str]]] = {
         ({"cores": NESTED}, "options has tables or lists that are nested more than 20 deep"),
     ],
     "split": [(NESTED, "split has tables or lists that are nested more than 20 deep")],
+    "frozen": [
+        (3, "frozen is 3; expected a text, or a list of texts"),
+        ({"A": "zeros"}, "frozen of 'A' is 'zeros'. Valid: drawn, ones, identity, shift"),
+        ({1: "ones"}, "frozen is .1: 'ones'.; expected a mapping with texts as keys"),
+    ],
+    "shared": [
+        ("A", "shared is 'A'; expected a mapping with texts as keys"),
+        ({"A": 3}, "shared of 'A' is 3; expected a text, or a list of texts"),
+    ],
     "on_mismatch": [("crops", "on_mismatch is 'crops'; did you mean \"crop\"")],
     "rates": [(3, "rates is 3; expected a mapping"), ({"B": 0}, "rate of 'B' is 0; expected a finite number above 0")],
     "rank_pattern": [

@@ -89,7 +89,7 @@ def test_a_gradient_start_is_zero_and_its_first_step_falls_faster_than_a_random_
     assert falls["gradient"] > 1.2 * falls["zero"], falls
 
 
-@pytest.mark.parametrize("name", ["vera", "randlora", "lora-xs", "tinylora", "pissa", "lokr"])
+@pytest.mark.parametrize("name", ["vera", "randlora", "lora-xs", "tinylora", "pissa", "lokr", "lora-fa"])
 def test_a_gradient_start_leaves_frozen_factors_as_they_are(name: str) -> None:
     model, plain = make("bert"), make("bert")
     options: dict[str, Any] = {"split": {"in": (5, 6), "out": (5, 6)}} if name == "lokr" else {}

@@ -63,6 +63,33 @@ def test_a_distance_and_a_length_are_those_of_the_dense_updates(name: str, start
         assert math.sqrt(dense(adapter, before, change, length)) == pytest.approx(asked, rel=1e-6 + 1e-13 / asked)
 
 
+TIED = "layer : out : in"
+VARIED: dict[str, dict[str, Any]] = {
+    "a drawn factor": {"method": "lora", "frozen": ["A"]},
+    "a drawn factor of all layers": {"method": "lora", "layout": TIED, "frozen": ["A"], "shared": {"A": "layer"}},
+    "a shared factor": {"method": "lora", "layout": TIED, "shared": {"B": "layer"}},
+    "an entangled one": {"method": "vera", "layout": TIED, "options": {"trained": True}, "frozen": ["A", "d"]},
+    "a shared entangled one": {"method": "vera", "layout": TIED, "frozen": ["d"], "shared": {"d": "layer"}},
+    "ones": {"method": "vera", "layout": TIED, "options": {"trained": True}, "frozen": {"d": "ones", "A": "ones"}},
+    "CP": {"method": "cp", "layout": "layer proj : out : in", "frozen": ["layer", "in"]},
+    "Tucker": {"method": "tucker", "layout": "layer proj : out : in", "frozen": {"layer": "identity", "in": "drawn"}},
+    "LoHa": {"method": "loha", "layout": TIED, "frozen": ["B1"], "shared": {"A1": "layer"}},
+}
+
+
+@pytest.mark.parametrize("how", VARIED)
+def test_a_distance_is_that_of_frozen_and_shared_factors(how: str) -> None:
+    model = make("bert")
+    plan = ta.plan(ta.find_sites(model, ("q", "v", "o")), rank=3, **VARIED[how])
+    adapter = ta.attach(model, plan, seed=0)
+    perturb(adapter, 0.3)
+    before, generator = factors(adapter), torch.Generator().manual_seed(0)
+    change = [{k: 0.1 * torch.randn(p.shape, generator=generator) for k, p in of.items()} for of in before]
+    curve = Distance(adapter).along(before, change)
+    for c in (-2.0, 0.03, 1.0, 40.0):
+        assert curve(c) == pytest.approx(dense(adapter, before, change, c), rel=1e-9), c
+
+
 @pytest.mark.parametrize("name", ["tucker", "block_term", "tensor_train"])
 def test_a_large_core_is_contracted_at_each_length(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model = make("bert")
