@@ -255,7 +255,10 @@ REFUSED: dict[str, tuple[Call, list[str]]] = {
         plan(method=building(), paper=True),
         ["paper=True was given with", "an object; expected a published adapter"],
     ),
-    "an unknown argument": (plan(rnak=3), ["unknown key rnak", 'did you mean "rank"?', "rank_dropout"]),
+    "an unknown argument": (
+        plan(rnak=3),
+        ["unknown key rnak", 'did you mean "rank"?', "Valid: method, layout, rank, paper, budget and 16 more"],
+    ),
     "a former name of an argument": (plan(published="lotr"), ["unknown key published; it is called method"]),
     "dropout 1": (plan(dropout=1), ["dropout is 1", "expected a number from 0 up to, not including, 1"]),
     "dropout below 0": (plan(dropout=-0.1), ["dropout is -0.1", "expected a number from 0 up to"]),

@@ -86,6 +86,18 @@ def test_a_frozen_factor_has_the_size_and_form_of_a_trained_one(scale: str) -> N
     assert frozen.scale == pytest.approx(trained.scale, rel=1e-6)
 
 
+@pytest.mark.parametrize(("scale", "orthogonal"), [("matched", True), ("paper", False), (0.5, False)])
+def test_an_adapter_and_a_loaded_one_draw_by_the_rule_of_their_scale(
+    scale: str | float, orthogonal: bool, tmp_path: Path
+) -> None:
+    model = make("bert")
+    adapter = ta.attach(model, ta.plan(model, "lora", rank=2, frozen=["A"], scale=scale))
+    adapter.save(tmp_path)
+    for each in (adapter, ta.load(make("bert"), tmp_path)):
+        rows = each.factored[0].factors["A"].double()
+        assert (abs(float(rows[0] @ rows[1])) < 1e-6) == orthogonal
+
+
 def test_bases_of_other_tensors_are_refused() -> None:
     bases = Bases([network()], seed=1)
     with pytest.raises(ta.TensorAdaptError, match="no values of factor 'A' for tensor '3'; expected one that"):

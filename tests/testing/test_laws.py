@@ -60,6 +60,7 @@ OPTIONS: dict[str, Any] = {
     "kronecker": flags("full", False, True),
     "compacter": flags("terms", None, 1, 3),
     "loretta": cores,
+    "vera": flags("trained", False, True),
     "tinylora": lambda layout: st.fixed_dictionaries({"svd_rank": st.integers(1, 3), "tied": st.booleans()}),
 }
 
