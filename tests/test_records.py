@@ -211,7 +211,11 @@ FIELDS: dict[str, Any] = {
     "on_mismatch": st.sampled_from(("split", "crop", "error")),
     "rates": st.dictionaries(KEYS, POSITIVE, max_size=3),
     "frozen": st.lists(WORDS, max_size=3)
-    | st.dictionaries(KEYS, st.sampled_from(("drawn", "ones", "identity", "shift")), min_size=1, max_size=3),
+    | st.dictionaries(
+        st.sampled_from(("A", "core", "layer_proj")),  # names of factors
+        st.sampled_from(("drawn", "ones", "identity", "shift")),
+        min_size=1,
+    ),
     "shared": st.dictionaries(KEYS, st.lists(WORDS, min_size=1, max_size=2), max_size=3),
     "rank_pattern": st.dictionaries(KEYS, EACH_RANK, max_size=3),
     "train": st.lists(WORDS, max_size=3),
