@@ -43,7 +43,15 @@ TABLE: tuple[tuple[str, ...], ...] = (
     *(("MetaTT-(4+1)D = metatt-4+1d",), ("TensLoRA-qkv",), ("TensLoRA-depth",), ("TensLoRA-att_qkv",), ("TensLoRA+",)),
     *(("TensLoRA-att_depth",), ("TensLoRA-qkv_depth",), ("TensLoRA-att_qkv_depth",), ("TensLoRA-CP-att",)),
     *(("TensLoRA-CP-qkv",), ("TensLoRA-CP-depth",), ("TensLoRA-CP-att_qkv",), ("TensLoRA-CP-att_depth",)),
-    *(("TensLoRA-CP-qkv_depth",), ("TensLoRA-CP-att_qkv_depth",)),
+    *(("TensLoRA-CP-qkv_depth",), ("TensLoRA-CP-att_qkv_depth",), ("HiRA",), ("GraLoRA", "Block low-rank"), ("MoRe",)),
+    *(
+        ("KRAdapter", "Khatri-Rao"),
+        ("C3A", "Block circulant"),
+        ("Compacter",),
+        ("MiSS", "Shared block"),
+        ("MiSS-mini",),
+    ),
+    *(("KronA",), ("PHM",), ("LoRA-FA",), ("ShareLoRA-A",), ("ShareLoRA-B",), ("ShareLoRA-AB",), ("Tied-LoRA",)),
 )
 
 

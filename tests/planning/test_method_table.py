@@ -48,7 +48,8 @@ def test_a_budget_leaves_what_fits_it(budget: int) -> None:
 def test_filters_leave_rows_of_a_kind_of_a_layout_and_of_small_exports() -> None:
     assert ta.methods(kind="published")["name"].tolist() == list(published.names())
     over = ta.methods(layout="layer  :  out : in")
-    assert set(over.loc[over["kind"] == "published", "name"]) == {"tenslora-depth", "tenslora-cp-depth"}
+    shared = {f"sharelora-{which}" for which in ("a", "b", "ab")}
+    assert set(over.loc[over["kind"] == "published", "name"]) == {"tenslora-depth", "tenslora-cp-depth", *shared}
     assert set(over["layout"]) == {"layer : out : in"}
     small = ta.methods(exports_as_lora=True)
     assert (small["lora_rank"] < 384 / 4).all() and not {"dense", "quanta", "randlora"} & set(small["name"])
