@@ -43,7 +43,7 @@ def varied(network: Network, frozen: Frozen = (), shared: Shared | None = None) 
     >>> import tensoradapt as ta
     >>> network = ta.plan("tiny-random-bert", "lora", "layer : out : in", rank=2).groups[0].network
     >>> varied(network, ["A"]).n_params, varied(network, shared={"A": ["layer"]}).equation
-    (96, 'A[r in] B[layer out r] -> layer out in')
+    (144, 'A[r in] B[layer out r] -> layer out in')
     """
     how, left = hows(frozen), dict(shared or {})
     _check_frozen(network, how)

@@ -16,7 +16,7 @@ import torch
 from hypothesis import HealthCheck, Phase, given, settings
 from torch import Tensor
 
-from tensoradapt.adapter import draws, factored
+from tensoradapt.adapter import draws, factored, rules
 from tensoradapt.adapter.factored import FactoredTensor
 from tensoradapt.networks import network, slices
 from tensoradapt.networks.layout import At
@@ -29,7 +29,7 @@ from tensoradapt.testing.laws import LAWS, Case
 Patch = pytest.MonkeyPatch
 EXAMPLES = 12
 DELTA, PAIR, PICKS, VALUES = FactoredTensor.delta, FactoredTensor.pair, factored._picks, FactoredTensor._values
-DRAW, SEED, MATCHED = draws.draw, draws._seed, scale.solve
+DRAW, GENERATED, MATCHED = draws.draw, rules.Generated, scale.solve
 MEAN_SQUARE, BACK = scale.mean_square, scale.ReducedNetwork.back
 STATE = FactoredTensor.state_dict
 
@@ -85,10 +85,10 @@ def hadamard_oracle(layout: Any, factors: Any) -> np.ndarray:
     return np.stack([(b0 @ a[0].T) * (b1 @ a[1].T) for b0, b1 in zip(*b, strict=True)]).reshape(layout.shape)
 
 
-def picks_from_the_other_end(network: Network, places: Sequence[At]) -> Any:
+def picks_from_the_other_end(network: Network, places: Sequence[At], *kept: Any) -> Any:
     sizes = network.layout.size_of
     return PICKS(
-        network, [{k: v if isinstance(v, range) else sizes[k] - 1 - v for k, v in at.items()} for at in places]
+        network, [{k: v if isinstance(v, range) else sizes[k] - 1 - v for k, v in at.items()} for at in places], *kept
     )
 
 
@@ -198,12 +198,14 @@ MUTANTS = {
     "factors are clipped": Mutant("linear", values(lambda value: value.clamp(-20, 20))),
     "gradients have the wrong sign": Mutant("gradients", values(lambda value: 2 * value.detach() - value)),
     "state_dict forgets a factor": Mutant("round trip", patched(FactoredTensor, "state_dict", state_without_the_last)),
-    "the seed is not used": Mutant("seed", patched(draws, "_seed", lambda seed, name: SEED(0, name))),
+    "the seed is not used": Mutant("seed", patched(rules, "Generated", lambda seed, name: GENERATED(0, name))),
     "all tensors are drawn alike": Mutant(
-        "seed", patched(draws, "_seed", lambda seed, name: SEED(seed, name.split("/")[1]))
+        "seed", patched(rules, "Generated", lambda seed, name: GENERATED(seed, name.split("/")[1]))
     ),
     "the draw is another at every call": Mutant(
-        "seed", patched(draws, "_seed", lambda seed, name: np.random.default_rng().integers(2**62)), alone=False
+        "seed",
+        patched(rules, "Generated", lambda seed, name: GENERATED(int(np.random.default_rng().integers(2**62)), name)),
+        alone=False,
     ),
 }
 
