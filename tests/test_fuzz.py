@@ -42,6 +42,14 @@ def here(written: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.mark.parametrize("name", CALLS)
 def test_one_wrong_argument(name: str) -> None:
+    """Each argument with each fifth of the odd values, of which the next argument has the next ones."""
+    n, kinds, examples = escapes(one_wrong(*CALLS[name], every=5))
+    assert n > 10 and not kinds, {kind: (count, examples[kind]) for kind, count in kinds.most_common(20)}
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("name", CALLS)
+def test_each_wrong_argument(name: str) -> None:
     n, kinds, examples = escapes(one_wrong(*CALLS[name]))
     assert n > 50 and not kinds, {kind: (count, examples[kind]) for kind, count in kinds.most_common(20)}
 

@@ -100,11 +100,11 @@ def verdict(call: Callable[[], Any], seconds: int = SLOWEST, strict: bool = Fals
 
 
 def one_wrong(
-    call: Callable[..., Any], good: Mapping[str, Any], odd: Sequence[Any] = ODD
+    call: Callable[..., Any], good: Mapping[str, Any], odd: Sequence[Any] = ODD, every: int = 1
 ) -> Iterator[tuple[str, Callable[[], Any]]]:
-    """Calls with one argument replaced by each odd value."""
-    for name in good:
-        for value in odd:
+    """Calls with one argument replaced by each odd value; with ``every``, by each of so many, others for each."""
+    for place, name in enumerate(good):
+        for value in odd[place % every :: every]:
             if name in CALLBACKS and callable(value):
                 continue
             arguments = {**good, name: value}
