@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -80,12 +81,12 @@ class Adapter(nn.Module):
         )
         self.biases = nn.ParameterDict({proj: nn.Parameter(torch.zeros(width)) for proj, width in plan.biases})
         self.magnitudes = Magnitudes(plan.row_blocks)
-        self._alike = [_alike(group.members) for group in plan.groups]
-        self._where: dict[str, tuple[int, Member, float]] = {
-            member.site.name: (i, member, multiplier(plan.scale, group.network, member.site.in_))
-            for i, group in enumerate(plan.groups)
-            for member in group.members
-        }
+        self._members = [members_alike(group.members) for group in plan.groups]
+        self._parts: dict[str, list[Part]] = {}
+        for i, group in enumerate(plan.groups):
+            for member in group.members:
+                factor = multiplier(plan.scale, group.network, member.site.in_)
+                self._parts.setdefault(member.site.name, []).append(Part(i, member, factor))
 
     def __getattr__(self, name: str) -> Any:
         if name in ADAPTER:
@@ -100,18 +101,30 @@ class Adapter(nn.Module):
     def pair(self, site: Site | str, task: int | None = None) -> tuple[Tensor, Tensor]:  # A: (R, in), B: (out, R)
         """Return LoRA factors of a site as its matrix is stored, scale included: ``B @ A == delta(site)``.
 
-        ``task`` is an index that stands in for the selected one.
+        ``task`` is an index that stands in for the selected one. The pairs of the terms of a sum are one below another.
         """
-        tensor, member, factor = self._at(site)
-        chosen = self.task_choice.at(task)
-        number = self._where[member.site.name][0]
-        if not torch.compiler.is_compiling() and self.plan.groups[number].pairs_are_small:
-            key = (number, id(tensor), tensor.scale, *chosen.items())
-            factors = tensor.stored
-            kept = self.forward_pass.once(key, factors, lambda: self._pairs_of_group(number, chosen))
-            if kept is not None:
-                return self.forward_pass.ready_for(member.site.name, self.task_choice.selected, factors, kept)
-        return _as_stored(tensor.pair({**member.at, **chosen}), member, factor)
+        parts, chosen = self._at(site), self.task_choice.at(task)
+        name = parts[0].member.site.name
+        kept = [self._kept(part, chosen) for part in parts]
+        found = [pair or self._contracted(part, chosen) for part, pair in zip(parts, kept, strict=True)]
+        pair = found[0] if len(found) == 1 else joined(found)
+        if None in kept:
+            return pair
+        factors = [factor for part in parts for factor in self.factored[part.number].stored]
+        return self.forward_pass.ready_for(name, self.task_choice.selected, factors, pair)
+
+    def _kept(self, part: Part, chosen: At) -> Pair | None:
+        """Return a site's pair in one tensor as this pass has it; None where there is no pass, or the pair is large."""
+        if torch.compiler.is_compiling() or not self.plan.groups[part.number].pairs_are_small:
+            return None
+        tensor = self.factored[part.number]
+        key = (part.number, id(tensor), tensor.scale, *chosen.items())
+        pairs = self.forward_pass.once(key, tensor.stored, lambda: self._pairs_of_group(part.number, chosen))
+        return None if pairs is None else pairs[part.member.site.name]
+
+    def _contracted(self, part: Part, chosen: At) -> Pair:
+        pair = self.factored[part.number].pair({**part.member.at, **chosen})
+        return as_stored(pair, part.member, part.factor)
 
     def begin_pass(self) -> None:
         """Begin a forward pass of the model in this thread; ``forward_pass.end`` ends it."""
@@ -120,16 +133,16 @@ class Adapter(nn.Module):
     def _pairs_of_group(self, number: int, chosen: At) -> dict[str, Pair]:
         """Contract the pairs of all sites of a tensor; those of the same ranges are contracted together."""
         found = {}
-        for members in self._alike[number]:
+        for members in self._members[number]:
             pairs = self.factored[number].pairs_of([{**member.at, **chosen} for member in members])
             for member, pair in zip(members, pairs, strict=True):
-                name = member.site.name
-                found[name] = _as_stored(pair, member, self._where[name][2])
+                factor = multiplier(self.plan.scale, self.plan.groups[number].network, member.site.in_)
+                found[member.site.name] = as_stored(pair, member, factor)
         return found
 
     def copies(self, site: Site) -> int:
         """Return how often each rank component is in the pair of a site (``FactoredTensor.copies``)."""
-        return self._at(site)[0].copies
+        return max(self.factored[part.number].copies for part in self._at(site))
 
     @property
     def has_one_pair(self) -> bool:
@@ -160,8 +173,8 @@ class Adapter(nn.Module):
         proj = str(site.coord.get("proj"))
         if proj not in self.biases:
             return None
-        tensor, _, _ = self._at(site)
-        return self.biases[proj] * (1.0 if is_matched(self.plan.scale) else tensor.scale)
+        scale = self.factored[self._at(site)[0].number].scale
+        return self.biases[proj] * (1.0 if is_matched(self.plan.scale) else scale)
 
     def select(self, *, task: str | int | Sequence[str | int] | Tensor) -> None:
         """Select the task of a plan made with ``tasks=``, by name or index; a sequence has one for each sample.
@@ -180,21 +193,22 @@ class Adapter(nn.Module):
 
     def delta(self, site: Site | str) -> Tensor:  # (out, in)
         """Return the dense update of a site as its matrix is stored, scale included."""
-        tensor, member, factor = self._at(site)
-        dense = tensor.delta({**member.at, **self.task_choice.at()})
-        dense = dense.T if member.transposed else dense
-        return dense if factor == 1 else factor * dense
+        return reduce(torch.add, [self._delta(part) for part in self._at(site)])
 
-    def _at(self, site: Site | str) -> tuple[FactoredTensor, Member, float]:
+    def _delta(self, part: Part) -> Tensor:
+        dense = self.factored[part.number].delta({**part.member.at, **self.task_choice.at()})
+        dense = dense.T if part.member.transposed else dense
+        return dense if part.factor == 1 else part.factor * dense
+
+    def _at(self, site: Site | str) -> list[Part]:
         name = site if isinstance(site, str) else site.name
-        if name not in self._where:
+        if name not in self._parts:
             raise TensorAdaptError(
-                f"site {name!r} is not in this adapter{did_you_mean(name, list(self._where)[:8])} ..."
+                f"site {name!r} is not in this adapter{did_you_mean(name, list(self._parts)[:8])} ..."
             )
-        i, member, factor = self._where[name]
         if self.empty and not next(self.parameters()).is_meta:
             check_filled(self)
-        return self.tensors[i], member, factor  # type: ignore[return-value]
+        return self._parts[name]
 
     def rates(self) -> dict[nn.Parameter, float]:
         """Return the learning-rate multiplier of each factor."""
@@ -318,7 +332,7 @@ class Adapter(nn.Module):
         return sum(value.nbytes for _, value in self.stored())
 
     def extra_repr(self) -> str:
-        return f"{self.plan.parameterization}, {len(self._where)} sites, {self.n_params:,} parameters"
+        return f"{self.plan.parameterization}, {len(self._parts)} sites, {self.n_params:,} parameters"
 
     def __repr__(self) -> str:
         lines = (self.extra_repr(), *tensor_table(self.plan.groups, KINDS))
@@ -338,7 +352,21 @@ def check_filled(adapter: Adapter) -> None:
         )
 
 
-def _alike(members: Sequence[Member]) -> list[list[Member]]:
+@dataclass(frozen=True)
+class Part:
+    """Where a site reads one of its tensors, of which a sum has several: its number, the slice, and a multiplier."""
+
+    number: int
+    member: Member
+    factor: float
+
+
+def joined(pairs: Sequence[Pair]) -> Pair:
+    """Return the pair of a sum: ``B @ A`` is the sum of those of the pairs."""
+    return torch.cat([a for a, _ in pairs]), torch.cat([b for _, b in pairs], dim=1)
+
+
+def members_alike(members: Sequence[Member]) -> list[list[Member]]:
     """Return the members that can be contracted together: those of the same ranges."""
     found: dict[tuple[Any, ...], list[Member]] = {}
     for member in members:
@@ -346,7 +374,7 @@ def _alike(members: Sequence[Member]) -> list[list[Member]]:
     return list(found.values())
 
 
-def _as_stored(pair: Pair, member: Member, factor: float) -> Pair:
+def as_stored(pair: Pair, member: Member, factor: float) -> Pair:
     """Return a tensor's pair as a site's matrix is stored, with its multiplier."""
     a, b = (pair[1].T, pair[0].T) if member.transposed else pair
     return a, (b if factor == 1 else factor * b)
@@ -362,7 +390,7 @@ def _drawn(adapter: Adapter, i: int, values: Mapping[str, Tensor], scale: str | 
             seed=adapter.seed,
             name=str(i),
             scale=scale,
-            alpha=plan.spec.alpha,
+            alpha=plan.alpha,
             bases=adapter.bases,
             start=plan.start,
             values=values,

@@ -111,12 +111,12 @@ class ForwardPass:
         same = chosen is task and mode == _mode(factors) and [p._version for p in factors] == versions
         return pair if same else None
 
-    def ready_for(self, site: str, task: Any, factors: Sequence[Tensor], kept: Mapping[str, Pair]) -> Pair:
-        """Return the pair of a site among those that are kept; without gradients it is ready for its next use."""
+    def ready_for(self, site: str, task: Any, factors: Sequence[Tensor], pair: Pair) -> Pair:
+        """Return a site's pair, which this pass keeps; without gradients it is ready for its next use."""
         if not torch.is_grad_enabled():
             passed = self._of_thread[threading.get_ident()]
-            passed.ready[site] = (task, _mode(factors), factors, [p._version for p in factors], kept[site])
-        return kept[site]
+            passed.ready[site] = (task, _mode(factors), factors, [p._version for p in factors], pair)
+        return pair
 
     def once(
         self, key: Hashable, factors: Sequence[Tensor], contract: Callable[[], Mapping[str, Pair]]

@@ -51,6 +51,7 @@ TABLE: tuple[tuple[str, ...], ...] = (
         ("MiSS", "Shared block"),
         ("MiSS-mini",),
     ),
+    *(("RaSA",), ("GraLoRA-hybrid",), ("Sum",)),
     *(("KronA",), ("PHM",), ("LoRA-FA",), ("ShareLoRA-A",), ("ShareLoRA-B",), ("ShareLoRA-AB",), ("Tied-LoRA",)),
 )
 

@@ -26,6 +26,7 @@ from tensoradapt.networks.layout import Mode
 from tensoradapt.networks.network import Network
 from tensoradapt.planning.plan import Plan
 from tensoradapt.planning.spec import AdapterSpec
+from tensoradapt.published import methods
 from tensoradapt.surgery.attach import attach
 from tensoradapt.text import Rank
 
@@ -187,6 +188,7 @@ def compress(
     )
     if given > 1:
         raise not_one
+    _refuse_sum(method)
     spec = AdapterSpec(method, layout, options=options, split=split, scale=1.0, train=())
     job = Job(read(source, sites), spec, int(seed))
     if not given and any(group.rank for group in job.plan(1).groups):
@@ -195,6 +197,14 @@ def compress(
         job = in_best_order(job, rank, budget, max_error)
     fit, tried = fit_within(job, max_error) if max_error is not None else (job.fit(rank, budget), {})
     return _result(job, fit, tried, time.perf_counter() - began)
+
+
+def _refuse_sum(method: Any) -> None:
+    if methods.is_sum(method):
+        raise TensorAdaptError(
+            f"{method} adds several networks, and no decomposition tells their parts apart; compress into one of its "
+            "terms, such as method='cp', or attach the sum and train it"
+        )
 
 
 def _result(job: Job, fit: Fit, fits: Mapping[int, Fit], seconds: float) -> Compressed:

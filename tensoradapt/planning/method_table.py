@@ -104,7 +104,8 @@ def method_rows(kind: str | None = None, layout: str | None = None) -> list[Row]
         layout: leaves out published adapters of other layouts; parameterizations take any.
     """
     asked = None if layout is None else Pattern.parse(layout)
-    names = {None: every.names(), KINDS[0]: parameterizations.names(), KINDS[1]: papers.names()}[kind]
+    factored = tuple(name for name in every.names() if not every.is_sum(name))
+    names = {None: factored, KINDS[0]: parameterizations.names(), KINDS[1]: papers.names()}[kind]
     found = [_row(name, kind) for name in names]
     return found if asked is None else [row for row in found if _takes(row, asked)]
 

@@ -5,6 +5,7 @@ Everything that shapes decide is checked when planning, before anything is alloc
 
 from __future__ import annotations
 
+import math
 import re
 import textwrap
 from collections import Counter
@@ -19,9 +20,10 @@ from tensoradapt.networks.layout import Layout
 from tensoradapt.networks.network import Network
 from tensoradapt.networks.varied import hows, modes
 from tensoradapt.planning.drawing import drawing
+from tensoradapt.planning.scale import LORA_ALPHA, is_matched
 from tensoradapt.planning.site_ways import regimes
 from tensoradapt.planning.spec import AdapterSpec
-from tensoradapt.published import ROWS
+from tensoradapt.published import ROWS, SUM, methods
 from tensoradapt.published.methods import same_as
 from tensoradapt.sites.site import RowBlock, Site, row_blocks
 from tensoradapt.text import Rank, align, bonds_text, count_text, cut, html_table, plain, screen
@@ -100,13 +102,43 @@ class Plan:
 
     @property
     def parameterization(self) -> str:
-        """The name of the parameterization that the method factors its tensors by."""
-        return next((row.parameterization for row in ROWS if row.name == self.spec.name), self.spec.name)
+        """The name of the parameterization that the method factors its tensors by; "sum" where it adds several."""
+        return SUM if self.spec.sum else _factored_by(self.spec.name)
 
     @property
     def factoring(self) -> Any:
         """The parameterization itself: the object that was given as method, until ``attach``, or else its name."""
         return self.parameterization if isinstance(self.spec.method, str) else self.spec.method
+
+    @property
+    def terms(self) -> tuple[tuple[Group, ...], ...]:
+        """The tensors of each term: the terms of a sum each have every site, and other plans are one term."""
+        n, left = len(self.sites), 0
+        terms: list[list[Group]] = []
+        for group in self.groups:
+            if left == 0:
+                terms.append([])
+                left = n
+            terms[-1].append(group)
+            left -= len(group.members)
+        return tuple(map(tuple, terms))
+
+    @property
+    def factorings(self) -> tuple[Any, ...]:
+        """For each tensor the parameterization itself, or its name."""
+        if not self.spec.sum:
+            return (self.factoring,) * len(self.groups)
+        pairs = zip(self.spec.sum, self.terms, strict=True)
+        return tuple(_factoring(term["method"]) for term, groups in pairs for _ in groups)
+
+    @property
+    def alpha(self) -> float | None:
+        """The alpha that each tensor's scale is solved with; that of K terms together is matched, as their steps add.
+
+        The steps of different terms are uncorrelated but for r / d of their size, so each has alpha / sqrt(K).
+        """
+        n = len(self.spec.sum or ())
+        return (self.spec.alpha or LORA_ALPHA) / math.sqrt(n) if n and is_matched(self.scale) else self.spec.alpha
 
     @property
     def paper(self) -> str | None:
@@ -125,7 +157,7 @@ class Plan:
 
     @property
     def sites(self) -> tuple[Site, ...]:
-        return tuple(member.site for group in self.groups for member in group.members)
+        return tuple({member.site.name: member.site for group in self.groups for member in group.members}.values())
 
     @property
     def n_params(self) -> int:
@@ -171,6 +203,14 @@ class Plan:
         return plan_html(self)
 
 
+def _factoring(method: Any) -> Any:
+    return _factored_by(methods.find(method)[0]) if isinstance(method, str) else method
+
+
+def _factored_by(name: str) -> str:
+    return next((row.parameterization for row in ROWS if row.name == name), name)
+
+
 def _origin(plan: Plan) -> str:
     sources = {f.source for g in plan.groups for f in g.network.factors if not f.trainable}
     return " and ".join(text for kind, text in (("base", "from the weights"), ("given", "given")) if kind in sources)
@@ -212,11 +252,22 @@ def _head(plan: Plan) -> list[str]:
 
 
 def _method_notes(plan: Plan) -> Iterator[str]:
-    """Say which method this one is the same as, and where it is not on its paper's settings."""
+    """Say which terms are added, which method this one is the same as, and where it is not on its paper's settings."""
+    if plan.spec.sum:
+        yield f"adds {'; '.join(map(_term_text, plan.spec.sum, plan.terms))}"
     if not plan.paper and plan.scale != "paper" and (others := same_as(plan.spec.name)):
         yield f"with these settings the same as {', '.join(others)}; paper=True takes the settings of its paper"
-    if plan.paper and (n := len({_tied(group) for group in plan.groups})) < len(plan.groups):
+    if plan.paper and not plan.spec.sum and (n := len({_tied(group) for group in plan.groups})) < len(plan.groups):
         yield f"split by shape: {len(plan.groups)} tensors where {plan.paper} has {n}; not the paper's count"
+
+
+def _term_text(term: Mapping[str, Any], groups: tuple[Group, ...]) -> str:
+    """Say what a term of a sum is: method, layouts, ranks and parameters."""
+    layouts = " and ".join(repr(text) for text in dict.fromkeys(str(group.network.layout) for group in groups))
+    ranks = ", ".join(dict.fromkeys(bonds_text(group.rank) for group in groups if group.rank)) or "none"
+    name = term["method"] if isinstance(term["method"], str) else type(term["method"]).__name__
+    more = "".join(f", {what}" for what in _variations(AdapterSpec(**term)))
+    return f"{name} over {layouts}, rank {ranks} ({sum(g.network.n_params for g in groups):,} parameters){more}"
 
 
 def _count_notes(plan: Plan) -> Iterator[str]:
@@ -230,17 +281,17 @@ def _count_notes(plan: Plan) -> Iterator[str]:
         yield f"of these, {plan.n_magnitudes:,} lengths of the weights' rows (DoRA)"
     if plan.n_base:
         yield f"frozen bases {_origin(plan)}: {plan.n_base:,} numbers, stored and not trained"
-    yield from _variations(plan)
+    yield from _variations(plan.spec)
     if plan.start == "subtract":
         held = f"{plan.n_params - plan.n_biases - plan.n_magnitudes:,} numbers besides"
         yield f"the start is subtracted: {held}, stored and not trained"
 
 
-def _variations(plan: Plan) -> Iterator[str]:
+def _variations(spec: AdapterSpec) -> Iterator[str]:
     """Say which factors were frozen and shared by ``frozen`` and ``shared``."""
-    if plan.spec.frozen:
-        yield f"frozen: {', '.join(f'{name} ({how})' for name, how in hows(plan.spec.frozen).items())}"
-    for name, left in modes(plan.spec.shared).items():
+    if spec.frozen:
+        yield f"frozen: {', '.join(f'{name} ({how})' for name, how in hows(spec.frozen).items())}"
+    for name, left in modes(spec.shared).items():
         yield f"shared: {name} over {', '.join(left)}"
 
 
@@ -307,7 +358,10 @@ def _sites(plan: Plan) -> list[tuple[str, ...]]:
 
 def _ways(plan: Plan) -> list[tuple[str, ...]]:
     """Return a table of how a linear layer's products are computed in training, for each shape and rank."""
-    kinds = {(m.site.out, m.site.in_, group.network.cut.rank) for group in plan.groups for m in group.members}
+    ranks: Counter[Site] = Counter()
+    for group in plan.groups:
+        ranks.update({member.site: group.network.cut.rank for member in group.members})
+    kinds = {(site.out, site.in_, rank) for site, rank in ranks.items()}
     rows: list[tuple[str, ...]] = [("out x in", "R", "from tokens", "a linear layer's products in training (fp32)")]
     for out, in_, rank in sorted(kinds):
         found = regimes(rank, (out, in_))

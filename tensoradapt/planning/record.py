@@ -21,7 +21,7 @@ TINY = 1e-30  # multipliers, rates and divisors are above zero
 FACTORS = 64  # the most in a network; the largest of ours has about twenty
 SOURCES = ("draw", "own", "base", "given", "set")  # where the values of a factor can come from
 PLAN = ("train", "n_trained_base", "biases", "source")
-LATER = {"frozen", "shared"}  # fields of a spec that files of earlier versions lack: they have the defaults
+LATER = {"frozen", "shared", "sum"}  # fields of a spec that files of earlier versions lack: they have the defaults
 KEYS = {"spec", *PLAN, "networks", "groups"}
 
 
@@ -106,8 +106,13 @@ def _check_values(plan: Plan) -> None:
 
 def _check_members(plan: Plan) -> None:
     """Check that every site reads a slice of its tensor that exists and is as large as the site."""
-    if len({site.name for site in plan.sites}) < len(plan.sites):
-        raise ValueError("two sites have one name")
+    terms = plan.terms
+    if len(terms) != len(plan.spec.sum or ("",)):
+        raise ValueError(f"tensors of {len(terms)} terms and not of {len(plan.spec.sum or ('',))}")
+    for groups in terms:
+        found = [member.site.name for group in groups for member in group.members]
+        if len(set(found)) < len(found) or len(found) != len(plan.sites):
+            raise ValueError("two sites have one name, or a term lacks one")
     for group in plan.groups:
         layout = group.network.layout
         index = {mode.name for mode in layout.index} - set(RUNTIME)

@@ -22,12 +22,14 @@ from tensoradapt.planning.trained_modules import AUTO, patterns
 from tensoradapt.planning.variant import Variant, variant_of
 from tensoradapt.published import methods
 from tensoradapt.published.row import Published
-from tensoradapt.records import changed, check_fields, documented, value
+from tensoradapt.records import changed, check_fields, documented, read, value
 from tensoradapt.text import COLUMNS, Rank, screen
 
 STARTS = ("zero", "subtract", "paper", "gradient")
 RULES = ("add", "dora", "hira")
 MISMATCH = ("split", "crop", "error")
+TERM = ("method", "layout", "rank", "options", "split", "on_mismatch", "rates", "frozen", "shared", "rank_pattern")
+SUM_EXAMPLE = 'sum=[{"method": "lora", "rank": 6}, {"method": "cp", "layout": "layer : out : in", "rank": 8}]'
 DEEPEST = 20  # tables and lists within each other
 PEFT_TARGETS = {
     **dict.fromkeys(("target_modules", "targets", "target", "modules"), "it is called projections"),
@@ -120,6 +122,25 @@ def _width(key: Any) -> Any:
     return int(key) if isinstance(key, str) and key.isdecimal() and len(key) < 19 else key
 
 
+def _terms(given: Any, where: str) -> tuple[dict[str, Any], ...]:
+    """Return the terms of a sum, each the table of what it says."""
+    if not isinstance(given, list | tuple) or len(given) < 2:
+        raise TensorAdaptError(f"{where} is {shown(given)}; expected two or more terms, as in {SUM_EXAMPLE}")
+    return tuple(_term(one, f"term {i} of {where}") for i, one in enumerate(given, 1))
+
+
+def _term(given: Any, where: str) -> dict[str, Any]:
+    term = given if isinstance(given, AdapterSpec) else read(AdapterSpec, given, where)
+    said = changed(term)
+    if term.method is None:
+        raise TensorAdaptError(f"{where} has no method; expected one in every term, as in {SUM_EXAMPLE}")
+    if odd := [name for name in said if name not in TERM]:
+        raise TensorAdaptError(
+            f"{where} has {odd[0]}={shown(said[odd[0]])}, which is of the whole adapter; give it beside sum="
+        )
+    return said
+
+
 def _tasks(given: Any, where: str) -> Any:
     return tuple(given) if isinstance(given, list) else given  # ``grouping`` says what they have to be
 
@@ -169,6 +190,12 @@ class AdapterSpec:
     _: KW_ONLY
     paper: bool = value(
         checks.flag, "whether a published adapter takes targets, scale and modules from its paper", False
+    )
+    sum: Sequence[Mapping[str, Any]] | None = value(
+        _terms,
+        "terms whose updates are added, in place of method, layout and rank: tables of these and of what else shapes "
+        "tensors",
+        listed=True,
     )
     budget: int | None = value(checks.whole, "the most trainable parameters, in place of rank", former=("budgets",))
     projections: str | Sequence[str] | None = value(
@@ -256,7 +283,7 @@ class AdapterSpec:
 
 
 TITLES = {  # under which the help of commands has the fields
-    "method and size": ("method", "layout", "rank", "budget", "paper", "rank_pattern", "options", "on_mismatch"),
+    "method and size": ("method", "layout", "rank", "budget", "sum", "paper", "rank_pattern", "options", "on_mismatch"),
     "matrices": ("projections", "train", "tasks"),
 }
 TITLES["scale and training"] = tuple(
@@ -289,6 +316,8 @@ def _is_layout(given: Any) -> bool:
 
 def _check_together(spec: AdapterSpec) -> None:
     """Raise for fields that exclude each other on any model."""
+    if spec.sum is not None:
+        _check_sum(spec)
     if spec.rank is not None and spec.budget is not None:
         raise TensorAdaptError(
             f"rank={shown(spec.rank)} and budget={shown(spec.budget)} were given; expected exactly one of them"
@@ -308,11 +337,33 @@ def _check_together(spec: AdapterSpec) -> None:
         raise TensorAdaptError(f"rank_pattern was given with {given}; expected rank=, the rank of all other tensors")
 
 
+def _check_sum(spec: AdapterSpec) -> None:
+    """Raise for what belongs to the terms of a sum and stands beside it; a published sum keeps its rank and options."""
+    published_sum = isinstance(spec.method, str) and papers.named_sum(spec.method) is not None
+    if spec.method is not None and spec.method != papers.SUM and not published_sum:
+        raise TensorAdaptError(
+            f"both sum= and method={shown(spec.method)} were given; expected a method in each term, as in {SUM_EXAMPLE}"
+        )
+    if spec.rank_dropout and spec.start == "subtract":
+        raise TensorAdaptError(
+            "rank_dropout was given with a sum that subtracts its start; expected one of them, as a component and its "
+            "initial value have to be dropped together. Give dropout=, or start='zero'"
+        )
+    own = ("method", "rank", "options") if published_sum else ("method",)
+    if given := [name for name in TERM if name not in own and name != "on_mismatch" and getattr(spec, name)]:
+        raise TensorAdaptError(
+            f"{given[0]}={shown(getattr(spec, given[0]))} was given beside sum=; expected it in the terms that it is "
+            f"for, as in {SUM_EXAMPLE}"
+        )
+
+
 def with_defaults(spec: AdapterSpec) -> tuple[AdapterSpec, Published | None, Builder]:
     """Return a spec whose fields of None have their defaults, its method's published row, and its builder.
 
     Raises TensorAdaptError for a method that is missing or unknown, and for ``paper`` where no paper is.
     """
+    if spec.sum is not None or methods.is_sum(spec.method):
+        return _sum_with_defaults(spec), None, Builder(papers.SUM)
     if spec.method is None:
         raise TensorAdaptError(
             "no method was given; expected a parameterization or a published adapter, as in method='cp' or 'lotr'. "
@@ -331,6 +382,27 @@ def with_defaults(spec: AdapterSpec) -> tuple[AdapterSpec, Published | None, Bui
     if row is not None and spec.paper:
         resolved = replace(resolved, train=tuple(dict.fromkeys((*resolved.train, *row.train))))
     return resolved, row, _builder(spec, resolved, row)
+
+
+def _sum_with_defaults(spec: AdapterSpec) -> AdapterSpec:
+    """Return the spec of a sum with its defaults; the terms of a published one are made where the layers are known."""
+    name = papers.SUM if spec.method is None else methods.find(spec.method)[0]
+    row = papers.named_sum(name)
+    if row is None and spec.sum is None:
+        raise TensorAdaptError(f"method {name!r} was given without terms; expected them, as in {SUM_EXAMPLE}")
+    if row is None and spec.paper:
+        raise TensorAdaptError("paper=True was given with a sum of terms, which no paper's settings belong to")
+    given: dict[str, Any] = {"scale": "matched", "start": "zero", "rates": {}, "rank_pattern": {}, "split": {}}
+    given |= {"on_mismatch": "split", "options": {}}
+    if row is not None:
+        given["options"] = {k: v for k, v in row.settings(spec.rank or 1, spec.options or {}).items() if k != "rank"}
+    if row is not None and spec.paper:
+        given |= {"scale": "paper", "projections": row.projections}
+    if row is not None and (spec.scale or given["scale"]) == "paper":
+        given["alpha"] = row.alpha
+    empty = {name: own for name, own in given.items() if getattr(spec, name) is None}
+    options = given["options"] if row is not None else empty.get("options", spec.options)
+    return replace(spec, method=name, **{**empty, "options": options})
 
 
 def _default(field: str, spec: AdapterSpec, name: str, row: Published | None) -> Any:

@@ -21,13 +21,14 @@ SETTINGS: dict[str, Any] = {  # a row's fields that define no method: what all m
 
 
 def names() -> tuple[str, ...]:
-    """Return the names of all methods: parameterizations, then published adapters of other names.
+    """Return the names of all methods: parameterizations, then published adapters of other names, sums last.
 
     >>> [name for name in names() if "lora" in name][:4]
     ['lora', 'lora_xs', 'randlora', 'tinylora']
     """
     factored = parameterizations.names()
-    return (*factored, *(name for name in papers.names() if parameterizations.name_of(name) not in factored))
+    others = (name for name in papers.names() if parameterizations.name_of(name) not in factored)
+    return (*factored, *others, *(row.name for row in papers.SUMS), papers.SUM)
 
 
 def find(method: Any, paper: bool = False) -> tuple[str, Published | None]:
@@ -51,6 +52,8 @@ def find(method: Any, paper: bool = False) -> tuple[str, Published | None]:
             )
         return parameterizations.name_of(method), None
     row, name = papers.named(method), parameterizations.name_of(method)
+    if row is None and name not in parameterizations.names() and (added := _sum_named(method)):
+        return added, None
     if paper and row is None:
         raise _unpublished(method, name)
     if row is None or (name in parameterizations.names() and not paper):
@@ -58,6 +61,21 @@ def find(method: Any, paper: bool = False) -> tuple[str, Published | None]:
             raise TensorAdaptError(f"unknown method {method!r}{did_you_mean(method, names())}")
         return name, None
     return row.name, row
+
+
+def is_sum(method: Any) -> bool:
+    """Say whether a method is a published sum, or the sum whose terms the user gives.
+
+    >>> is_sum("RaSA"), is_sum("sum"), is_sum("lora")
+    (True, True, False)
+    """
+    return isinstance(method, str) and find(method)[0] in (papers.SUM, *(row.name for row in papers.SUMS))
+
+
+def _sum_named(method: str) -> str | None:
+    """Return the name of a published sum, or of the sum whose terms the user gives."""
+    row = papers.named_sum(method)
+    return row.name if row else papers.SUM if parameterizations.spelling(method) == papers.SUM else None
 
 
 def _unpublished(method: str, name: str) -> TensorAdaptError:

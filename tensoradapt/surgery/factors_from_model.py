@@ -32,19 +32,20 @@ Loss = Callable[[nn.Module, Any], Tensor]
 
 def factors_from_weights(matrices: Matrices, plan: Plan, seed: int) -> list[dict[str, Tensor]]:
     """Return for each tensor of a plan the factors that come from the base weights."""
-    return [_from_weights(matrices, group, plan, seed) for group in plan.groups]
+    each = zip(plan.groups, plan.factorings, strict=True)
+    return [_from_weights(matrices, group, factoring, plan.start, seed) for group, factoring in each]
 
 
-def _from_weights(matrices: Matrices, group: Group, plan: Plan, seed: int) -> dict[str, Tensor]:
+def _from_weights(matrices: Matrices, group: Group, factoring: Any, start: str, seed: int) -> dict[str, Tensor]:
     """Return a tensor's factors that come from the base weights, by the parameterization's own ``decompose``."""
     based = [factor for factor in group.network.factors if factor.source == "base"]
-    if plan.start == "gradient":
+    if start == "gradient":
         based = [factor for factor in based if not factor.trainable]
-    wanted = [factor.name for factor in based if not starts_at_zero(factor, plan.start)]
+    wanted = [factor.name for factor in based if not starts_at_zero(factor, start)]
     if not wanted:
         return {}
     weights = stack(group, lambda site: matrices[site.name].block())
-    factors = parameterizations.get(plan.factoring).decompose(group.network, weights.numpy(), seed=seed)
+    factors = parameterizations.get(factoring).decompose(group.network, weights.numpy(), seed=seed)
     return {name: torch.from_numpy(np.ascontiguousarray(factors[name])) for name in wanted}
 
 
@@ -78,8 +79,8 @@ def gradient_values(
         {f.name: bases.read(group.network, f, str(i)) for f in group.network.frozen_draws}
         for i, group in enumerate(plan.groups)
     ]
-    each = zip(plan.groups, based, made, strict=True)
-    return [_values(plan, group, stack(group, gradient), frozen, more) for group, frozen, more in each]
+    each = zip(plan.factorings, plan.groups, based, made, strict=True)
+    return [_values(factoring, group, stack(group, gradient), frozen, more) for factoring, group, frozen, more in each]
 
 
 def summed_gradients(
@@ -129,7 +130,7 @@ def _only(model: nn.Module, weights: Iterable[str]) -> Iterator[None]:
 
 
 def _values(
-    plan: Plan, group: Group, gradient: Tensor, based: dict[str, Tensor], made: dict[str, Tensor]
+    factoring: Any, group: Group, gradient: Tensor, based: dict[str, Tensor], made: dict[str, Tensor]
 ) -> dict[str, Tensor]:
     network, where = group.network, group.members[0].site.name
     if not torch.isfinite(gradient).all() or not gradient.count_nonzero():
@@ -142,7 +143,7 @@ def _values(
         start = {**least_squares.draw(network, 0), **{name: value.double().numpy() for name, value in frozen.items()}}
         values, _ = least_squares.fit(network, (gradient / gradient.norm()).numpy(), start)
     else:
-        decompose = getattr(parameterizations.get(plan.factoring), "decompose", least_squares.decompose)
+        decompose = getattr(parameterizations.get(factoring), "decompose", least_squares.decompose)
         values = decompose(network, gradient.numpy(), seed=0)
     return based | {f.name: _sized(network, f, values[f.name]) for f in network.factors if f.trainable}
 

@@ -31,6 +31,7 @@ from tensoradapt.networks.network import Factor, Network
 from tensoradapt.planning.plan import Member
 from tensoradapt.planning.scale import multiplier, triangle
 from tensoradapt.training import mode_products, polynomials
+from tensoradapt.training.cross_terms import CrossTerms
 
 Values = Mapping[str, Tensor]  # factors by name
 Ranges = tuple[tuple[str, int], ...]  # a mode and how many of its first entries
@@ -59,6 +60,8 @@ class Distance:
         self.networks = [tensor.network for tensor in adapter.factored]
         self._values, self._writes = _values(adapter), _writes(adapter)
         self._parts = _parts(adapter)
+        if adapter.plan.spec.sum:
+            self._parts.append(CrossTerms(adapter))
 
     def fits(self, adapter: Adapter) -> bool:
         """Say whether the adapter has the networks that it had, where they were, and the same frozen values."""

@@ -140,8 +140,7 @@ class StepRescaler:
 
 def squared_target(adapter: Adapter) -> float:
     """Return the squared distance of a step at rate 1, summed over all entries of the adapter's matrices."""
-    sites = [member.site for group in adapter.plan.groups for member in group.members]
-    squared = sum(site.out * site.in_ * first_step(site.in_) ** 2 for site in sites)
+    squared = sum(site.out * site.in_ * first_step(site.in_) ** 2 for site in adapter.plan.sites)
     return squared * max(1, len(adapter.plan.spec.tasks))
 
 

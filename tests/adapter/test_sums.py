@@ -1,0 +1,304 @@
+"""Sums: an adapter whose update is that of several networks over their own layouts, added."""
+
+from __future__ import annotations
+
+import copy
+import math
+from pathlib import Path
+from typing import Any
+
+import peft
+import pytest
+import torch
+from support.families import PLANNED, RANKLESS, SPLIT, planned
+from support.models import inputs, make, perturb
+from torch import Tensor, nn
+
+import tensoradapt as ta
+from tensoradapt.planning.scale import first_step, multiplier
+from tensoradapt.sites.site import Site
+from tensoradapt.training.distance import Distance
+
+CP = {"method": "cp", "layout": "layer : out : in", "rank": 4}
+LORA = {"method": "lora", "rank": 2}
+
+
+@pytest.fixture(autouse=True)
+def double_factors(request: pytest.FixtureRequest) -> None:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    request.addfinalizer(lambda: torch.set_default_dtype(before))
+
+
+def term(name: str, plan: ta.Plan) -> dict[str, Any]:
+    """The term of a parameterization over its usual layouts, with the split that these need."""
+    rank = {} if name in RANKLESS else {"rank": 2}
+    return {"method": name, **rank, **({"split": plan.spec.split} if name in SPLIT else {})}
+
+
+def square(sites: Any, name: str) -> Any:
+    return [site for site in sites if site.out == site.in_] if name == "quanta" else sites
+
+
+def attached(name: str, terms: list[dict[str, Any]], **changes: Any) -> tuple[nn.Module, ta.Adapter]:
+    model = make(name)
+    adapter = ta.attach(model, ta.plan(model, sum=terms, **changes), seed=3)
+    perturb(adapter)
+    return model, adapter
+
+
+@pytest.mark.parametrize("name", PLANNED)
+def test_a_sum_is_its_terms_added(name: str, tmp_path: Path) -> None:
+    """With each parameterization: updates, pairs, counts, outputs, merge, and a checkpoint."""
+    base = make("bert")
+    sites = square(ta.find_sites(base), name)
+    alone = planned(sites, name, **({} if name in RANKLESS else {"rank": 2}))
+    both = ta.plan(sites, sum=[term(name, alone), LORA])
+    lora = ta.plan(sites, method="lora", rank=2)
+    assert both.n_params == alone.n_params + lora.n_params
+    assert [len(groups) for groups in both.terms] == [len(alone.groups), len(lora.groups)]
+    model = copy.deepcopy(base)
+    adapter = ta.attach(model, both, seed=3)
+    assert torch.equal(model(**inputs("bert")).logits, base(**inputs("bert")).logits)
+    perturb(adapter)
+    dense = summed(adapter)
+    for site in both.sites:
+        torch.testing.assert_close(adapter.delta(site), dense[site.name], rtol=0, atol=1e-11)
+        a, b = adapter.pair(site)
+        torch.testing.assert_close(b @ a, dense[site.name], rtol=0, atol=1e-11)
+    assert_saved_and_merged(model, base, adapter, tmp_path)
+
+
+def summed(adapter: ta.Adapter) -> dict[str, Tensor]:
+    """The dense updates: slices of the dense tensors, added."""
+    found: dict[str, Tensor] = {}
+    for tensor, group in zip(adapter.factored, adapter.plan.groups, strict=True):
+        whole, names = tensor.full(), group.network.layout.names
+        for member in group.members:
+            at = [slice(v.start, v.stop) if isinstance(v := member.at.get(n, slice(None)), range) else v for n in names]
+            shape = (member.site.in_, member.site.out) if member.transposed else (member.site.out, member.site.in_)
+            matrix = whole[tuple(at)].reshape(shape)
+            factor = multiplier(adapter.plan.scale, group.network, member.site.in_)
+            part = factor * (matrix.T if member.transposed else matrix)
+            found[member.site.name] = found.get(member.site.name, 0) + part
+    return found
+
+
+def assert_saved_and_merged(model: nn.Module, base: nn.Module, adapter: ta.Adapter, folder: Path) -> None:
+    given = inputs("bert")
+    before = model(**given).logits
+    with torch.no_grad():
+        torch.testing.assert_close(model(**given).logits, before, rtol=0, atol=1e-10)
+    adapter.save(folder)
+    other = copy.deepcopy(base)
+    assert torch.equal(ta.load(other, folder).pair(adapter.plan.sites[0])[0], adapter.pair(adapter.plan.sites[0])[0])
+    torch.testing.assert_close(other(**given).logits, before, rtol=0, atol=1e-12)
+    ta.merge(model)
+    torch.testing.assert_close(model(**given).logits, before, rtol=0, atol=1e-8)
+    ta.unmerge(model)
+
+
+@pytest.mark.parametrize("rule", ["add", "dora", "hira"])
+@pytest.mark.parametrize("name", ["gpt2", "phi3"])
+def test_a_sum_is_in_every_layer_and_rule(name: str, rule: str) -> None:
+    """Conv1D and fused modules: the merged model computes the same."""
+    model, _ = attached(name, [LORA, CP], rule=rule)
+    before = model(**inputs(name)).logits
+    ta.merge(model)
+    torch.testing.assert_close(model(**inputs(name)).logits, before, rtol=0, atol=1e-8)
+
+
+def test_a_sum_has_tasks() -> None:
+    terms = [{**LORA, "layout": "task : out : in"}, {**CP, "layout": "task layer : out : in"}]
+    model, adapter = attached("bert", terms, tasks=("a", "b"))
+    found = []
+    for task in ("a", "b"):
+        adapter.select(task=task)
+        found.append(model(**inputs("bert")).logits)
+    assert (found[0] - found[1]).abs().max() > 1e-4
+    adapter.select(task=["a", "b"])
+    mixed = model(**inputs("bert")).logits
+    torch.testing.assert_close(mixed, torch.stack([found[0][0], found[1][1]]), rtol=0, atol=1e-10)
+
+
+def test_a_pass_without_gradients_sees_a_changed_factor() -> None:
+    """A site's joined pair is kept for the next pass as long as no factor of any term has changed."""
+    model, adapter = attached("bert", [LORA, CP])
+    with torch.no_grad():
+        before = [model(**inputs("bert")).logits for _ in range(2)]
+        assert torch.equal(*before)
+        adapter.factored[-1].trained["out"].mul_(2)
+        assert (model(**inputs("bert")).logits - before[0]).abs().max() > 1e-6
+
+
+def test_it_exports_as_a_lora_of_the_summed_rank(tmp_path: Path) -> None:
+    model, adapter = attached("bert", [LORA, CP], train=())
+    before = model(**inputs("bert")).logits
+    ta.export_lora(model, tmp_path, dtype="float64")
+    theirs = peft.PeftModel.from_pretrained(make("bert"), tmp_path).double().eval()
+    assert next(iter(theirs.peft_config.values())).r == adapter.pair(adapter.plan.sites[0])[0].shape[0] == 6
+    torch.testing.assert_close(theirs(**inputs("bert")).logits, before, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("terms", [[LORA, CP], [{"method": "vera", "rank": 3}, CP, LORA]])
+@pytest.mark.parametrize("start", ["zero", "subtract"])
+def test_the_distance_of_a_sum_is_that_of_its_dense_updates(terms: list[dict[str, Any]], start: str) -> None:
+    _, adapter = attached("bert", terms, start=start)
+    before = [{k: v.detach().clone() for k, v in tensor.trained.items()} for tensor in adapter.factored]
+    change = [{k: 0.1 * torch.randn_like(v) for k, v in values.items()} for values in before]
+    curve = Distance(adapter).along(before, change)
+    old = [adapter.delta(site).detach() for site in adapter.plan.sites]
+    for length in (0.3, 1.0):
+        for tensor, values, step in zip(adapter.factored, before, change, strict=True):
+            for k, v in values.items():
+                tensor.trained[k].data.copy_(v + length * step[k])
+        moved = sum((adapter.delta(s) - d).square().sum().item() for s, d in zip(adapter.plan.sites, old, strict=True))
+        assert curve(length) == pytest.approx(moved, rel=1e-9)
+
+
+def test_equal_steps_move_a_sum_as_far_as_a_network() -> None:
+    model, adapter = attached("bert", [LORA, CP])
+    optimizer = ta.equal_steps(torch.optim.SGD(adapter.parameters(), lr=1e-3), model)
+    old = [adapter.delta(site).detach() for site in adapter.plan.sites]
+    model(**inputs("bert")).logits.square().mean().backward()
+    optimizer.step()
+    moved = sum((adapter.delta(s) - d).square().sum().item() for s, d in zip(adapter.plan.sites, old, strict=True))
+    asked = sum(s.out * s.in_ * first_step(s.in_) ** 2 for s in adapter.plan.sites)
+    assert moved == pytest.approx(1e-6 * asked, rel=1e-6)
+
+
+def test_the_terms_together_make_the_matched_first_step() -> None:
+    """Two LoRAs of rank 4 have the scale of one of rank 8: both are matched to LoRA r=8 with alpha=16."""
+    sites = [Site("lin", "lin", (), 256, 256, (), False)]
+    two = ta.Adapter(ta.plan(sites, sum=[{"method": "lora", "rank": 4}] * 2), seed=0)
+    one = ta.Adapter(ta.plan(sites, method="lora", rank=8), seed=0)
+    scales = [tensor.scale for tensor in (*two.factored, *one.factored)]
+    assert scales == pytest.approx([scales[-1]] * 3, rel=0.05)
+    assert ta.plan(sites, sum=[{"method": "lora", "rank": 4}] * 2, scale="paper").alpha is None
+
+
+@pytest.mark.parametrize(("rank", "shared"), [(3, 1), (5, 2)])
+def test_rasa_is_its_equation(rank: int, shared: int) -> None:
+    """delta_l = B_l diag(d_l) A_l + sum over all layers' shared components with layer l's own diagonal; in loops."""
+    model = make("bert")
+    adapter = ta.attach(model, ta.plan(model, method="rasa", rank=rank, options={"shared": shared}), seed=1)
+    perturb(adapter)
+    plan = adapter.plan
+    layers = len({site.coord["layer"] for site in plan.sites})
+    own, tied = ([adapter.factored[plan.groups.index(g)] for g in groups] for groups in plan.terms)
+    for site in plan.sites:
+        (mine,) = [t for t, g in zip(own, plan.terms[0], strict=True) if g.members[0].site == site]
+        ((all_, at),) = [
+            (t, m.at["layer"]) for t, g in zip(tied, plan.terms[1], strict=True) for m in g.members if m.site == site
+        ]
+        expected = torch.zeros(site.out, site.in_)
+        for k in range(rank - shared):
+            f = mine.factors
+            expected += mine.scale * f["weights"][k] * torch.outer(f["out"][:, k], f["in"][:, k])
+        for k in range(shared * layers):
+            f = all_.factors
+            expected += all_.scale * f["layer"][at, k] * torch.outer(f["out"][:, k], f["in"][:, k])
+        torch.testing.assert_close(adapter.delta(site), expected, rtol=0, atol=1e-12)
+    each = [s.out + s.in_ for s in plan.sites]
+    diagonals = len(plan.sites) * (rank - shared + shared * layers)
+    assert plan.n_params == rank * sum(each) + diagonals
+
+
+class One(nn.Module):
+    def __init__(self, out: int, in_: int) -> None:
+        super().__init__()
+        self.lin = nn.Linear(in_, out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.lin(x)
+
+
+@pytest.mark.parametrize("shape", [(30, 30), (48, 18)])
+def test_gralora_hybrid_is_pefts(shape: tuple[int, int]) -> None:
+    out, in_ = shape
+    split = {"out": {out: (2, out // 2)}, "in": {in_: (2, in_ // 2)}}
+    base = One(out, in_)
+    sites = [Site("lin", "lin", (), out, in_, (), True)]
+    terms = [{"method": "gralora", "rank": 3, "split": split}, {"method": "lora", "rank": 2}]
+    row = ta.published.named_sum("gralora hybrid")
+    assert [{**t, **({"split": split} if i == 0 else {})} for i, t in enumerate(row.terms(3, 1, hybrid=2))] == terms
+    multiplier = row.alpha / row.divisor(3, hybrid=2)
+    adapter = ta.Adapter(ta.plan(sites, sum=terms, scale=multiplier), seed=0)
+    perturb(adapter)
+    config = peft.GraloraConfig(r=6, gralora_k=2, hybrid_r=2, alpha=64, target_modules=["lin"])
+    theirs = peft.get_peft_model(base, config).double()
+    layer = theirs.base_model.model.lin
+    blocks, lora = adapter.factored
+    held = {"gralora_A": blocks.factors["A"], "gralora_B": blocks.factors["B"]}
+    for name, value in held.items():
+        getattr(layer, name)["default"].data = value.detach().reshape(getattr(layer, name)["default"].shape)
+    layer.gralora_A_general["default"].weight.data = lora.factors["A"].detach().reshape(2, in_)
+    layer.gralora_B_general["default"].weight.data = lora.factors["B"].detach().reshape(out, 2)
+    assert sum(p.numel() for p in theirs.parameters() if p.requires_grad) == adapter.n_params
+    torch.testing.assert_close(adapter.delta(sites[0]), layer.get_delta_weight("default"), rtol=0, atol=1e-12)
+
+
+def test_a_budget_gives_the_terms_without_ranks_the_largest_that_fits() -> None:
+    free = [{"method": "lora"}, {"method": "cp", "layout": "layer : out : in"}]
+    sites = ta.find_sites(make("bert"))
+    for budget in (1500, 4000, 4321):
+        plan = ta.plan(sites, sum=free, budget=budget)
+        ranks = [groups[0].rank for groups in plan.terms]
+        wider = [
+            ta.plan(sites, sum=[{**t, "rank": r + (i == j)} for j, (t, r) in enumerate(zip(free, ranks, strict=True))])
+            for i in range(2)
+        ]
+        assert plan.n_params <= budget and all(more.n_params > budget for more in wider)
+    kept = ta.plan(sites, sum=[{**free[0], "rank": 1}, free[1]], budget=4000)
+    assert next(groups[0].rank for groups in kept.terms) == 1 and 3500 < kept.n_params <= 4000
+
+
+def test_a_plan_of_a_sum_is_read_again_and_says_its_terms() -> None:
+    sites = ta.find_sites(make("bert"))
+    for plan in (ta.plan(sites, sum=[LORA, CP]), ta.plan(sites, method="rasa", rank=3)):
+        again = ta.plan(sites, plan.spec)
+        assert again == plan
+    text = str(ta.plan(sites, sum=[LORA, {**CP, "frozen": ["layer"]}]))
+    assert "adds lora over ': out : in', rank 2" in text and "rank 4" in text and "frozen: layer (drawn)" in text
+    assert ta.plan(sites, sum=[LORA, CP]).parameterization == "sum"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"sum": [LORA]}, "expected two or more terms"),
+        ({"sum": LORA}, "expected two or more terms"),
+        ({"sum": [LORA, {"rank": 3}]}, "term 2 of sum has no method"),
+        ({"sum": [LORA, {**CP, "scale": 2.0}]}, "term 2 of sum has scale=2.0, which is of the whole adapter"),
+        ({"sum": [LORA, {**CP, "sum": [LORA, CP]}]}, "both sum= and method='cp' were given"),
+        ({"sum": [LORA, {**CP, "lyout": "x"}]}, "unknown key lyout"),
+        ({"sum": [LORA, CP], "method": "lora"}, "both sum= and method='lora' were given"),
+        ({"sum": [LORA, CP], "rank": 3}, "rank=3 was given beside sum="),
+        ({"sum": [LORA, {**CP, "layout": "layer : head dim : ff"}]}, "term 2 of sum"),
+        ({"sum": [LORA, CP], "budget": 4000}, "every term has its rank"),
+        ({"sum": [{"method": "lora"}, CP]}, "term 1 of sum: rank=None and budget=None were given"),
+        ({"sum": [{"method": "lora"}, CP], "budget": 10}, "below the smallest possible: rank 1 takes"),
+        ({"sum": [LORA, {"method": "pissa", "rank": 2}]}, "pissa starts with 'subtract', and the sum with 'zero'"),
+        ({"sum": [LORA, {"method": "hira", "rank": 2}]}, "hira has the rule 'hira', which is of the whole adapter"),
+        ({"sum": [LORA, CP], "start": "subtract", "rank_dropout": 0.1}, "expected one of them"),
+        ({"method": "sum"}, "was given without terms"),
+        ({"sum": [LORA, CP], "paper": True}, "which no paper's settings belong to"),
+        ({"method": "rasa"}, "rasa takes rank="),
+        ({"method": "rasa", "rank": 2, "options": {"shared": 2}}, "expected shared below the rank"),
+        ({"method": "rasa", "rank": 2, "options": {"k": 1}}, "rasa has no option 'k'; expected shared"),
+        ({"method": "rasa", "rank": 2, "options": {"shared": 0.5}}, "expected a whole number"),
+        ({"method": "rasa", "rank": 3, "sum": [LORA, CP]}, "terms that are not its own"),
+    ],
+)
+def test_what_is_refused(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(ta.TensorAdaptError, match=None) as raised:
+        ta.plan(ta.find_sites(make("bert")), **changes)
+    assert said in str(raised.value)
+
+
+def test_a_sum_is_no_target_of_compression() -> None:
+    _model, adapter = attached("bert", [LORA, CP])
+    with pytest.raises(ta.TensorAdaptError, match="no decomposition tells their parts apart"):
+        ta.compress(adapter, method="rasa", rank=2)
+    error = ta.compress(adapter, method="lora", rank=6).error
+    assert error < 1e-10 and math.isfinite(error)
