@@ -32,7 +32,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import tensoradapt as ta
 from tensoradapt.adapter.adapter import Adapter
-from tensoradapt.training.distance import Distance
+from tensoradapt.training.distance.adapter_distance import Distance
 
 METHODS: Mapping[str, Mapping[str, Any]] = {
     "lora r=8": {"method": "lora", "rank": 8},

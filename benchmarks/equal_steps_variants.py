@@ -14,8 +14,8 @@ import torch
 from torch import nn
 
 from tensoradapt.adapter.adapter import Adapter
+from tensoradapt.training.distance.step_length import solve
 from tensoradapt.training.equal_steps import StepRescaler
-from tensoradapt.training.step_length import solve
 
 Values = Sequence[Mapping[str, torch.Tensor]]
 

@@ -82,11 +82,11 @@ class Adapter(nn.Module):
         self.biases = nn.ParameterDict({proj: nn.Parameter(torch.zeros(width)) for proj, width in plan.biases})
         self.magnitudes = Magnitudes(plan.row_blocks)
         self._members = [members_alike(group.members) for group in plan.groups]
-        self._parts: dict[str, list[Part]] = {}
+        self._parts: dict[str, list[SitePart]] = {}
         for i, group in enumerate(plan.groups):
             for member in group.members:
                 factor = multiplier(plan.scale, group.network, member.site.in_)
-                self._parts.setdefault(member.site.name, []).append(Part(i, member, factor))
+                self._parts.setdefault(member.site.name, []).append(SitePart(i, member, factor))
 
     def __getattr__(self, name: str) -> Any:
         if name in ADAPTER:
@@ -113,7 +113,7 @@ class Adapter(nn.Module):
         factors = [factor for part in parts for factor in self.factored[part.number].stored]
         return self.forward_pass.ready_for(name, self.task_choice.selected, factors, pair)
 
-    def _kept(self, part: Part, chosen: At) -> Pair | None:
+    def _kept(self, part: SitePart, chosen: At) -> Pair | None:
         """Return a site's pair in one tensor as this pass has it; None where there is no pass, or the pair is large."""
         if torch.compiler.is_compiling() or not self.plan.groups[part.number].pairs_are_small:
             return None
@@ -122,7 +122,7 @@ class Adapter(nn.Module):
         pairs = self.forward_pass.once(key, tensor.stored, lambda: self._pairs_of_group(part.number, chosen))
         return None if pairs is None else pairs[part.member.site.name]
 
-    def _contracted(self, part: Part, chosen: At) -> Pair:
+    def _contracted(self, part: SitePart, chosen: At) -> Pair:
         pair = self.factored[part.number].pair({**part.member.at, **chosen})
         return as_stored(pair, part.member, part.factor)
 
@@ -195,12 +195,12 @@ class Adapter(nn.Module):
         """Return the dense update of a site as its matrix is stored, scale included."""
         return reduce(torch.add, [self._delta(part) for part in self._at(site)])
 
-    def _delta(self, part: Part) -> Tensor:
+    def _delta(self, part: SitePart) -> Tensor:
         dense = self.factored[part.number].delta({**part.member.at, **self.task_choice.at()})
         dense = dense.T if part.member.transposed else dense
         return dense if part.factor == 1 else part.factor * dense
 
-    def _at(self, site: Site | str) -> list[Part]:
+    def _at(self, site: Site | str) -> list[SitePart]:
         name = site if isinstance(site, str) else site.name
         if name not in self._parts:
             raise TensorAdaptError(
@@ -353,7 +353,7 @@ def check_filled(adapter: Adapter) -> None:
 
 
 @dataclass(frozen=True)
-class Part:
+class SitePart:
     """Where a site reads one of its tensors, of which a sum has several: its number, the slice, and a multiplier."""
 
     number: int

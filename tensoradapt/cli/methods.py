@@ -30,6 +30,7 @@ from tensoradapt.planning.method_table import (
     usual_arguments,
 )
 from tensoradapt.published import methods as known_methods
+from tensoradapt.published.sums import SUM, SUMS, PublishedSum, named_sum
 from tensoradapt.text import align, bonds_text, prose, size_text
 
 HEAD = """# Methods
@@ -161,7 +162,7 @@ def _print_tables(rows: Sequence[Row], args: argparse.Namespace, size: Mapping[s
             show(*align(texts, width()), "")
     if not size and args.kind != KINDS[0]:
         heading("Sums")
-        cells = [(row.name, row.formula, row.source) for row in published.SUMS]
+        cells = [(row.name, row.formula, row.source) for row in SUMS] + [(SUM, "of its terms", "sum= of plan")]
         show(*align([("name", "parameters", "source"), *cells], width()), "")
     letters = [] if size or args.kind == KINDS[0] else [f"Letters: {published.LETTERS}.", ""]
     show_text(*letters, "tensoradapt methods NAME shows one in full; --model NAME or --budget N counts parameters.")
@@ -210,7 +211,7 @@ def spelled(method: str) -> str:
 def in_full(name: str, config: Any, model: str, rank: int) -> Iterator[str]:
     """Yield formula, advice, factors, parameters and diagram of a parameterization, a published adapter, or both."""
     row, chosen = published.named(name), parameterizations.name_of(name)
-    if (added := published.named_sum(name)) is not None:
+    if (added := named_sum(name)) is not None:
         yield from _folded(_described_sum(added))
         return
     if chosen in parameterizations.names():
@@ -362,7 +363,7 @@ def _described(row: Any) -> str:
     return "\n".join(lines + [f"  {row.note}"] * bool(row.note))
 
 
-def _described_sum(row: published.PublishedSum) -> str:
+def _described_sum(row: PublishedSum) -> str:
     options = ", ".join(f"{name} ({usual})" for name, usual in row.options.items())
     terms = row.terms(4, 2, **row.options)
     lines = [
@@ -405,7 +406,7 @@ def _published_rows() -> list[str]:
 
 def _sum_rows() -> list[str]:
     lines = ["## Sums", "", "| name | targets | parameters | options | source | note |", "|---|---|---|---|---|---|"]
-    for row in published.SUMS:
+    for row in SUMS:
         options = ", ".join(f"`{name}` ({usual})" for name, usual in row.options.items())
         cells = (row.name, " ".join(row.projections), f"`{row.formula}`", options, row.source, row.note)
         lines.append(f"| {' | '.join(cells)} |")

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
-from tensoradapt import published as papers
 from tensoradapt.errors import BudgetError, TensorAdaptError, did_you_mean, located
 from tensoradapt.networks.layout import Layout
 from tensoradapt.networks.network import Network
@@ -21,6 +20,7 @@ from tensoradapt.planning.ranks import networks, with_rank_pattern, within_budge
 from tensoradapt.planning.spec import AdapterSpec, by_place, with_defaults
 from tensoradapt.planning.trained_modules import count_trained, with_heads
 from tensoradapt.published.row import Published
+from tensoradapt.published.sums import named_sum
 from tensoradapt.records import sugared
 from tensoradapt.sites.find import config_of, find_sites
 from tensoradapt.sites.site import Site, Sites, row_blocks
@@ -140,7 +140,7 @@ def _bias_widths(sites: Iterable[Site], projections: Sequence[str]) -> tuple[tup
 
 def _with_terms(spec: AdapterSpec, sites: Sequence[Site]) -> AdapterSpec:
     """Return the spec of a published sum with the terms that its rank and the layers of the sites give."""
-    row = papers.named_sum(spec.name)
+    row = named_sum(spec.name)
     if row is None:
         return spec
     if spec.rank is None:

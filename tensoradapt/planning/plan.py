@@ -23,8 +23,9 @@ from tensoradapt.planning.drawing import drawing
 from tensoradapt.planning.scale import LORA_ALPHA, is_matched
 from tensoradapt.planning.site_ways import regimes
 from tensoradapt.planning.spec import AdapterSpec
-from tensoradapt.published import ROWS, SUM, methods
+from tensoradapt.published import ROWS, methods
 from tensoradapt.published.methods import same_as
+from tensoradapt.published.sums import SUM
 from tensoradapt.sites.site import RowBlock, Site, row_blocks
 from tensoradapt.text import Rank, align, bonds_text, count_text, cut, html_table, plain, screen
 

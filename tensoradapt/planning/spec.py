@@ -22,6 +22,7 @@ from tensoradapt.planning.trained_modules import AUTO, patterns
 from tensoradapt.planning.variant import Variant, variant_of
 from tensoradapt.published import methods
 from tensoradapt.published.row import Published
+from tensoradapt.published.sums import SUM, named_sum
 from tensoradapt.records import changed, check_fields, documented, read, value
 from tensoradapt.text import COLUMNS, Rank, screen
 
@@ -191,12 +192,6 @@ class AdapterSpec:
     paper: bool = value(
         checks.flag, "whether a published adapter takes targets, scale and modules from its paper", False
     )
-    sum: Sequence[Mapping[str, Any]] | None = value(
-        _terms,
-        "terms whose updates are added, in place of method, layout and rank: tables of these and of what else shapes "
-        "tensors",
-        listed=True,
-    )
     budget: int | None = value(checks.whole, "the most trainable parameters, in place of rank", former=("budgets",))
     projections: str | Sequence[str] | None = value(
         checks.strings,
@@ -243,6 +238,12 @@ class AdapterSpec:
     shared: Mapping[str, str | Sequence[str]] | None = value(
         partial(checks.named, checks.strings),
         "index modes that a factor leaves out, by factor, as it is shared over them",
+    )
+    sum: Sequence[Mapping[str, Any]] | None = value(
+        _terms,
+        "terms whose updates are added, in place of method, layout and rank: tables of these and of what else shapes "
+        "tensors",
+        listed=True,
     )
     rank_pattern: Mapping[str, Rank] | None = value(
         _rank_pattern, "ranks by site name pattern, for tensors whose sites all match"
@@ -339,8 +340,8 @@ def _check_together(spec: AdapterSpec) -> None:
 
 def _check_sum(spec: AdapterSpec) -> None:
     """Raise for what belongs to the terms of a sum and stands beside it; a published sum keeps its rank and options."""
-    published_sum = isinstance(spec.method, str) and papers.named_sum(spec.method) is not None
-    if spec.method is not None and spec.method != papers.SUM and not published_sum:
+    published_sum = isinstance(spec.method, str) and named_sum(spec.method) is not None
+    if spec.method is not None and spec.method != SUM and not published_sum:
         raise TensorAdaptError(
             f"both sum= and method={shown(spec.method)} were given; expected a method in each term, as in {SUM_EXAMPLE}"
         )
@@ -363,7 +364,7 @@ def with_defaults(spec: AdapterSpec) -> tuple[AdapterSpec, Published | None, Bui
     Raises TensorAdaptError for a method that is missing or unknown, and for ``paper`` where no paper is.
     """
     if spec.sum is not None or methods.is_sum(spec.method):
-        return _sum_with_defaults(spec), None, Builder(papers.SUM)
+        return _sum_with_defaults(spec), None, Builder(SUM)
     if spec.method is None:
         raise TensorAdaptError(
             "no method was given; expected a parameterization or a published adapter, as in method='cp' or 'lotr'. "
@@ -386,8 +387,8 @@ def with_defaults(spec: AdapterSpec) -> tuple[AdapterSpec, Published | None, Bui
 
 def _sum_with_defaults(spec: AdapterSpec) -> AdapterSpec:
     """Return the spec of a sum with its defaults; the terms of a published one are made where the layers are known."""
-    name = papers.SUM if spec.method is None else methods.find(spec.method)[0]
-    row = papers.named_sum(name)
+    name = SUM if spec.method is None else methods.find(spec.method)[0]
+    row = named_sum(name)
     if row is None and spec.sum is None:
         raise TensorAdaptError(f"method {name!r} was given without terms; expected them, as in {SUM_EXAMPLE}")
     if row is None and spec.paper:
@@ -420,7 +421,11 @@ def _default(field: str, spec: AdapterSpec, name: str, row: Published | None) ->
 
 
 def layouts_given(spec: AdapterSpec) -> tuple[str, ...]:
-    """Return the texts of a spec's layouts, or of its method's usual ones."""
+    """Return the texts of a spec's layouts, or of its method's usual ones; of a sum, those of its terms."""
+    if spec.sum:
+        return tuple(text for term in spec.sum for text in layouts_given(AdapterSpec(**term)))
+    if methods.is_sum(spec.method):
+        return ()  # published sums have no task mode
     every = spec.layout or with_defaults(spec)[0].layout
     return tuple(one if isinstance(one, str) else one[0] for one in every)
 

@@ -9,9 +9,8 @@ from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.parameterizations import spelling
 from tensoradapt.published.row import Published
 from tensoradapt.published.rows import ROWS
-from tensoradapt.published.sums import SUM, SUMS, PublishedSum, named_sum
 
-__all__ = ["LETTERS", "ROWS", "SUM", "SUMS", "Published", "PublishedSum", "get", "named", "named_sum", "names"]
+__all__ = ["LETTERS", "ROWS", "Published", "get", "named", "names"]
 LETTERS = (
     "d width, f width of the MLP, o outputs and i inputs of a matrix (both d where it is square), H heads, h head "
     "dimension, L layers, M adapted matrices of a layer, T tasks, r rank, n the parts of a width, cores a train's"

@@ -11,6 +11,7 @@ from tensoradapt import published as papers
 from tensoradapt.checks import shown
 from tensoradapt.errors import TensorAdaptError, did_you_mean, few
 from tensoradapt.published.row import Published
+from tensoradapt.published.sums import SUM, SUMS, named_sum
 
 SETTINGS: dict[str, Any] = {  # a row's fields that define no method: what all methods may be given, and texts
     **dict.fromkeys(("name", "source", "formula", "note", "scale"), ""),
@@ -28,7 +29,7 @@ def names() -> tuple[str, ...]:
     """
     factored = parameterizations.names()
     others = (name for name in papers.names() if parameterizations.name_of(name) not in factored)
-    return (*factored, *others, *(row.name for row in papers.SUMS), papers.SUM)
+    return (*factored, *others, *(row.name for row in SUMS), SUM)
 
 
 def find(method: Any, paper: bool = False) -> tuple[str, Published | None]:
@@ -69,13 +70,13 @@ def is_sum(method: Any) -> bool:
     >>> is_sum("RaSA"), is_sum("sum"), is_sum("lora")
     (True, True, False)
     """
-    return isinstance(method, str) and find(method)[0] in (papers.SUM, *(row.name for row in papers.SUMS))
+    return isinstance(method, str) and find(method)[0] in (SUM, *(row.name for row in SUMS))
 
 
 def _sum_named(method: str) -> str | None:
     """Return the name of a published sum, or of the sum whose terms the user gives."""
-    row = papers.named_sum(method)
-    return row.name if row else papers.SUM if parameterizations.spelling(method) == papers.SUM else None
+    row = named_sum(method)
+    return row.name if row else SUM if parameterizations.spelling(method) == SUM else None
 
 
 def _unpublished(method: str, name: str) -> TensorAdaptError:

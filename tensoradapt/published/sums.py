@@ -64,7 +64,7 @@ class PublishedSum:
 
 
 def _rasa(rank: int, layers: int, shared: int) -> Terms:
-    """Each matrix has rank - shared components of its own; ``shared`` of each layer are every layer's, weighted."""
+    """Return the components of each matrix, rank - shared of them, and those of all layers that every layer weights."""
     if shared >= rank:
         raise TensorAdaptError(
             f"rasa shares {shared} of its rank {rank}; expected shared below the rank, so that each matrix keeps one"
@@ -74,7 +74,7 @@ def _rasa(rank: int, layers: int, shared: int) -> Terms:
 
 
 def _gralora(rank: int, layers: int, hybrid: int) -> Terms:
-    """Blocks of low rank, and a LoRA beside them."""
+    """Return blocks of low rank, and a LoRA beside them."""
     return {"method": "gralora", "rank": rank}, {"method": "lora", "rank": hybrid}
 
 

@@ -20,9 +20,9 @@ from tensoradapt.adapter.sharding import refuse_sharded
 from tensoradapt.checks import check_arguments, of_kind
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.planning.scale import first_step
-from tensoradapt.training.distance import Distance
+from tensoradapt.training.distance.adapter_distance import Distance
+from tensoradapt.training.distance.step_length import solve
 from tensoradapt.training.state import torch_optimizer
-from tensoradapt.training.step_length import solve
 
 Opt = TypeVar("Opt", bound=torch.optim.Optimizer)
 Values = Sequence[Mapping[str, Tensor]]  # the factors of each tensor of an adapter, by name

@@ -16,8 +16,10 @@ from torch import Tensor, nn
 
 import tensoradapt as ta
 from tensoradapt.planning.scale import first_step, multiplier
+from tensoradapt.planning.spec import layouts_given
+from tensoradapt.published.sums import named_sum
 from tensoradapt.sites.site import Site
-from tensoradapt.training.distance import Distance
+from tensoradapt.training.distance.adapter_distance import Distance
 
 CP = {"method": "cp", "layout": "layer : out : in", "rank": 4}
 LORA = {"method": "lora", "rank": 2}
@@ -220,7 +222,7 @@ def test_gralora_hybrid_is_pefts(shape: tuple[int, int]) -> None:
     base = One(out, in_)
     sites = [Site("lin", "lin", (), out, in_, (), True)]
     terms = [{"method": "gralora", "rank": 3, "split": split}, {"method": "lora", "rank": 2}]
-    row = ta.published.named_sum("gralora hybrid")
+    row = named_sum("gralora hybrid")
     assert [{**t, **({"split": split} if i == 0 else {})} for i, t in enumerate(row.terms(3, 1, hybrid=2))] == terms
     multiplier = row.alpha / row.divisor(3, hybrid=2)
     adapter = ta.Adapter(ta.plan(sites, sum=terms, scale=multiplier), seed=0)
@@ -302,3 +304,10 @@ def test_a_sum_is_no_target_of_compression() -> None:
         ta.compress(adapter, method="rasa", rank=2)
     error = ta.compress(adapter, method="lora", rank=6).error
     assert error < 1e-10 and math.isfinite(error)
+
+
+def test_a_run_of_a_sum_has_a_task_where_a_term_has_the_mode() -> None:
+    with_tasks = [{**LORA, "layout": "task : out : in"}, {**CP, "layout": "task layer : out : in"}]
+    found = [layouts_given(ta.AdapterSpec(sum=terms)) for terms in (with_tasks, [LORA, CP])]
+    assert found == [("task : out : in", "task layer : out : in"), (": out : in", "layer : out : in")]
+    assert layouts_given(ta.AdapterSpec("rasa", rank=2)) == ()

@@ -16,9 +16,10 @@ from torch import Tensor
 
 import tensoradapt as ta
 from tensoradapt.testing.laws import float64
-from tensoradapt.training import distance, polynomials
-from tensoradapt.training.distance import Distance
-from tensoradapt.training.step_length import solve
+from tensoradapt.training.distance import adapter_distance as distance
+from tensoradapt.training.distance import polynomials
+from tensoradapt.training.distance.adapter_distance import Distance
+from tensoradapt.training.distance.step_length import solve
 
 Values = list[dict[str, Tensor]]
 

@@ -21,9 +21,9 @@ from torch import Tensor, nn
 import tensoradapt as ta
 from tensoradapt import published
 from tensoradapt.testing.laws import float64
+from tensoradapt.training.distance.step_length import solve
 from tensoradapt.training.equal_steps import squared_target
 from tensoradapt.training.fit import fit
-from tensoradapt.training.step_length import solve
 
 TIED = "layer proj : head dim : model"
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tensoradapt.training import mode_products
+from tensoradapt.training.distance import mode_products
 
 SIZES = {"t": 2, "a": 3, "b": 4, "c": 5, "d": 6, "n": 7}
 

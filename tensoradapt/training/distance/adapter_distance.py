@@ -30,8 +30,8 @@ from tensoradapt.networks.layout import RUNTIME
 from tensoradapt.networks.network import Factor, Network
 from tensoradapt.planning.plan import Member
 from tensoradapt.planning.scale import multiplier, triangle
-from tensoradapt.training import mode_products, polynomials
-from tensoradapt.training.cross_terms import CrossTerms
+from tensoradapt.training.distance import mode_products, polynomials
+from tensoradapt.training.distance.cross_terms import CrossTerms
 
 Values = Mapping[str, Tensor]  # factors by name
 Ranges = tuple[tuple[str, int], ...]  # a mode and how many of its first entries
