@@ -392,7 +392,7 @@ def _drawn(adapter: Adapter, i: int, values: Mapping[str, Tensor], scale: str | 
             scale=scale,
             alpha=plan.alpha,
             bases=adapter.bases,
-            start=plan.start,
+            start=plan.begins.update,
             values=values,
             empty=adapter.empty,
         )

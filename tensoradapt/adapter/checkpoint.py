@@ -142,7 +142,7 @@ def expected(plan: Plan) -> dict[str, tuple[int, ...]]:
             shape = group.network.shape(factor)
             if factor.trainable:
                 shapes[f"{i}.{factor.name}"] = shape
-                shapes |= {f"{i}.initial.{factor.name}": shape} if plan.start == "subtract" else {}
+                shapes |= {f"{i}.initial.{factor.name}": shape} if plan.begins.update == "subtract" else {}
             elif factor.source not in MADE:
                 shapes[f"{i}.fixed.{factor.name}"] = shape
     return shapes

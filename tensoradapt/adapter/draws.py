@@ -45,13 +45,13 @@ def drawn_together(
         return
     alike: dict[Network, list[int]] = {}
     for i, group in enumerate(plan.groups):
-        if starts_at_zero(group.network.zero, plan.start):
+        if starts_at_zero(group.network.zero, plan.begins.update):
             alike.setdefault(group.network, []).append(i)
     for network, numbers in alike.items():
         shared = {f.name: bases.read(network, f) for f in network.frozen_draws if f.source != "own"}
         n = scales.together(network)
         for part in (numbers[i : i + n] for i in range(0, len(numbers), n)):
-            drawn = [{**draw(network, seed, str(i), True, plan.start), **values[i]} for i in part]
+            drawn = [{**draw(network, seed, str(i), True, plan.begins.update), **values[i]} for i in part]
             own = [{f.name: bases.read(network, f, str(i)) for f in network.own_draws} for i in part]
             every = [{**frozen, **values} for frozen, values in zip(own, drawn, strict=True)]
             squares = scales.mean_squares_of_zero(network, shared, every)

@@ -34,8 +34,8 @@ from tensoradapt.networks.contraction import Labels, compile_program
 from tensoradapt.networks.layout import At
 from tensoradapt.networks.network import MADE, Factor, Network
 from tensoradapt.networks.slices import Half, halves, slice_program
+from tensoradapt.networks.starts import OWN
 from tensoradapt.planning import scale as scales
-from tensoradapt.planning.spec import STARTS
 
 
 def _scale(value: Any, where: str) -> None:
@@ -57,7 +57,7 @@ CHECKS: Mapping[str, Check] = {
     "scale": _scale,
     "alpha": optional(number),
     "bases": optional(of_kind(Bases)),
-    "start": partial(one_of, STARTS),
+    "start": partial(one_of, OWN),
     "values": optional(partial(named, _tensor)),
     "empty": flag,
 }
@@ -77,7 +77,7 @@ class FactoredTensor(nn.Module):
         scale: multiplies the tensor; "matched" and "paper" are solved from the draw.
         alpha: alpha of the scale; by default LoRA's 16 for "matched", the network's for "paper".
         bases: frozen matrices made together with those of other tensors; by default its own.
-        start: as in ``plan``.
+        start: zero, subtract, paper or gradient, as in ``plan``.
         values: factors that replace draws, frozen ones too; needed for factors of source "base".
         empty: make the factors on the meta device, with shapes and no values; the scale is then not a number.
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.layers.kinds import LayerKind, kind_of
 from tensoradapt.layers.quantised import Quantised, quantised
+from tensoradapt.networks.layout import Layout
 from tensoradapt.planning.plan import Group
 from tensoradapt.sites.modules import logical_shape
 from tensoradapt.sites.site import Site
@@ -107,12 +108,13 @@ def stored_matrices(modules: Mapping[str, nn.Module], sites: Iterable[Site]) -> 
 def stack(
     group: Group,
     matrix: Callable[[Site], Tensor],  # a site's (out, in) matrix as stored
+    layout: Layout | None = None,  # by default that of the group
 ) -> Tensor:  # layout.shape
     """Stack matrices of sites that share a tensor as its slices, in float64.
 
     Entries that no site reads (cropped, or of another task) are zero.
     """
-    layout = group.network.layout
+    layout = layout or group.network.layout
     whole = torch.zeros(layout.shape, dtype=torch.float64)
     for member in group.members:
         values = matrix(member.site).detach().double().cpu()

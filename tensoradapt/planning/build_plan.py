@@ -12,6 +12,7 @@ from typing import Any
 from tensoradapt.errors import BudgetError, TensorAdaptError, did_you_mean, located
 from tensoradapt.networks.layout import Layout
 from tensoradapt.networks.network import Network
+from tensoradapt.networks.starts import check_start, direct
 from tensoradapt.networks.varied import check_names, hows, modes
 from tensoradapt.planning.builder import Builder
 from tensoradapt.planning.grouping import Tied, tied_sites
@@ -259,7 +260,7 @@ def _refuse_shared_starts(planned: Plan, request: Request) -> None:
     shared = getattr(request.builder.parameterization, "shared", {})  # the terms of a sum were checked alone
     for factor in (f for group in planned.groups for f in group.network.factors if f.name in shared):
         if factor.source == "base" or planned.start == "gradient":
-            what = "the base weights" if factor.source == "base" else "the gradient"
+            what = "the base weights" if planned.begins.reads in ("", "weights") else planned.begins.origin
             raise TensorAdaptError(
                 f"factor {factor.name!r} is shared over {', '.join(shared[factor.name])} and would start from {what}, "
                 "which decompose takes apart without sharing; leave shared= out, or choose start='zero' of a method "
@@ -267,11 +268,31 @@ def _refuse_shared_starts(planned: Plan, request: Request) -> None:
             )
 
 
+def _check_starts(planned: Plan) -> None:
+    """Raise for a start that has no values for a tensor, or that a rule changes."""
+    for group in planned.groups:
+        widths = {width for member in group.members for width in (member.site.out, member.site.in_)}
+        turned = any(member.transposed for member in group.members)
+        check_start(group.network, planned.start, widths, turned, group.members[0].site.name)
+    if planned.begins.nearest and planned.spec.rule == "hira":
+        raise TensorAdaptError(
+            f"start={planned.start!r} is a step of full fine-tuning, and rule='hira' multiplies it by the weight; "
+            "plan with rule='add', or with start='zero'"
+        )
+    if planned.spec.start_rate is not None and not planned.begins.nearest:
+        raise TensorAdaptError(
+            f"start_rate={planned.spec.start_rate:g} was given with start={planned.start!r}; expected start='lora-sb', "
+            "or no start_rate"
+        )
+
+
 def _check(planned: Plan, request: Request) -> None:
     """Raise unless the start can be computed and the adapter is no larger than its matrices."""
     _refuse_shared_starts(planned, request)
+    _check_starts(planned)
     decomposes = callable(getattr(request.builder.parameterization, "decompose", None))
-    if planned.needs_weights and not planned.spec.sum and planned.spec.start != "gradient" and not decomposes:
+    made = decomposes or bool(planned.begins.reads) or all(direct(group.network) for group in planned.groups)
+    if planned.needs_weights and not planned.spec.sum and not made:
         raise TensorAdaptError(
             f"parameterization {planned.parameterization!r} takes factors from the base weights and has no decompose; "
             "add decompose(network, tensor, seed) that returns them"

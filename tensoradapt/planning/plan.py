@@ -18,6 +18,7 @@ from typing import Any
 from tensoradapt.habits import PLAN, no_attribute
 from tensoradapt.networks.layout import Layout
 from tensoradapt.networks.network import Network
+from tensoradapt.networks.starts import STARTS, Start
 from tensoradapt.networks.varied import hows, modes
 from tensoradapt.planning.drawing import drawing
 from tensoradapt.planning.scale import LORA_ALPHA, is_matched
@@ -124,13 +125,12 @@ class Plan:
             left -= len(group.members)
         return tuple(map(tuple, terms))
 
-    @property
-    def factorings(self) -> tuple[Any, ...]:
-        """For each tensor the parameterization itself, or its name."""
+    def factoring_of(self, group: Group) -> Any:
+        """Return the parameterization of a tensor itself, or its name."""
         if not self.spec.sum:
-            return (self.factoring,) * len(self.groups)
+            return self.factoring
         pairs = zip(self.spec.sum, self.terms, strict=True)
-        return tuple(_factoring(term["method"]) for term, groups in pairs for _ in groups)
+        return next(_factoring(term["method"]) for term, groups in pairs if group in groups)
 
     @property
     def alpha(self) -> float | None:
@@ -155,6 +155,11 @@ class Plan:
     def start(self) -> str:
         """How the factors start."""
         return self.spec.start or "zero"
+
+    @property
+    def begins(self) -> Start:
+        """What the start does, and what it reads of the model."""
+        return STARTS[self.start]
 
     @property
     def sites(self) -> tuple[Site, ...]:
@@ -191,8 +196,8 @@ class Plan:
 
     @property
     def needs_weights(self) -> bool:
-        """Whether the start needs the base model's values: singular bases, or the first gradients."""
-        return self.start == "gradient" or any(f.source == "base" for g in self.groups for f in g.network.factors)
+        """Whether the start needs the base model's values: singular bases, first gradients, or inputs of layers."""
+        return bool(self.begins.reads) or any(f.source == "base" for g in self.groups for f in g.network.factors)
 
     def __str__(self) -> str:
         return plan_text(self)
@@ -214,7 +219,8 @@ def _factored_by(name: str) -> str:
 
 def _origin(plan: Plan) -> str:
     sources = {f.source for g in plan.groups for f in g.network.factors if not f.trainable}
-    return " and ".join(text for kind, text in (("base", "from the weights"), ("given", "given")) if kind in sources)
+    base = f"from {plan.begins.origin}"
+    return " and ".join(text for kind, text in (("base", base), ("given", "given")) if kind in sources)
 
 
 def plan_text(plan: Plan, most: int | None = None, room: int | None = None) -> str:
@@ -247,9 +253,15 @@ def _head(plan: Plan) -> list[str]:
         f"{plan.spec.name}{' as in its paper' if plan.paper else ''} over {len(plan.sites)} matrices "
         f"({plan.source or 'given sites'}): {plan.n_params:,} parameters, {share:.3g} % of their {plan.n_dense:,}",
         f"scale {plan.scale}{alpha}, start {plan.start}, rule {plan.spec.rule}, "
-        f"{'needs the base weights' if plan.needs_weights else 'needs no base weights'}",
+        f"{_needed(plan)}",
     ]
     return [*head, *_method_notes(plan), *_count_notes(plan), *_trained_notes(plan)]
+
+
+def _needed(plan: Plan) -> str:
+    """Say what the start needs of the model."""
+    batches = " and attach(..., batches=)" if plan.begins.needs_batches else ""
+    return f"needs the base weights{batches}" if plan.needs_weights else "needs no base weights"
 
 
 def _method_notes(plan: Plan) -> Iterator[str]:
@@ -283,7 +295,7 @@ def _count_notes(plan: Plan) -> Iterator[str]:
     if plan.n_base:
         yield f"frozen bases {_origin(plan)}: {plan.n_base:,} numbers, stored and not trained"
     yield from _variations(plan.spec)
-    if plan.start == "subtract":
+    if plan.begins.update == "subtract":
         held = f"{plan.n_params - plan.n_biases - plan.n_magnitudes:,} numbers besides"
         yield f"the start is subtracted: {held}, stored and not trained"
 

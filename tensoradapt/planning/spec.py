@@ -15,6 +15,7 @@ from tensoradapt import checks, parameterizations
 from tensoradapt import published as papers
 from tensoradapt.checks import shown
 from tensoradapt.errors import TensorAdaptError, did_you_mean, few
+from tensoradapt.networks import starts
 from tensoradapt.networks.varied import DRAWN, HOWS, hows, modes
 from tensoradapt.planning.builder import Builder
 from tensoradapt.planning.scale import SCALES
@@ -26,7 +27,7 @@ from tensoradapt.published.sums import SUM, named_sum
 from tensoradapt.records import changed, check_fields, documented, read, value
 from tensoradapt.text import COLUMNS, Rank, screen
 
-STARTS = ("zero", "subtract", "paper", "gradient")
+STARTS = tuple(starts.STARTS)
 RULES = ("add", "dora", "hira")
 MISMATCH = ("split", "crop", "error")
 TERM = ("method", "layout", "rank", "options", "split", "on_mismatch", "rates", "frozen", "shared", "rank_pattern")
@@ -209,9 +210,13 @@ class AdapterSpec:
     )
     start: str | None = value(
         partial(checks.one_of, STARTS),
-        "zero (one factor is zero), subtract (the drawn value is held and subtracted), paper (as the source draws) or "
-        "gradient (from the gradients of the batches given to attach)",
+        "zero (one factor is zero), subtract (the drawn value is held and subtracted), paper (as the source draws), "
+        "gradient (from the gradients of the batches given to attach), or the start of a paper (docs/guides/starts.md)",
         former=("init_lora_weights", "init_weights", "init"),
+    )
+    start_rate: float | None = value(
+        checks.number,
+        "the learning rate of the step of full fine-tuning that start='lora-sb' begins with; by default 1e-5",
     )
     rule: str = value(
         partial(checks.one_of, RULES),
@@ -437,11 +442,12 @@ def _layouts(row: Published) -> Sequence[Any]:
 
 def _builder(spec: AdapterSpec, resolved: AdapterSpec, row: Published | None) -> Builder:
     """Return the builder of a spec's networks, which are not clipped for a published adapter."""
+    start = resolved.start or "zero"
     if row is not None:
-        variant: Any = variant_of(row, resolved.rates, resolved.frozen, resolved.shared)
+        variant: Any = variant_of(row, resolved.rates, resolved.frozen, resolved.shared, start)
     else:
         original = parameterizations.get(spec.method)
         rates, frozen, shared = resolved.rates or {}, hows(resolved.frozen), modes(resolved.shared)
-        varies = rates or frozen or shared
-        variant = Variant(original, rates=rates, frozen=frozen, shared=shared) if varies else original
+        varies = rates or frozen or shared or starts.STARTS[start].halves
+        variant = Variant(original, rates=rates, frozen=frozen, shared=shared, start=start) if varies else original
     return Builder(variant, dict(resolved.options or {}), clip=row is None)

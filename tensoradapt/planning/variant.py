@@ -10,6 +10,7 @@ from typing import Any
 from tensoradapt import parameterizations
 from tensoradapt.networks.layout import Layout
 from tensoradapt.networks.network import Network, Paper
+from tensoradapt.networks.starts import taken
 from tensoradapt.networks.varied import Frozen, Shared, hows, modes, varied
 from tensoradapt.planning.builder import Builder
 from tensoradapt.published.row import Published
@@ -27,6 +28,7 @@ class Variant:
     power: float | None = None  # the p of the multiplier alpha / rank^p
     frozen: Mapping[str, str] = field(default_factory=dict)  # how each is frozen; the same
     shared: Shared = field(default_factory=dict)  # the index modes that each leaves out; the same
+    start: str = "zero"  # one that reads the model takes the factors that it gives values from the base
 
     def build(self, layout: Layout, rank: Any, **options: Any) -> Network:
         """Build the parameterization's network and change it as the variant says."""
@@ -35,6 +37,7 @@ class Variant:
         draws, rates = ({k: v for k, v in given.items() if k in names} for given in (self.draws, self.rates))
         based = {name: "base" for name in names if any(fnmatch.fnmatchcase(name, pattern) for pattern in self.base)}
         network = network.with_factors(self.zero, paper=draws, rate=rates, source=based)
+        network = network.with_factors(source=dict.fromkeys(taken(network, self.start), "base"))
         network = varied(network, self.frozen, self.shared)
         if self.power is None:
             return network
@@ -52,8 +55,9 @@ def variant_of(
     rates: Mapping[str, float] | None = None,
     frozen: Frozen | None = None,
     shared: Mapping[str, str | Sequence[str]] | None = None,
+    start: str = "zero",
 ) -> Variant:
     """Return a published row's variant of its parameterization, with these changes of factors besides its own."""
     original = parameterizations.get(row.parameterization)
     own = row.zero, row.draws, {**row.rates, **(rates or {})}, row.base, row.power
-    return Variant(original, *own, {**hows(row.frozen), **hows(frozen)}, modes(row.shared, modes(shared)))
+    return Variant(original, *own, {**hows(row.frozen), **hows(frozen)}, modes(row.shared, modes(shared)), start)

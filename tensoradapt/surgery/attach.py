@@ -30,7 +30,7 @@ from tensoradapt.sites.modules import ROOT
 from tensoradapt.sites.site import Site
 from tensoradapt.surgery.base_hash import base_hash, hash_when_saved
 from tensoradapt.surgery.checks import Values, check_attach, given_values, on_meta
-from tensoradapt.surgery.factors_from_model import factors_from_weights, gradient_values
+from tensoradapt.surgery.factors_from_model import begin_with_step, checked_batches, values_from_model
 from tensoradapt.surgery.fast_paths import switch_off_fast_paths
 from tensoradapt.surgery.memory import CPU, check_memory
 from tensoradapt.surgery.merge import merge, restore_weights
@@ -64,8 +64,8 @@ def attach(
 ) -> Adapter:
     """Wrap the plan's layers, register the adapter at the model's root, and freeze the base but for ``plan.train``.
 
-    The output does not change, except with ``start="paper"`` where the paper does not start at zero. Factors have
-    torch's default dtype (fp32), on the device of the first adapted weight. On a model on the meta device they have
+    The output does not change, except with ``start="lora-sb"``, and with ``start="paper"`` where the paper does not
+    start at zero. Factors have torch's default dtype (fp32), on the device of the first adapted weight. On a model on the meta device they have
     shapes and no values, and nothing is drawn, read or solved (docs/results/performance.md).
 
     Args:
@@ -78,7 +78,7 @@ def attach(
             Frozen factors that are drawn from ``seed``, such as VeRA's A and B, may be given too, or alone; given ones
             are saved with the adapter, for each tensor. With ``start="subtract"`` training begins at the values of the
             trained factors, and a copy of these is held and subtracted.
-        batches: with ``start="gradient"``, the batches whose gradient is taken.
+        batches: with a start that reads gradients or inputs of layers (docs/guides/starts.md), those it reads.
         loss: ``loss(model, batch)`` for one of them; by default ``model(**batch).loss``.
         name: the adapter's name in the model. It is used alone until ``use`` is called.
         {fields}
@@ -151,16 +151,17 @@ def attach_with(
     reads = plan.needs_weights and values is None
     matrices = check_attach(model, original_modules(model), plan, seed, name, reads, values is not None)
     device, empty = matrices[plan.sites[0].name].weight.device, on_meta(matrices)
+    given = checked_batches(plan, batches) if reads and not empty else []
     if not empty:
         check_memory(plan, [CPU, device])  # numbers are drawn on the CPU
     heads = trained_modules(model, plan.train, plan.paper)
     numbers = {id(p): p.numel() for head in heads.values() for p in head.parameters()}
     if reads and not empty:
-        values = based = factors_from_weights(matrices, plan, seed)
-        if plan.start == "gradient":
-            values = gradient_values(model, matrices, plan, batches, loss, based, seed)
+        values, measured = values_from_model(model, matrices, plan, given, loss, seed)
     planned = replace(plan, spec=replace(plan.spec, method=plan.spec.name), n_trained_base=sum(numbers.values()))
     adapter = Adapter(planned, seed, values, scales, empty)
+    if reads and not empty and plan.begins.nearest:
+        begin_with_step(adapter, measured)
     adapter.to(device)
     if not empty:
         _share_bases(adapter, adapters(model).values())

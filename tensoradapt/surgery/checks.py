@@ -78,10 +78,21 @@ def _check_values(plan: Plan, matrix: StoredMatrix, reads: bool) -> None:
     check_loaded(matrix)
     if reads or plan.spec.rule in READ_BY:
         check_readable(matrix, _use(plan), f"{DEQUANTISE}, or {_without(plan)}")
-    if reads and plan.start == "gradient" and matrix.quantisation:
+    if reads and plan.begins.reads == "inputs":
+        _check_inputs(plan, matrix)
+    if reads and plan.begins.reads == "gradients" and matrix.quantisation:
         raise TensorAdaptError(
             f"site {matrix.site.name} is a {matrix.quantisation.name} layer, whose codes have no gradient; "
             f'{DEQUANTISE}, or plan with start="zero"'
+        )
+
+
+def _check_inputs(plan: Plan, matrix: StoredMatrix) -> None:
+    """Raise TensorAdaptError for a layer whose matrix is not what its inputs are multiplied by."""
+    if matrix.kind not in (LINEAR, CONV1D):
+        raise TensorAdaptError(
+            f"site {matrix.site.name} is a {matrix.kind.name}, and start={plan.start!r} measures the inputs of Linear "
+            'and Conv1D; leave it out with find_sites(model, exclude=[...]), or plan with start="zero"'
         )
 
 
@@ -204,7 +215,7 @@ def _check_computes(matrix: StoredMatrix, use: str, instead: str) -> None:
 def _use(plan: Plan) -> str:
     if plan.spec.rule in READ_BY and not plan.needs_weights:
         return f'rule="{plan.spec.rule}" {READ_BY[plan.spec.rule]}, and'
-    what = "the first gradients" if plan.start == "gradient" else "factors from the base weights"
+    what = "the first gradients" if plan.begins.reads == "gradients" else "factors from the base weights"
     return f"{plan.spec.name} with start={plan.start!r} takes {what}, and"
 
 

@@ -6,7 +6,7 @@ zero factor follows the directions in which the loss falls most.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -15,46 +15,157 @@ import torch
 from torch import Tensor, nn
 
 from tensoradapt import parameterizations
+from tensoradapt.adapter.adapter import Adapter
 from tensoradapt.adapter.draws import starts_at_zero
 from tensoradapt.adapter.frozen import Bases
 from tensoradapt.adapter.rules import entry_rms
-from tensoradapt.errors import TensorAdaptError
+from tensoradapt.errors import TensorAdaptError, located
 from tensoradapt.layers.stored_matrix import Matrices, stack
 from tensoradapt.networks import least_squares
+from tensoradapt.networks.halves import HALVES, Halves
+from tensoradapt.networks.layout import Layout, Mode
 from tensoradapt.networks.network import Factor, Network
+from tensoradapt.networks.starts import direct, sides
 from tensoradapt.planning.plan import Group, Plan
-from tensoradapt.planning.scale import is_matched
+from tensoradapt.planning.scale import is_matched, multiplier
 from tensoradapt.sites.site import Site
+from tensoradapt.surgery.layer_inputs import PREPARED, input_moments
 from tensoradapt.surgery.transaction import transaction
 
 Loss = Callable[[nn.Module, Any], Tensor]
+Measured = Callable[[Site], np.ndarray | None]  # a site's gradient, or the moments of its inputs
+ToHalves = Callable[[Site, int], Halves]
+RATE = 1e-5  # near that of LoRA-SB's code on GLUE: 1e-3 over the steps of its warm-up
 
 
-def factors_from_weights(matrices: Matrices, plan: Plan, seed: int) -> list[dict[str, Tensor]]:
-    """Return for each tensor of a plan the factors that come from the base weights."""
-    each = zip(plan.groups, plan.factorings, strict=True)
-    return [_from_weights(matrices, group, factoring, plan.start, seed) for group, factoring in each]
+def factors_from_weights(
+    matrices: Matrices, plan: Plan, seed: int, measured: Measured = lambda _: None
+) -> list[dict[str, Tensor]]:
+    """Return for each tensor of a plan the factors that come from the base weights, and from what was measured."""
+    if not plan.begins.halves:
+        return [_from_weights(matrices, group, plan, seed) for group in plan.groups]
+
+    def halves(site: Site, rank: int) -> Halves:
+        with located(f"site {site.name}"):
+            return HALVES[plan.start](_weight(matrices, site), measured(site), rank)
+
+    return [_from_halves(plan, g, halves, made, seed) for g, made in zip(plan.groups, _made(plan, seed), strict=True)]
 
 
-def _from_weights(matrices: Matrices, group: Group, factoring: Any, start: str, seed: int) -> dict[str, Tensor]:
-    """Return a tensor's factors that come from the base weights, by the parameterization's own ``decompose``."""
+def _from_weights(matrices: Matrices, group: Group, plan: Plan, seed: int) -> dict[str, Tensor]:
+    """Return a tensor's factors that come from the base weights, by the parameterization's own ``decompose``.
+
+    Without one they are halves of each matrix, as in PiSSA.
+    """
     based = [factor for factor in group.network.factors if factor.source == "base"]
-    if start == "gradient":
+    if plan.start == "gradient":
         based = [factor for factor in based if not factor.trainable]
-    wanted = [factor.name for factor in based if not starts_at_zero(factor, start)]
+    wanted = [factor.name for factor in based if not starts_at_zero(factor, plan.start)]
     if not wanted:
         return {}
+    decompose = getattr(parameterizations.get(plan.factoring_of(group)), "decompose", None)
+    if decompose is None:
+        return {f.name: _side(group, f, lambda site, n: HALVES["pissa"](_weight(matrices, site), None, n)) for f in based}
     weights = stack(group, lambda site: matrices[site.name].block())
-    factors = parameterizations.get(factoring).decompose(group.network, weights.numpy(), seed=seed)
+    factors = decompose(group.network, weights.numpy(), seed=seed)
     return {name: torch.from_numpy(np.ascontiguousarray(factors[name])) for name in wanted}
 
 
+def _weight(matrices: Matrices, site: Site) -> np.ndarray:
+    return matrices[site.name].block().detach().double().cpu().numpy()
+
+
+def _from_halves(plan: Plan, group: Group, halves: ToHalves, made: dict[str, Tensor], seed: int) -> dict[str, Tensor]:
+    """Return a tensor's factors from the base: those that are a side take a half, the others are fitted to both."""
+    network = group.network
+    based, taking = [f for f in network.factors if f.source == "base"], direct(network)
+    values = {f.name: _side(group, f, halves) for f in based if f.name in taking}
+    if not (rest := [factor for factor in based if factor.name not in values]):
+        return values
+
+    def product(site: Site) -> Tensor:
+        left, right = halves(site, min(network.cut.rank, site.out, site.in_))
+        return torch.from_numpy(left @ right)  # type: ignore[operator]  # the plan refused starts without both
+
+    fitted = _fitted(plan, group, stack(group, product), {**made, **values}, seed)
+    sized = plan.begins.nearest
+    return values | {f.name: _sized(network, f, fitted[f.name]) if sized else _tensor(fitted[f.name]) for f in rest}
+
+
+def _side(group: Group, factor: Factor, halves: ToHalves) -> Tensor:
+    """Return the half that a factor is, of every matrix of its tensor."""
+    layout, bonds = group.network.layout, group.network.bonds
+    side = sides(group.network, [factor])[factor.name]
+    mode = next(Mode(label, bonds[label]) for label in factor.labels if label in bonds)
+    part = Layout(layout.index, *((layout.rows, (mode,)) if side == "left" else ((mode,), layout.cols)))
+    turned = {member.site.name for member in group.members if member.transposed}
+
+    def half(site: Site) -> Tensor:
+        left, right = halves(site, mode.size)
+        return _tensor(left if (side == "left") != (site.name in turned) else right)  # type: ignore[arg-type]  # as above
+
+    return stack(group, half, part).permute([part.names.index(label) for label in factor.labels])
+
+
+def _made(plan: Plan, seed: int) -> list[dict[str, Tensor]]:
+    """Return for each tensor its frozen factors that no file holds."""
+    bases = Bases([group.network for group in plan.groups], seed, matched=is_matched(plan.scale))
+    return [
+        {f.name: bases.read(group.network, f, str(i)) for f in group.network.frozen_draws}
+        for i, group in enumerate(plan.groups)
+    ]
+
+
+def _tensor(values: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float64))
+
+
+def checked_batches(plan: Plan, batches: Iterable[Any] | None) -> list[Any]:
+    """Return the batches that a start reads; raise TensorAdaptError where there are none."""
+    found = list(batches) if batches is not None else []
+    if plan.begins.needs_batches and not found:
+        what = "gradient it takes" if plan.begins.reads == "gradients" else "inputs of layers it measures"
+        raise TensorAdaptError(
+            f'start="{plan.start}" needs the batches whose {what}; pass attach(model, plan, batches=[...])'
+        )
+    return found
+
+
+def values_from_model(
+    model: nn.Module, matrices: Matrices, plan: Plan, batches: Sequence[Any], loss: Loss | None, seed: int
+) -> tuple[list[dict[str, Tensor]], Measured]:
+    """Return for each tensor of a plan the values that its start takes from the model, and what was measured."""
+    measured: Measured = lambda _: None  # noqa: E731
+    if plan.begins.reads == "gradients":
+        sums = summed_gradients(model, {site.key for site in plan.sites}, batches, loss)
+        measured = lambda site: matrices[site.name].logical(sums[site.key])[site.block].numpy()  # noqa: E731
+    elif plan.begins.reads == "inputs":
+        with _only(model, ()):
+            run = loss or (lambda model, batch: model(**batch))
+            moments = input_moments(model, plan.sites, batches, run, PREPARED[plan.start])
+        measured = lambda site: moments[site.name]  # noqa: E731
+    based = factors_from_weights(matrices, plan, seed, measured)
+    return (gradient_values(plan, measured, based, seed) if plan.start == "gradient" else based), measured
+
+
+@torch.no_grad()
+def begin_with_step(adapter: Adapter, measured: Measured) -> None:
+    """Solve for the zero factors that bring each update closest to a step of Adam on the weights themselves."""
+    plan, rate = adapter.plan, adapter.plan.spec.start_rate or RATE
+    for group, tensor in zip(plan.groups, adapter.factored, strict=True):
+        network = group.network
+
+        def step(site: Site, network: Network = network, scale: float = tensor.scale) -> Tensor:
+            return _tensor(-np.sign(measured(site))) / (scale * multiplier(plan.scale, network, site.in_))  # type: ignore[arg-type]
+
+        held = {name: value.double().cpu().numpy() for name, value in tensor.factors.items()}
+        solved = least_squares.solve(network, stack(group, step).numpy(), held, network.zero)
+        tensor.trained[network.zero.name].copy_(rate * _tensor(solved))
+
+
 def gradient_values(
-    model: nn.Module,
-    matrices: Matrices,
     plan: Plan,
-    batches: Iterable[Any] | None,
-    loss: Loss | None,
+    measured: Measured,
     based: Sequence[dict[str, Tensor]],  # for each tensor its frozen factors from the base weights
     seed: int,
 ) -> list[dict[str, Tensor]]:
@@ -62,25 +173,13 @@ def gradient_values(
 
     Where some factors are frozen, the others are fitted by least squares.
 
-    Raises TensorAdaptError without batches, and for gradients that are zero or not finite.
+    Raises TensorAdaptError for gradients that are zero or not finite.
     """
-    batches = list(batches) if batches is not None else []
-    if not batches:
-        raise TensorAdaptError(
-            'start="gradient" needs the batches whose gradient it takes; pass attach(model, plan, batches=[...])'
-        )
-    sums = summed_gradients(model, {site.key for site in plan.sites}, batches, loss)
-
-    def gradient(site: Site) -> Tensor:
-        return matrices[site.name].logical(sums[site.key])[site.block]
-
-    bases = Bases([group.network for group in plan.groups], seed, matched=is_matched(plan.scale))
-    made = [
-        {f.name: bases.read(group.network, f, str(i)) for f in group.network.frozen_draws}
-        for i, group in enumerate(plan.groups)
+    each = zip(plan.groups, based, _made(plan, seed), strict=True)
+    return [
+        _values(plan, group, stack(group, lambda site: torch.from_numpy(measured(site))), frozen, made)  # type: ignore[arg-type]
+        for group, frozen, made in each
     ]
-    each = zip(plan.factorings, plan.groups, based, made, strict=True)
-    return [_values(factoring, group, stack(group, gradient), frozen, more) for factoring, group, frozen, more in each]
 
 
 def summed_gradients(
@@ -130,7 +229,7 @@ def _only(model: nn.Module, weights: Iterable[str]) -> Iterator[None]:
 
 
 def _values(
-    factoring: Any, group: Group, gradient: Tensor, based: dict[str, Tensor], made: dict[str, Tensor]
+    plan: Plan, group: Group, gradient: Tensor, based: dict[str, Tensor], made: dict[str, Tensor]
 ) -> dict[str, Tensor]:
     network, where = group.network, group.members[0].site.name
     if not torch.isfinite(gradient).all() or not gradient.count_nonzero():
@@ -138,14 +237,19 @@ def _values(
         raise TensorAdaptError(
             f"the gradient of the tensor with site {where} is {what}; give other batches, or start='zero'"
         )
-    frozen = {**based, **made}
-    if frozen:
-        start = {**least_squares.draw(network, 0), **{name: value.double().numpy() for name, value in frozen.items()}}
-        values, _ = least_squares.fit(network, (gradient / gradient.norm()).numpy(), start)
-    else:
-        decompose = getattr(parameterizations.get(factoring), "decompose", least_squares.decompose)
-        values = decompose(network, gradient.numpy(), seed=0)
+    values = _fitted(plan, group, gradient, {**based, **made}, 0)
     return based | {f.name: _sized(network, f, values[f.name]) for f in network.factors if f.trainable}
+
+
+def _fitted(plan: Plan, group: Group, tensor: Tensor, held: dict[str, Tensor], seed: int) -> Mapping[str, np.ndarray]:
+    """Return factors near a tensor; where some are held, the others are fitted by least squares."""
+    network = group.network
+    if not held:
+        decompose = getattr(parameterizations.get(plan.factoring_of(group)), "decompose", least_squares.decompose)
+        return dict(decompose(network, tensor.numpy(), seed=seed))
+    start = {**least_squares.draw(network, seed), **{name: value.double().numpy() for name, value in held.items()}}
+    values, _ = least_squares.fit(network, (tensor / tensor.norm()).numpy(), start)
+    return {**values, network.zero.name: values[network.zero.name] * float(tensor.norm())}
 
 
 def _sized(network: Network, factor: Factor, value: np.ndarray) -> Tensor:

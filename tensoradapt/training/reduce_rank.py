@@ -251,7 +251,7 @@ def check_schedule(model: nn.Module, schedule: Mapping[int, int], steps: int) ->
 def _check(adapter: Adapter) -> None:
     if adapter.gate.merged:
         raise TensorAdaptError("the adapter is merged into the weights; call unmerge(model) before reducing its rank")
-    if adapter.plan.start == "subtract":
+    if adapter.plan.begins.update == "subtract":
         raise TensorAdaptError(
             "the adapter subtracts its initial value, which has the same bonds: reducing them would change that too. "
             'Plan with a smaller rank, or with start="zero"'

@@ -156,7 +156,7 @@ def _chosen(source: Plan | Network, tensor: int) -> tuple[Network, str, str]:
     if tensor >= (n := len(source.groups)):
         raise TensorAdaptError(f"tensor is {tensor}, and the plan has {n}; expected a number below that")
     chosen = source.groups[tensor].network
-    zero = chosen.zero.name if source.start in ("zero", "gradient") else ""
+    zero = chosen.zero.name if source.begins.update == "zero" and not source.begins.nearest else ""
     which = f"tensor {tensor} of {n}, " if n > 1 else ""
     return chosen, zero, f"{source.spec.name} over '{chosen.layout}': {which}{chosen.n_params:,} parameters"
 

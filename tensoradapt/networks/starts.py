@@ -1,0 +1,112 @@
+"""Starts: how the factors of a network get their first values, and what becomes of the update that these make. No torch.
+
+A start that reads the model makes two halves of each matrix: left (out, r) and right (r, in), in
+``tensoradapt/networks/halves.py``. A factor that is one side of every matrix, as A and B of LoRA, takes a half as it
+is; other factors are fitted to the product of both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from tensoradapt.errors import TensorAdaptError
+from tensoradapt.networks.network import Factor, Network
+
+Side = Literal["left", "right"]
+SOURCES = {"weights": "the weights", "gradients": "the gradient", "inputs": "the layers' inputs"}
+
+
+@dataclass(frozen=True)
+class Start:
+    """What the update is at the start, what of the model its values come from, and which halves there are.
+
+    ``update``: zero (one factor is), subtract (it is held and subtracted) or paper (as the source draws). ``nearest``:
+    the zero factor is solved for afterwards, so that the update is the nearest to a step of full fine-tuning.
+    """
+
+    update: Literal["zero", "subtract", "paper"]
+    reads: str = ""
+    halves: tuple[Side, ...] = ()
+    nearest: bool = False
+
+    @property
+    def needs_batches(self) -> bool:
+        return self.reads in ("gradients", "inputs")
+
+    @property
+    def origin(self) -> str:
+        """What values "from the base" are from, in words."""
+        return SOURCES[self.reads or "weights"]
+
+
+BOTH: tuple[Side, ...] = ("left", "right")
+STARTS: Mapping[str, Start] = {
+    "zero": Start("zero"),
+    "subtract": Start("subtract"),
+    "paper": Start("paper"),
+    "gradient": Start("zero", "gradients"),
+    "pissa": Start("subtract", "weights", BOTH),
+    "milora": Start("subtract", "weights", BOTH),
+    "olora": Start("subtract", "weights", BOTH),
+    "mica": Start("zero", "weights", ("left",)),
+    "corda-ipm": Start("subtract", "inputs", BOTH),
+    "corda-kpm": Start("subtract", "inputs", BOTH),
+    "eva": Start("zero", "inputs", ("right",)),
+    "lora-sb": Start("zero", "gradients", BOTH, nearest=True),
+}
+OWN = tuple(name for name, start in STARTS.items() if not start.halves)  # of a tensor alone, without its matrices
+
+
+def taken(network: Network, name: str) -> list[str]:
+    """Return the trained factors whose values a start makes from the model: all but one that stays zero."""
+    start = STARTS[name]
+    drawn = [f for f in network.factors if f.trainable and f.source == "draw"] if start.halves else []
+    return [f.name for f in drawn if start.update == "subtract" or f.init != "zero"]
+
+
+def sides(network: Network, factors: Iterable[Factor]) -> dict[str, Side]:
+    """Return which of these factors is a side of every matrix: its rows or its columns, and one bond.
+
+    Empty where two of them are the same side.
+    """
+    layout, found = network.layout, dict[str, Side]()
+    index, rows, cols = ({m.name for m in modes} for modes in (layout.index, layout.rows, layout.cols))
+    for factor in factors:
+        modes = set(factor.labels) - set(network.bonds)
+        if len(factor.labels) == len(modes) + 1 and modes in (index | rows, index | cols):
+            found[factor.name] = "left" if modes == index | rows else "right"
+    return found if len(set(found.values())) == len(found) else {}
+
+
+def direct(network: Network) -> dict[str, Side]:
+    """Return the factors that take a half as it is: all from the base if each is a side, else its frozen sides."""
+    based = [factor for factor in network.factors if factor.source == "base"]
+    every = sides(network, based)
+    return every if len(every) == len(based) else sides(network, (f for f in based if not f.trainable))
+
+
+def check_start(network: Network, name: str, widths: Collection[int], transposed: bool, where: str) -> None:
+    """Raise TensorAdaptError for a network that a start has no values for.
+
+    ``widths`` are those of its matrices, and ``transposed`` says whether it holds one transposed.
+    """
+    start, found = STARTS[name], direct(network)
+    if not start.halves:
+        return
+    lacking = [f.name for f in network.factors if f.source == "base" and found.get(f.name) not in start.halves]
+    if len(start.halves) == 1 and (lacking or transposed or not found):
+        side, other = ("output", "input") if start.halves == ("left",) else ("input", "output")
+        reason = f"factor {lacking[0]!r} is none" if lacking else "a matrix is transposed" if found else "there is none"
+        raise TensorAdaptError(
+            f"start={name!r} has values for a factor of the {side} side and one bond, and in {network.equation} "
+            f"{reason}; expected LoRA's form with zero on the {other} side, as method={name!r} has, or another start"
+        )
+    most = min(widths)
+    for factor in (f for f in network.factors if f.name in found):
+        if (rank := next(n for x, n in network.bonds.items() if x in factor.labels)) > most:
+            raise TensorAdaptError(
+                f"rank {rank} is above the {most} singular directions of site {where}, from which start={name!r} takes "
+                f"factor {factor.name!r}; give {most} or less"
+            )
