@@ -82,7 +82,7 @@ def plan(name: str, point: Point, scale: str) -> tuple[Plan, bool] | None:
         return made, False
     if row:
         wanted = {"split": row.split, "start": row.start, "alpha": row.alpha if scale == "paper" else None, **wanted}
-        family = variant_of(row)
+        family = variant_of(row, start=row.start)
     made = _planned(sites, 5 * MAX_PARAMS if family != "dense" else 2**31, layout=texts, method=family, **wanted)
     return (made, row is not None) if made else None
 
@@ -104,20 +104,20 @@ def _planned(sites: Sites, limit: int, **wanted: Any) -> Plan | None:
 def values(group: Group, plan: Plan, seed: int) -> dict[str, Tensor]:
     """The factors of one tensor that come from base weights, of random ones."""
     net, layout = group.network, group.network.layout
-    wanted = [f for f in net.factors if f.source == "base" and not starts_at_zero(f, plan.start)]
+    wanted = [f for f in net.factors if f.source == "base" and not starts_at_zero(f, plan.begins.update)]
     rng = np.random.default_rng(seed)
-    if [f.name for f in wanted if f.name not in "AB"]:  # a train: DoTA's
+    if [f.name for f in wanted if f.name[0] not in "AB"]:  # a train: DoTA's
         weights = rng.standard_normal(layout.shape) / math.sqrt(layout.in_)
         cores = parameterizations.get("tt_matrix").decompose(net, weights, seed)
         return {f.name: torch.from_numpy(np.ascontiguousarray(cores[f.name])) for f in wanted}
     made = {}
     for factor in wanted:  # A = S V^T and B = U where only the middle is trained (LoRA-XS), else the root on both sides
-        middle, bond = "R" in [f.name for f in net.factors], (0 if factor.name == "A" else -1)
+        middle, bond = "R" in [f.name for f in net.factors], (0 if factor.name[0] == "A" else -1)
         n = net.shape(factor)[bond]
         frame, _ = np.linalg.qr(rng.standard_normal((layout.in_, n)))
-        power = {"A": -0.5, "B": 0.0}[factor.name] if middle else -0.25
+        power = {"A": -0.5, "B": 0.0}[factor.name[0]] if middle else -0.25
         scaled = frame * np.arange(1, n + 1) ** power
-        made[factor.name] = torch.from_numpy((scaled.T if factor.name == "A" else scaled).reshape(net.shape(factor)))
+        made[factor.name] = torch.from_numpy((scaled.T if factor.name[0] == "A" else scaled).reshape(net.shape(factor)))
     return made
 
 

@@ -203,6 +203,7 @@ FIELDS: dict[str, Any] = {
     "scale": st.sampled_from(("matched", "paper")) | POSITIVE | st.integers(1, 9),
     "alpha": POSITIVE,
     "start": st.sampled_from(("zero", "subtract", "paper")),  # gradient needs batches, which no file holds
+    "start_rate": POSITIVE,
     "rule": st.sampled_from(("add", "dora", "hira")),
     "options": st.dictionaries(KEYS, VALUES, max_size=3),
     "split": st.dictionaries(

@@ -100,8 +100,10 @@ DRAWS = {
 
 def _factor(entry: Entry, network: Network, factor: Factor) -> str:
     axes = " x ".join(f"{label}={network.sizes[label]}" for label in factor.labels)
-    starts_at_zero = entry.plan().start == "zero" and factor.init == "zero"
-    sources = {"base": "from the base weights", "set": "set"}
+    begins = entry.plan().begins
+    starts_at_zero = begins.update == "zero" and not begins.nearest and factor.init == "zero"
+    source = "the base weights" if begins.reads in ("", "weights") else begins.origin
+    sources = {"base": f"from {source}", "set": "set"}
     start = sources.get(factor.source, "zero" if starts_at_zero else "drawn")
     drawn = (
         f"; the paper: {DRAWS.get(factor.paper[0], GAIN).format(factor.paper[0].replace('_', ' '), factor.paper[1])}"
@@ -171,6 +173,7 @@ STARTS = {
     "subtract": "The initial update is subtracted, so the model starts where it was; a copy of the start is stored.",
     "paper": "The update is not 0 at the start, as in the source.",
 }
+NEAREST = "The update at the start is the nearest to a step of full fine-tuning."
 
 
 def _start(entry: Entry) -> list[str]:
@@ -190,7 +193,8 @@ def _start(entry: Entry) -> list[str]:
     else:
         paper = f'`scale="paper"` multiplies by alpha{divisor}, with alpha {alpha:g} by default.'
         scale = f"The default scale is [matched](../concepts/scale.md); {paper}"
-    return [" ".join([STARTS[plan.start], scale, *rates])]
+    at_start = NEAREST if plan.begins.nearest else STARTS[plan.begins.update]
+    return [" ".join([at_start, scale, *rates])]
 
 
 def _when(entry: Entry) -> list[str]:

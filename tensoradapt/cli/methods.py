@@ -275,16 +275,17 @@ def _planned(config: Any, model: str, rank: int, **arguments: Any) -> Iterator[s
     ranks = f", ranks {bonds_text(planned.groups[0].rank)}" if planned.groups[0].rank else ""
     head = f"{model}, rank {rank}: {planned.n_params:,} parameters in {tensors}"
     yield from _folded(f"{head} over {str(network.layout)!r} {network.layout.shape}{ranks}\n")
-    rows = [("factor", "axes, in this order", "numbers", "starts", ""), *map(_factor(network), network.factors)]
+    factors = map(_factor(network, planned.begins.origin), network.factors)
+    rows = [("factor", "axes, in this order", "numbers", "starts", ""), *factors]
     yield from align(rows, width())
     yield f"\n{diagram(network)}\n"
 
 
-def _factor(network: Network) -> Callable[[Factor], tuple[str, ...]]:
+def _factor(network: Network, origin: str) -> Callable[[Factor], tuple[str, ...]]:
     def row(factor: Factor) -> tuple[str, ...]:
         axes = " x ".join(f"{label}={network.sizes[label]}" for label in factor.labels)
         n = math.prod(network.shape(factor))
-        sources = {"base": "from the weights", "set": "set"}
+        sources = {"base": f"from {origin}", "set": "set"}
         start = sources.get(factor.source, "at zero" if factor.init == "zero" else "drawn")
         return factor.name, axes, f"{n:,}", start, "" if factor.trainable else "frozen"
 

@@ -104,4 +104,4 @@ def _measured(given: Array | None) -> Array:
     if given is None or not np.isfinite(given).all() or not given.any():
         what = "missing" if given is None else "zero" if np.isfinite(given).all() else "not finite"
         raise TensorAdaptError(f"what the start measures in the batches is {what}; give other batches, or start='zero'")
-    return given
+    return np.asarray(given, dtype=np.float64)

@@ -1,4 +1,4 @@
-"""Starts: how the factors of a network get their first values, and what becomes of the update that these make. No torch.
+"""Starts: how the factors of a network get their first values, and what becomes of the update they make. No torch.
 
 A start that reads the model makes two halves of each matrix: left (out, r) and right (r, in), in
 ``tensoradapt/networks/halves.py``. A factor that is one side of every matrix, as A and B of LoRA, takes a half as it

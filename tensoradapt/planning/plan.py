@@ -252,8 +252,7 @@ def _head(plan: Plan) -> list[str]:
     head = [
         f"{plan.spec.name}{' as in its paper' if plan.paper else ''} over {len(plan.sites)} matrices "
         f"({plan.source or 'given sites'}): {plan.n_params:,} parameters, {share:.3g} % of their {plan.n_dense:,}",
-        f"scale {plan.scale}{alpha}, start {plan.start}, rule {plan.spec.rule}, "
-        f"{_needed(plan)}",
+        f"scale {plan.scale}{alpha}, start {plan.start}, rule {plan.spec.rule}, {_needed(plan)}",
     ]
     return [*head, *_method_notes(plan), *_count_notes(plan), *_trained_notes(plan)]
 

@@ -21,7 +21,12 @@ TINY = 1e-30  # multipliers, rates and divisors are above zero
 FACTORS = 64  # the most in a network; the largest of ours has about twenty
 SOURCES = ("draw", "own", "base", "given", "set")  # where the values of a factor can come from
 PLAN = ("train", "n_trained_base", "biases", "source")
-LATER = {"frozen", "shared", "sum", "start_rate"}  # fields of a spec that files of earlier versions lack: they have the defaults
+LATER = {
+    "frozen",
+    "shared",
+    "sum",
+    "start_rate",
+}  # fields of a spec that files of earlier versions lack: they have the defaults
 KEYS = {"spec", *PLAN, "networks", "groups"}
 
 

@@ -425,6 +425,13 @@ def _default(field: str, spec: AdapterSpec, name: str, row: Published | None) ->
     return every.get(field)
 
 
+def batches_start(spec: AdapterSpec) -> str | None:
+    """Return the start of a spec, or of its method, where it takes batches; None where it takes none."""
+    row = papers.named(spec.method) if isinstance(spec.method, str) else None
+    start = spec.start or (row.start if row else "zero")
+    return start if starts.STARTS[start].needs_batches else None
+
+
 def layouts_given(spec: AdapterSpec) -> tuple[str, ...]:
     """Return the texts of a spec's layouts, or of its method's usual ones; of a sum, those of its terms."""
     if spec.sum:

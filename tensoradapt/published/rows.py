@@ -5,7 +5,7 @@ A row's ``formula`` is its closed parameter count; ``published.LETTERS`` says wh
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -68,6 +68,45 @@ def _sharelora(kind: str, formula: str, **changes: Any) -> Published:
     return Published(f"sharelora-{kind}", (("layer : out : in", QV),), "lora", source, formula, 16, **changes)
 
 
+def _starts() -> Iterator[Published]:
+    """Make the rows that are LoRA with a start of their own."""
+    for name, source, note in (
+        ("milora", "Wang et al., arXiv 2406.09044", "A and B start as the weight's last r singular directions"),
+        ("olora", "Büyükakyüz, arXiv 2406.01775; as in PEFT", "A and B start as the weight's QR, cut to r"),
+        (
+            "corda-ipm",
+            "Yang et al., arXiv 2406.05223; as in PEFT",
+            "A and B start as the first r singular directions of W C, C the second moments of inputs, times 1/C; "
+            "needs batches",
+        ),
+        ("corda-kpm", "Yang et al., arXiv 2406.05223; as in PEFT", "as corda-ipm with the last r; needs batches"),
+    ):
+        yield Published(name, ((FREE, QV),), "lora", source, "M*L*r*(o + i)", start=name, power=0, note=note)
+    yield Published(
+        "mica",
+        ((FREE, QV),),
+        "lora",
+        "arXiv 2604.01694; as in PEFT",
+        "M*L*r*i",
+        16,
+        start="mica",
+        zero="A",
+        frozen=("B",),
+        note="B is frozen: the weight's last r left singular vectors; A starts at zero",
+    )
+    yield Published(
+        "eva",
+        ((FREE, QV),),
+        "lora",
+        "Paischer et al., arXiv 2410.07170; as in PEFT",
+        "M*L*r*(o + i)",
+        1,
+        start="eva",
+        note="A starts as the r directions in which inputs vary most; needs batches; not expressible: ranks that are "
+        "redistributed among layers (rho), all have r",
+    )
+
+
 def _lorta(name: str, cols: str, source: str, alpha: float, note: str) -> Published:
     layout = f"layer proj : head dim : {cols}"
     paper = f"Hounie et al., arXiv 2410.04060; {source}"
@@ -125,6 +164,7 @@ ROWS: tuple[Published, ...] = (
         base=("A", "B"),
         note="A and B start as the weight's first r singular directions",
     ),
+    *_starts(),
     Published(
         "lora-fa",
         ((FREE, QV),),
@@ -317,6 +357,17 @@ ROWS: tuple[Published, ...] = (
         note="starts at 1e-5 times random numbers; its bases come from the weights",
     ),
     Published(
+        "lora-sb",
+        ((FREE, QV),),
+        "lora_xs",
+        "Ponkshe et al., arXiv 2411.19557; released code",
+        "M*L*r**2",
+        start="lora-sb",
+        power=0,
+        note="starts as the nearest of rank r to a step of full fine-tuning, at start_rate, of which its bases are; "
+        "the code's gradients are those of a model in train mode",
+    ),
+    Published(
         "tinylora",
         ((FREE, QV),),
         "tinylora",
@@ -326,6 +377,21 @@ ROWS: tuple[Published, ...] = (
         "and between 0 and 1 it is not expressible; its bases come from the weights",
     ),
     Published("loha", ((FREE, QV),), "loha", _LOHA, "2*M*L*r*(o + i)", 8),
+    Published(
+        "abba",
+        ((FREE, QV),),
+        "loha",
+        "Singhal et al., arXiv 2505.14238; released code",
+        "2*M*L*r*(o + i)",
+        8,
+        power=0,
+        zero="B2",
+        base=("A1", "B1"),
+        draws={"A2": ("kaiming", 6**0.5)},
+        note="A1 and B1 start as the weight's first r singular directions; alpha stands for sqrt(alpha1 alpha2); "
+        "options={'second': r2} is the rank of the second pair, which then counts (r + r2)*(o + i) and which the "
+        "code's start ignores",
+    ),
     Published(
         "lokr",
         ((SPLIT, QV),),

@@ -12,7 +12,7 @@ from tensoradapt import checks
 from tensoradapt.checks import shown
 from tensoradapt.errors import TensorAdaptError, located
 from tensoradapt.networks.layout import RUNTIME
-from tensoradapt.planning.spec import AdapterSpec, layouts_given
+from tensoradapt.planning.spec import AdapterSpec, batches_start, layouts_given
 from tensoradapt.published import methods
 from tensoradapt.records import as_json, check_fields, digest, needed, of_record, read, said, value
 from tensoradapt.tasks.splits import DataSpec as DataSpec
@@ -41,8 +41,8 @@ def _adapter(given: Any, where: str) -> AdapterSpec:
             raise TensorAdaptError(
                 f"method is {shown(adapter.method)}; expected the name of a method, which files hold"
             )
-        if adapter.start == "gradient":
-            raise TensorAdaptError('start is "gradient", which takes batches; expected "zero", "subtract" or "paper"')
+        if start := batches_start(adapter):
+            raise TensorAdaptError(f'start is "{start}", which takes batches; expected "zero", "subtract" or "paper"')
         for name, default in (("train", ("auto",)), ("tasks", ())):
             if getattr(adapter, name) != default:
                 raise TensorAdaptError(f"{name} is {shown(getattr(adapter, name))}; leave it out, as the task sets it")

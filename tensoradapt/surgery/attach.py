@@ -65,8 +65,8 @@ def attach(
     """Wrap the plan's layers, register the adapter at the model's root, and freeze the base but for ``plan.train``.
 
     The output does not change, except with ``start="lora-sb"``, and with ``start="paper"`` where the paper does not
-    start at zero. Factors have torch's default dtype (fp32), on the device of the first adapted weight. On a model on the meta device they have
-    shapes and no values, and nothing is drawn, read or solved (docs/results/performance.md).
+    start at zero. Factors have torch's default dtype (fp32), on the device of the first adapted weight. On a model on
+    the meta device they have shapes and no values, and nothing is drawn, read or solved (docs/results/performance.md).
 
     Args:
         model: the base model; it may have other adapters.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -49,7 +50,9 @@ def factors_from_weights(
         with located(f"site {site.name}"):
             return HALVES[plan.start](_weight(matrices, site), measured(site), rank)
 
-    return [_from_halves(plan, g, halves, made, seed) for g, made in zip(plan.groups, _made(plan, seed), strict=True)]
+    each = zip(plan.groups, _made(plan, seed), strict=True)
+    target = partial(_step, measured) if plan.begins.nearest else partial(_product, halves)
+    return [_from_halves(plan, group, halves, target, made, seed) for group, made in each]
 
 
 def _from_weights(matrices: Matrices, group: Group, plan: Plan, seed: int) -> dict[str, Tensor]:
@@ -60,34 +63,48 @@ def _from_weights(matrices: Matrices, group: Group, plan: Plan, seed: int) -> di
     based = [factor for factor in group.network.factors if factor.source == "base"]
     if plan.start == "gradient":
         based = [factor for factor in based if not factor.trainable]
-    wanted = [factor.name for factor in based if not starts_at_zero(factor, plan.start)]
+    wanted = [factor for factor in based if not starts_at_zero(factor, plan.start)]
     if not wanted:
         return {}
     decompose = getattr(parameterizations.get(plan.factoring_of(group)), "decompose", None)
     if decompose is None:
-        return {f.name: _side(group, f, lambda site, n: HALVES["pissa"](_weight(matrices, site), None, n)) for f in based}
+        halves: ToHalves = lambda site, rank: HALVES["pissa"](_weight(matrices, site), None, rank)  # noqa: E731
+        return {factor.name: _side(group, factor, halves) for factor in wanted}
     weights = stack(group, lambda site: matrices[site.name].block())
     factors = decompose(group.network, weights.numpy(), seed=seed)
-    return {name: torch.from_numpy(np.ascontiguousarray(factors[name])) for name in wanted}
+    return {factor.name: torch.from_numpy(np.ascontiguousarray(factors[factor.name])) for factor in wanted}
+
+
+def _product(halves: ToHalves, site: Site, rank: int) -> Tensor:  # (out, in)
+    left, right = halves(site, min(rank, site.out, site.in_))
+    return _tensor(left @ right)  # type: ignore[operator]  # the plan refused starts without both
+
+
+def _step(measured: Measured, site: Site, rank: int = 0) -> Tensor:  # (out, in), of any rank
+    """Return the first step of Adam at rate one on a site's own weight."""
+    return _tensor(-np.sign(measured(site)))  # type: ignore[arg-type]  # the start reads gradients
 
 
 def _weight(matrices: Matrices, site: Site) -> np.ndarray:
     return matrices[site.name].block().detach().double().cpu().numpy()
 
 
-def _from_halves(plan: Plan, group: Group, halves: ToHalves, made: dict[str, Tensor], seed: int) -> dict[str, Tensor]:
-    """Return a tensor's factors from the base: those that are a side take a half, the others are fitted to both."""
+def _from_halves(
+    plan: Plan,
+    group: Group,
+    halves: ToHalves,
+    target: Callable[[Site, int], Tensor],
+    made: dict[str, Tensor],
+    seed: int,
+) -> dict[str, Tensor]:
+    """Return a tensor's factors from the base: those that are a side take a half, others are fitted to the target."""
     network = group.network
     based, taking = [f for f in network.factors if f.source == "base"], direct(network)
     values = {f.name: _side(group, f, halves) for f in based if f.name in taking}
     if not (rest := [factor for factor in based if factor.name not in values]):
         return values
-
-    def product(site: Site) -> Tensor:
-        left, right = halves(site, min(network.cut.rank, site.out, site.in_))
-        return torch.from_numpy(left @ right)  # type: ignore[operator]  # the plan refused starts without both
-
-    fitted = _fitted(plan, group, stack(group, product), {**made, **values}, seed)
+    whole = stack(group, lambda site: target(site, network.cut.rank))
+    fitted = _fitted(plan, group, whole, {**made, **values}, seed)
     sized = plan.begins.nearest
     return values | {f.name: _sized(network, f, fitted[f.name]) if sized else _tensor(fitted[f.name]) for f in rest}
 
@@ -156,7 +173,7 @@ def begin_with_step(adapter: Adapter, measured: Measured) -> None:
         network = group.network
 
         def step(site: Site, network: Network = network, scale: float = tensor.scale) -> Tensor:
-            return _tensor(-np.sign(measured(site))) / (scale * multiplier(plan.scale, network, site.in_))  # type: ignore[arg-type]
+            return _step(measured, site) / (scale * multiplier(plan.scale, network, site.in_))
 
         held = {name: value.double().cpu().numpy() for name, value in tensor.factors.items()}
         solved = least_squares.solve(network, stack(group, step).numpy(), held, network.zero)
@@ -177,7 +194,7 @@ def gradient_values(
     """
     each = zip(plan.groups, based, _made(plan, seed), strict=True)
     return [
-        _values(plan, group, stack(group, lambda site: torch.from_numpy(measured(site))), frozen, made)  # type: ignore[arg-type]
+        _values(plan, group, stack(group, lambda site: torch.from_numpy(measured(site))), frozen, made)
         for group, frozen, made in each
     ]
 

@@ -21,6 +21,7 @@ from tensoradapt import checks
 from tensoradapt.checks import Check, shown
 from tensoradapt.errors import TensorAdaptError, closest, did_you_mean, located
 from tensoradapt.files import read_bounded, reason
+from tensoradapt.networks.starts import STARTS
 from tensoradapt.planning.scale import SCALES
 from tensoradapt.planning.spec import AdapterSpec, with_defaults
 from tensoradapt.published import methods
@@ -390,8 +391,8 @@ def _values(f: Any, given: Any) -> list[Any]:
         raise TensorAdaptError(f"{f.name} is {shown(given)}; expected a value, or a list of at least one")
     alone = each == [given]
     found = [f.metadata["check"](v, f.name if alone else f"{f.name}[{i}]") for i, v in enumerate(each)]
-    if f.name == "start" and "gradient" in found:
-        raise TensorAdaptError('start is "gradient", which takes batches; expected "zero", "subtract" or "paper"')
+    if f.name == "start" and (reading := [name for name in found if STARTS[name].needs_batches]):
+        raise TensorAdaptError(f'start is "{reading[0]}", which takes batches; expected "zero", "subtract" or "paper"')
     if twice := [v for i, v in enumerate(found) if v in found[:i]]:
         raise TensorAdaptError(f"{f.name} names {_text(f.name, twice[0])} twice; name each once")
     return found

@@ -51,6 +51,7 @@ REFUSED: dict[str, list[tuple[Any, str]]] = {
     ],
     "alpha": [(-1, "alpha is -1; expected a finite number above 0"), ("8", "alpha is '8'; expected a finite number")],
     "start": [("zeros", "start is 'zeros'; did you mean \"zero\"")],
+    "start_rate": [(0, "start_rate is 0; expected a finite number above 0")],
     "rule": [("dorra", "rule is 'dorra'; did you mean \"dora\""), (None, "rule is None")],
     "options": [
         ([1], r"options is \[1\]; expected a mapping with texts as keys"),

@@ -21,12 +21,13 @@ from support.published_rows import attached, tiny
 
 import tensoradapt as ta
 from tensoradapt import published
+from tensoradapt.networks.starts import STARTS
 from tensoradapt.sites.site import Site
 from tensoradapt.testing.laws import float64
 
 MODULES = {"query": "q", "key": "k", "value": "v", "attention.output.dense": "o"}
 MODULES |= {"intermediate.dense": "up", "output.dense": "down"}
-SUBTRACTED = ("pissa", "quanta", "dota")
+SUBTRACTED = ("pissa", "quanta", "dota", "milora", "olora", "corda-ipm", "corda-kpm")
 FREE = ("lora", "rslora", "lora+", "hira", "pissa", "flora", "vera", "randlora", "lora-xs", "tinylora", "loha")
 
 
@@ -181,7 +182,7 @@ def truncated_train(weight: np.ndarray) -> np.ndarray:
 
 def test_every_row_has_an_equation() -> None:
     assert set(ROWS) == set(published.names())
-    assert {name for name in published.names() if published.get(name).start == "subtract"} == set(SUBTRACTED)
+    assert {row.name for row in published.ROWS if STARTS[row.start].update == "subtract"} == set(SUBTRACTED)
 
 
 def test_a_multiplier_of_unit_variance_bases_is_that_of_the_papers_draws() -> None:

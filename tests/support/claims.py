@@ -63,6 +63,7 @@ ZERO = {
     **{"cara": "in", "vera": "b", "randlora": "L", "tinylora": "v", "loha": "A2", "lokr": "C"},
     **{"krona": "C", "phm": "out2", "compacter": "S", "gralora": "B", "more": "B", "kradapter": "U", "c3a": "K"},
     **dict.fromkeys(("miss", "miss-mini"), "D"),
+    **{"mica": "A", "eva": "B", "abba": "B2"},
 }
 
 

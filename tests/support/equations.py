@@ -301,7 +301,9 @@ ROWS: dict[str, tuple[Entry, float]] = {
     "rslora": (lora, 16 / math.sqrt(RANK)),
     "hira": (lora, 1),  # of which W is multiplied by
     "lora+": (lora, 16 / RANK),
-    "pissa": (lora, 1),
+    **dict.fromkeys(("pissa", "milora", "olora", "corda-ipm", "corda-kpm"), (lora, 1)),
+    "mica": (lora, 16 / RANK),
+    "eva": (lora, 1 / RANK),
     "lora-fa": (lora, 16 / RANK),
     "sharelora-a": (sharelora_a, 16 / RANK),
     "sharelora-b": (sharelora_b, 16 / RANK),
@@ -327,8 +329,10 @@ ROWS: dict[str, tuple[Entry, float]] = {
     "vera": (vera, 2 / math.sqrt(RANK)),  # and 1 / sqrt(in): A and B have variance 2 / in and 2 / r in the paper
     "randlora": (randlora, 640 / RANK),
     "lora-xs": (lora_xs, 16 / RANK),
+    "lora-sb": (lora_xs, 1),
     "tinylora": (tinylora, 1 / math.sqrt(3)),  # P has variance 1 / 3, one over the number of singular vectors
     "loha": (loha, 8 / RANK),
+    "abba": (loha, 8),
     "lokr": (lokr, 8 / RANK),
     "krona": (krona, 1),
     "phm": (phm, 1),

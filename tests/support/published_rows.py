@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 import transformers
-from support.models import ENCODER, TEXT
+from support.models import ENCODER, TEXT, inputs
 from torch import nn
 
 import tensoradapt as ta
@@ -19,9 +19,15 @@ def tiny(seed: int = 0) -> nn.Module:
     return transformers.BertForSequenceClassification(config).double().eval()
 
 
+def batches() -> list[dict[str, torch.Tensor]]:
+    """Two batches for starts that read gradients or inputs."""
+    ids = inputs("bert")
+    return [{**ids, "labels": torch.tensor(labels)} for labels in ([2, 5], [1, 1])]
+
+
 def attached(name: str, model: nn.Module, **changes: Any) -> ta.Adapter:
     plan = ta.plan(model, method=name, paper=True, rank=2, **{"train": (), **SPLIT_OPTIONS.get(name, {}), **changes})
-    adapter = ta.attach(model, plan, seed=1)
+    adapter = ta.attach(model, plan, seed=1, batches=batches() if plan.begins.needs_batches else None)
     if adapter.plan.spec.tasks:
         adapter.select(task="cola")
     return adapter

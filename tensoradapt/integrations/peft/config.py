@@ -11,7 +11,7 @@ from peft.utils import PeftType
 
 from tensoradapt.checks import check_whole, one_of
 from tensoradapt.errors import TensorAdaptError
-from tensoradapt.planning.spec import AdapterSpec
+from tensoradapt.planning.spec import AdapterSpec, batches_start
 from tensoradapt.records import as_json, check_keys
 
 NAME = "tensoradapt"
@@ -31,7 +31,7 @@ INSTEAD = {
     "use_rslora": 'give method="rslora" and paper=True',
     "rank_pattern": "give two adapters, each with its target_modules and rank",
     "alpha_pattern": "give two adapters, each with its target_modules and alpha",
-    "init_lora_weights": "give start= (zero, subtract, paper), or init_weights=False for noise",
+    "init_lora_weights": "give start= (zero, subtract, paper, pissa, milora, olora), or init_weights=False for noise",
     "fan_in_fan_out": "how a layer stores its weight is read from the layer; leave it out",
     "layer_replication": "repeat the layers in the base model",
 }
@@ -126,15 +126,15 @@ class TensorConfig(PeftConfig, _Fields):  # type: ignore[misc]  # frozen for typ
     def _check(self) -> None:
         check_whole("seed", self.seed, 0, 2**63 - 1)
         one_of(BIASES, self.bias, "bias")
-        if self.start == "gradient":
-            raise TensorAdaptError(
-                'start="gradient" needs batches of data, which no PEFT config can hold; attach the adapter with '
-                "tensoradapt.attach(model, plan, batches=[...]), or leave start= out"
-            )
         if self.method is not None and not isinstance(self.method, str):
             raise TensorAdaptError(
                 f"method is a {type(self.method).__name__}; a config that can be saved takes its "
                 "name (an entry point of the group tensoradapt.parameterizations gives it one)"
+            )
+        if start := batches_start(self.spec()):
+            raise TensorAdaptError(
+                f'start="{start}" needs batches of data, which no PEFT config can hold; attach the adapter with '
+                "tensoradapt.attach(model, plan, batches=[...]), or give another start"
             )
         if isinstance(self.target_modules, str) and self.layers_to_transform is not None:
             raise TensorAdaptError(
