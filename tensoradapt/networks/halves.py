@@ -14,7 +14,7 @@ from tensoradapt.networks import decomposition
 
 Array = np.ndarray
 Halves = tuple[Array | None, Array | None]
-DAMPING = 0.01  # of the mean variance of inputs, which CorDA's code adds to each, so that they can be inverted
+DAMPING = 0.01  # CorDA's code adds this share of the mean variance of inputs to each, so that they can be inverted
 FLAT = 1e-10  # a variance below this share of the largest is none
 
 

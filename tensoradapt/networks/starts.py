@@ -56,7 +56,9 @@ STARTS: Mapping[str, Start] = {
     "eva": Start("zero", "inputs", ("right",)),
     "lora-sb": Start("zero", "gradients", BOTH, nearest=True),
 }
-OWN = tuple(name for name, start in STARTS.items() if not start.halves)  # of a tensor alone, without its matrices
+OWN = tuple(
+    name for name, start in STARTS.items() if not start.halves
+)  # a tensor has these alone, without its matrices
 
 
 def taken(network: Network, name: str) -> list[str]:

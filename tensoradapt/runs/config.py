@@ -42,7 +42,8 @@ def _adapter(given: Any, where: str) -> AdapterSpec:
                 f"method is {shown(adapter.method)}; expected the name of a method, which files hold"
             )
         if start := batches_start(adapter):
-            raise TensorAdaptError(f'start is "{start}", which takes batches; expected "zero", "subtract" or "paper"')
+            what = "start is" if adapter.start else f"method {adapter.method!r} has the start"
+            raise TensorAdaptError(f'{what} "{start}", which takes batches; expected "zero", "subtract" or "paper"')
         for name, default in (("train", ("auto",)), ("tasks", ())):
             if getattr(adapter, name) != default:
                 raise TensorAdaptError(f"{name} is {shown(getattr(adapter, name))}; leave it out, as the task sets it")

@@ -485,6 +485,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "heads where none are known": ({"target_modules": ["lm_head"]}, "site lm_head has none of the layouts"),
     "rank and budget": ({"budget": 1000}, "rank=3 and budget=1000 were given"),
     "a start from gradients": ({"start": "gradient"}, "needs batches of data, which no PEFT config can hold"),
+    "a method that starts from inputs": ({"method": "eva"}, 'start="eva" needs batches of data, which no PEFT config'),
     "an object as its method": ({"method": ta}, "a config that can be saved takes its name"),
     "layers of a text": (
         {"target_modules": ".*q_proj", "layers_to_transform": 1},

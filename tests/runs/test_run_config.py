@@ -150,6 +150,10 @@ def given(**fields: Any) -> dict[str, Any]:
             "adapter: train is ('a',); leave it out, as the task sets it",
         ),
         (given(adapter={"method": "cp", "start": "gradient"}), 'adapter: start is "gradient", which takes batches'),
+        (
+            given(adapter={"method": "eva"}),
+            "adapter: method 'eva' has the start \"eva\", which takes batches; expected",
+        ),
         (given(seed=-1), "seed is -1; expected a whole number from 0"),
         (given(own=[]), "own is []; expected a mapping"),
         (given(model="x" * 1001), "expected a name of at most 1,000 characters"),

@@ -171,6 +171,16 @@ def test_in_any_network_the_zero_factor_is_the_best_that_the_others_allow(method
         assert zero.grad.norm() * zero.norm() < 1e-6 * far
 
 
+def test_dora_begins_with_the_step_too() -> None:
+    model, base = make("bert"), make("bert")
+    plan = ta.plan(ta.find_sites(model, ("q",)), FREE, "lora-sb", 3, start_rate=RATE, rule="dora")
+    with float64():
+        adapter = ta.attach(model, plan, batches=batches())
+    moved = functional_call(base, weights_with_deltas(base, adapter), (), inputs("bert")).logits
+    torch.testing.assert_close(answers(model), moved.detach())
+    assert not torch.equal(answers(model), answers(base))
+
+
 def part(start: str, site: Site, base: nn.Module, rank: int) -> np.ndarray:
     """What of a matrix a subtracted start takes."""
     weight = logical(base, site, dict(base.named_parameters()))[site.block].detach().numpy()

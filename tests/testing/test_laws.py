@@ -58,6 +58,7 @@ OPTIONS: dict[str, Any] = {
     "tensor_ring": orders,
     "block_term": flags("terms", 1, 2, 3),
     "kronecker": flags("full", False, True),
+    "loha": flags("second", None, 1, 3),
     "compacter": flags("terms", None, 1, 3),
     "loretta": cores,
     "vera": flags("trained", False, True),
