@@ -44,9 +44,10 @@ class Factor:
         source: "draw": the entries of a frozen factor are a pure function of (seed, name, row, column), the same for
             all tensors; "own": those of a frozen factor are drawn for each tensor by itself, as trained ones are;
             "base": the start, or the parameterization's ``decompose``, makes the values from the model; "given": a
-            frozen factor whose values were given and are stored; "set": a frozen factor whose values are the pattern that
-            ``paper`` names, with every scale: "constant", "identity" (1 where the first and the last place are equal),
-            or "shift" (1 where the first place f, the second t and the last s have f = s - t modulo the first size).
+            frozen factor whose values were given and are stored; "set": a frozen factor whose values are the pattern
+            that ``paper`` names, with every scale: "constant", "identity" (1 where the first and the last place are
+            equal), or "shift" (1 where the first place f, the second t and the last s have f = s - t modulo the first
+            size).
         rate: what multiplies the learning rate.
 
     >>> import tensoradapt as ta
