@@ -118,6 +118,14 @@ def _metatt(name: str, layout: str, formula: str, note: str = "") -> Published:
     return Published(name, ((layout, QV),), "tensor_train", source, formula, note=note + _METATT_NOTE)
 
 
+def _stella(name: str, parameterization: str, core: str, formula: str, **changes: Any) -> Published:
+    value: Paper = ("identity", 1.0) if core == "core" else ("constant", 1.0)
+    draws: Mapping[str, Paper] = {**dict.fromkeys(("out", "in"), ("orthogonal", 1.0)), core: value}
+    source = "Li et al., arXiv 2510.01938; the released runs' alpha"
+    made = Published(name, ((FREE, QV),), parameterization, source, formula, 64, start="paper", power=1, zero=core)
+    return replace(made, draws=draws, **changes)
+
+
 def _tenslora(kind: str) -> Published:
     layout, sides, tensors = _TENSLORA[kind]
     order = len(layout.replace(":", " ").split())
@@ -311,6 +319,33 @@ ROWS: tuple[Published, ...] = (
         16,
         power=1,
         draws={"in": ("kaiming", 1.0), "out": ("kaiming_bond", 1.0)},
+    ),
+    Published(
+        "polar",
+        ((FREE, QV),),
+        "tucker",
+        "Lion et al., arXiv 2506.03133; released code",
+        "M*L*(r*(o + i) + r**2)",
+        32,
+        power=1,
+        draws=dict.fromkeys(("out", "in"), ("orthogonal", 1.0)),
+        note="out and in stay orthonormal with ta.orthonormal, by landing; its runs adapt k, up and down besides",
+    ),
+    _stella(
+        "stella",
+        "tucker",
+        "core",
+        "M*L*(r*(o + i) + r**2)",
+        note="does not start at zero: S is the identity; out and in stay orthonormal by ta.orthonormal's retraction; "
+        "not expressible: steps scaled by the width; its runs adapt k, up and down besides",
+    ),
+    _stella(
+        "stella-diagonal",
+        "cp",
+        "weights",
+        "M*L*r*(o + i + 1)",
+        options={"weights": True},
+        note="stella with a diagonal S, as in its runs",
     ),
     Published(
         "hira",

@@ -16,12 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from tensoradapt.adapter.adapter import Adapter
-from tensoradapt.adapter.sharding import refuse_sharded
 from tensoradapt.checks import check_arguments, of_kind
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.planning.scale import first_step
 from tensoradapt.training.distance.adapter_distance import Distance
 from tensoradapt.training.distance.step_length import solve
+from tensoradapt.training.held import held_adapters, refuse_closure, refuse_lbfgs, refuse_merged
 from tensoradapt.training.state import torch_optimizer
 
 Opt = TypeVar("Opt", bound=torch.optim.Optimizer)
@@ -55,12 +55,8 @@ def equal_steps(optimizer: Opt, model: nn.Module) -> Opt:
     >>> optimizer = ta.equal_steps(torch.optim.AdamW(adapter.parameters(), lr=3e-3), model)
     """
     check_arguments(locals(), optimizer=torch_optimizer, model=of_kind(nn.Module))
-    if isinstance(optimizer, torch.optim.LBFGS):
-        raise TensorAdaptError(
-            "LBFGS moves the weights several times in a step, by a closure; expected an optimizer of one move, such as "
-            "torch.optim.AdamW"
-        )
-    held = _held(optimizer, model)
+    refuse_lbfgs(optimizer)
+    held = held_adapters(optimizer, model, "take equal steps", "equal steps")
     if hasattr(optimizer, "equal_steps"):
         raise TensorAdaptError(
             f"this {type(optimizer).__name__} rescales its steps already; call equal_steps once for each optimizer"
@@ -88,13 +84,9 @@ class StepRescaler:
     @torch.no_grad()
     def before(self, optimizer: torch.optim.Optimizer, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         """Keep the factors, and the distance that each adapter is to move."""
-        if any(value is not None for value in (*args[1:], *kwargs.values())):  # hooks get the optimizer as first one
-            raise TensorAdaptError(
-                "optimizer.step was given a closure; expected gradients that are there before the step: call "
-                "loss.backward(), then optimizer.step()"
-            )
+        refuse_closure(args, kwargs)
         for adapter in self.adapters:
-            _refuse_merged(adapter)
+            refuse_merged(adapter)
         self._kept = [
             (_in_double(adapter), learning_rate(optimizer, adapter) * math.sqrt(squared_target(adapter)))
             for adapter in self.adapters
@@ -162,39 +154,6 @@ def learning_rate(optimizer: torch.optim.Optimizer, adapter: Adapter) -> float:
         f"the factors of one adapter are in groups of learning rates {listed}; equal steps needs one for all: put them "
         "in one group, or give factors their own multipliers by rates= of plan"
     )
-
-
-def _held(optimizer: torch.optim.Optimizer, model: nn.Module) -> list[Adapter]:
-    """Return the adapters whose factors the optimizer trains."""
-    # found among the modules, not at the root: DDP and torch.compile put the model inside another
-    adapters = [module for module in model.modules() if isinstance(module, Adapter)]
-    if not adapters:
-        raise TensorAdaptError(
-            f"{type(model).__name__} has no adapter to take equal steps; call attach(model, plan) first"
-        )
-    refuse_sharded(model, "equal steps", "Leave them out under FSDP2, or train under DDP")
-    trained = {id(p) for group in optimizer.param_groups for p in group["params"]}
-    held = [adapter for adapter in adapters if any(id(p) in trained for p in adapter.rates())]
-    named = {id(p): name for name, p in model.named_parameters()}
-    lacking = [p for a in held or adapters for p in a.rates() if p.requires_grad and id(p) not in trained]
-    if lacking:
-        raise TensorAdaptError(
-            f"the optimizer lacks {len(lacking)} of the factors that require gradients, such as "
-            f"{named[id(lacking[0])]}; pass it all parameters of the adapter, as in "
-            "torch.optim.AdamW(adapter.parameters(), lr=3e-3)"
-        )
-    if not held:
-        raise TensorAdaptError("no factor of the adapter requires gradients; expected one that is trained")
-    for adapter in held:
-        _refuse_merged(adapter)
-    return held
-
-
-def _refuse_merged(adapter: Adapter) -> None:
-    if adapter.gate.merged:
-        raise TensorAdaptError(
-            "the adapter is merged into the weights, and a step would move nothing; call unmerge(model)"
-        )
 
 
 def _factors(adapter: Adapter) -> Values:

@@ -28,7 +28,22 @@ from tensoradapt.testing.laws import float64
 MODULES = {"query": "q", "key": "k", "value": "v", "attention.output.dense": "o"}
 MODULES |= {"intermediate.dense": "up", "output.dense": "down"}
 SUBTRACTED = ("pissa", "quanta", "dota", "milora", "olora", "corda-ipm", "corda-kpm")
-FREE = ("lora", "rslora", "lora+", "hira", "pissa", "flora", "vera", "randlora", "lora-xs", "tinylora", "loha")
+FREE = (
+    "lora",
+    "rslora",
+    "lora+",
+    "hira",
+    "pissa",
+    "flora",
+    "polar",
+    "stella",
+    "stella-diagonal",
+    "vera",
+    "randlora",
+    "lora-xs",
+    "tinylora",
+    "loha",
+)
 
 
 def place_of(site: Site, projections: Sequence[str]) -> Place:

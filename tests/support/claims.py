@@ -54,7 +54,7 @@ def khatri_rao(left: np.ndarray, right: np.ndarray) -> np.ndarray:
 ZERO = {
     **dict.fromkeys(("lora", "rslora", "lora+", "hira"), "B"),
     **dict.fromkeys(("lorta", "lorta-litgpt", "lorta-peft"), "dim"),  # the code's B, (r, d/H)
-    **dict.fromkeys(("lotr", "flora", "tenslora+"), "core"),
+    **dict.fromkeys(("lotr", "flora", "polar", "tenslora+"), "core"),
     **dict.fromkeys(("fact-tt", "fact-tk", "aurora"), "out"),  # V
     **{"metatt-4d": "out", "metatt-5d": "dim", "metatt-4+1d": "out"},
     **dict.fromkeys((name for name in published.names() if name.startswith("tenslora-cp")), "in"),

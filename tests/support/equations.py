@@ -71,6 +71,10 @@ def flora(f: Factors, at: Place, o: int, i: int) -> float:  # A G B
     return sum(f["out"][o, a] * f["core"][a, b] * f["in"][i, b] for a in range(RANK) for b in range(RANK))
 
 
+def stella_diagonal(f: Factors, at: Place, o: int, i: int) -> float:  # U S V^T, S diagonal
+    return sum(f["out"][o, k] * f["weights"][k] * f["in"][i, k] for k in range(RANK))
+
+
 def vera(f: Factors, at: Place, o: int, i: int) -> float:  # diag(b) B diag(d) A
     return f["b"][o] * sum(f["B"][o, k] * f["d"][k] * f["A"][k, i] for k in range(RANK))
 
@@ -326,6 +330,9 @@ ROWS: dict[str, tuple[Entry, float]] = {
     "tt-lora": (tt_lora, 1),
     "loretta-rep": (functools.partial(loretta, CORES, 4), 16 / 4),
     "flora": (flora, 16 / RANK),
+    "polar": (flora, 32 / RANK),  # X Theta Y^T
+    "stella": (flora, 64 / RANK),  # U S V^T
+    "stella-diagonal": (stella_diagonal, 64 / RANK),
     "vera": (vera, 2 / math.sqrt(RANK)),  # and 1 / sqrt(in): A and B have variance 2 / in and 2 / r in the paper
     "randlora": (randlora, 640 / RANK),
     "lora-xs": (lora_xs, 16 / RANK),

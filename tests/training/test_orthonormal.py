@@ -1,0 +1,390 @@
+"""Orthonormal factors: against the papers' equations in loops, and by what stays so; what cannot is refused."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.device_standin import standin
+from support.families import PLANNED, planned
+from support.models import inputs, make, perturb
+from support.published_rows import attached, tiny
+from torch import Tensor
+
+import tensoradapt as ta
+from tensoradapt.testing.laws import float64
+from tensoradapt.training.gauge import radius, unfoldings
+from tensoradapt.training.orthonormal import landing_field, polar, riemannian, tangent
+from tensoradapt.training.state import collect, put_back
+
+TIED = "layer proj : head dim : model"
+FORMS = ("lora", "tucker", "tensor_train", "tt_matrix", "block_low_rank", "loretta")  # that have an orthonormal form
+FROZEN = ("lora_xs", "tinylora", "block_circulant")  # whose other factors are frozen
+SIZES = [(7, 3), (5, 5)]
+Make = Callable[..., torch.optim.Optimizer]
+
+
+@pytest.fixture(autouse=True)
+def double() -> Iterator[None]:
+    with float64():
+        yield
+
+
+def frame(n: int, r: int, seed: int = 0) -> Tensor:
+    return torch.linalg.qr(torch.randn(n, r, generator=torch.Generator().manual_seed(seed))).Q
+
+
+def random_gradients(parameters: Any, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in parameters:
+        parameter.grad = torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype)
+
+
+def distances(adapter: ta.Adapter) -> dict[str, float]:
+    """How far X^T X is from I, at most, for each factor that is to be orthonormal; X has columns of length 1."""
+    found: dict[str, float] = {}
+    for tensor in adapter.factored:
+        for one in unfoldings(tensor.network):
+            length = radius(one, adapter.plan.scale == "matched")
+            x = one.unfold(tensor.trained[one.factor.name].detach()) / length
+            off = float((x.mT @ x - torch.eye(x.shape[-1])).abs().max())
+            found[one.factor.name] = max(found.get(one.factor.name, 0.0), off)
+    return found
+
+
+# the papers' equations, entry by entry
+
+
+def product(*matrices: np.ndarray) -> np.ndarray:
+    made = matrices[0]
+    for other in matrices[1:]:
+        n, m = len(made), other.shape[1]
+        made = np.array(
+            [[sum(made[i, k] * other[k, j] for k in range(len(other))) for j in range(m)] for i in range(n)]
+        )
+    return made
+
+
+def landing(x: np.ndarray, g: np.ndarray, weight: float) -> np.ndarray:  # PoLAR, section 4
+    skew = product(g, x.T) - product(x, g.T)
+    return product(skew, x) + weight * product(x, product(x.T, x) - np.eye(x.shape[1]))
+
+
+def stella(x: np.ndarray, g: np.ndarray, update: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:  # algorithm 1
+    step = update(g - product(x, g.T, x))
+    inner = product(x.T, step)
+    u, _, vt = np.linalg.svd(x + step - product(x, (inner + inner.T) / 2), full_matrices=False)
+    return product(u, vt)
+
+
+def adam_once(g: np.ndarray, lr: float) -> np.ndarray:
+    """Adam's first step: the sign of the gradient, less what eps takes."""
+    return -lr * g / (np.abs(g) + 1e-8)
+
+
+def matrices(name: str, by: str, size: tuple[int, int], **settings: Any) -> tuple[ta.Adapter, list[dict[str, Any]]]:
+    """An adapter of one matrix of a Llama-like size, and its factors before and after a step with their gradients."""
+    sites = [s for s in ta.find_sites(make("bert").config, ("q", "up")) if s.coord["layer"] == 1]
+    adapter = ta.Adapter(ta.plan(sites, method=name, paper=True, rank=size[1]), seed=3)
+    model = torch.nn.Sequential(adapter)
+    random_gradients(adapter.parameters(), 5)
+    before = [
+        {f: (p.detach().numpy().copy(), p.grad.numpy().copy()) for f, p in t.trained.items()} for t in adapter.factored
+    ]
+    optimizer = torch.optim.Adam(adapter.parameters(), lr=0.05)
+    ta.orthonormal(optimizer, model, by=by, **settings)
+    optimizer.step()
+    return adapter, before
+
+
+@pytest.mark.parametrize("rank", [2, 5])
+@pytest.mark.parametrize("name", ["polar", "stella", "stella-diagonal"])
+def test_a_step_of_landing_is_adam_on_polars_field(name: str, rank: int) -> None:
+    adapter, before = matrices(name, "landing", (0, rank), weight=0.3)
+    for tensor, old in zip(adapter.factored, before, strict=True):
+        for factor, (x, g) in old.items():
+            field = landing(x, g, 0.3) if factor in ("out", "in") else g
+            expected = x + adam_once(field, 0.05)
+            np.testing.assert_allclose(tensor.trained[factor].detach().numpy(), expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("rank", [2, 5])
+@pytest.mark.parametrize("name", ["polar", "stella", "stella-diagonal"])
+def test_a_step_of_retraction_is_stellas(name: str, rank: int) -> None:
+    adapter, before = matrices(name, "retraction", (0, rank))
+    for tensor, old in zip(adapter.factored, before, strict=True):
+        for factor, (x, g) in old.items():
+            one = lambda found: adam_once(found, 0.05)  # noqa: E731
+            expected = stella(x, g, one) if factor in ("out", "in") else x + one(g)
+            np.testing.assert_allclose(tensor.trained[factor].detach().numpy(), expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(("n", "r"), SIZES)
+@pytest.mark.parametrize("length", [1.0, 3.0])
+def test_columns_of_another_length_move_as_unit_ones_do(n: int, r: int, length: float) -> None:
+    """With X = c Q the derivative in X is that in Q over c: so is each field."""
+    q, g = frame(n, r) + 0.1 * frame(n, r, 1), frame(n, r, 2)
+    unit = landing_field(q, length * g, 0.3), riemannian(q, length * g), tangent(q, g)
+    scaled = (
+        landing_field(length * q, g, 0.3, length),
+        riemannian(length * q, g, length),
+        tangent(length * q, g, length),
+    )
+    for one, other, power in zip(unit, scaled, (1, 1, 0), strict=True):
+        torch.testing.assert_close(other, one / length**power, rtol=1e-12, atol=1e-12)
+
+
+@settings(max_examples=20)
+@given(seed=st.integers(0, 99), size=st.floats(-8, 6))
+@pytest.mark.parametrize(("n", "r"), SIZES)
+def test_the_polar_factor_is_that_of_the_singular_value_decomposition(n: int, r: int, seed: int, size: float) -> None:
+    x = frame(n, r, seed)
+    y = x + tangent(x, 10**size * frame(n, r, seed + 1))
+    found, (u, _, vt) = polar(y), torch.linalg.svd(y, full_matrices=False)
+    torch.testing.assert_close(found.mT @ found, torch.eye(r), rtol=0, atol=1e-12)
+    torch.testing.assert_close(found, u @ vt, rtol=0, atol=1e-9 * max(1.0, 10**size))
+
+
+# any network
+
+
+def formed(model: Any, name: str, scale: str) -> ta.Plan:
+    """A plan of rank 2; the bond between LoReTTA's two trains is as wide."""
+    options = {"options": {"bottleneck": 2}} if name == "loretta" else {}
+    return planned(ta.find_sites(model, ("q", "v")), name, rank=2, scale=scale, **options)
+
+
+@pytest.mark.parametrize("scale", ["matched", "paper"])
+@pytest.mark.parametrize("name", FORMS)
+def test_a_retraction_makes_every_factor_but_one_orthonormal(name: str, scale: str) -> None:
+    model = make("bert")
+    adapter = ta.attach(model, formed(model, name, scale), seed=2)
+    optimizer = torch.optim.AdamW(adapter.parameters(), lr=0.05, weight_decay=0.1)
+    ta.orthonormal(optimizer, model, "retraction")
+    zero = {tensor.network.zero.name for tensor in adapter.factored}
+    for step in range(4):
+        random_gradients(adapter.parameters(), step)
+        optimizer.step()
+        found = distances(adapter)
+        assert set(found) | zero == {f for tensor in adapter.factored for f in tensor.trained}
+        assert max(found.values()) < 1e-12, found
+
+
+def test_the_form_is_one_of_the_same_tensors() -> None:
+    """What all factors but one map to is an isometry: the tensor has the norm of the one."""
+    for name in FORMS:
+        model = make("bert")
+        adapter = ta.attach(model, formed(model, name, "paper"), seed=2)
+        optimizer = torch.optim.SGD(adapter.parameters(), lr=0.1)
+        perturb(adapter)
+        random_gradients(adapter.parameters(), 0)
+        ta.orthonormal(optimizer, model, "retraction")
+        optimizer.step()
+        for tensor in adapter.factored:
+            size = math.prod(radius(one, False) for one in unfoldings(tensor.network)) * tensor.scale
+            root = tensor.trained[tensor.network.zero.name].norm()
+            torch.testing.assert_close(tensor.full().norm(), size * root, rtol=1e-10, atol=0)
+
+
+@pytest.mark.parametrize("layout", [TIED, "layer : out : in", "(layer proj) : out : in"])
+def test_landing_keeps_a_training_near_orthonormal(layout: str) -> None:
+    """Of a tensor that is fitted to a random one of its size."""
+    ends = []
+    for by in ("landing", None):
+        sites = ta.find_sites(make("bert").config, ("q", "v"))
+        adapter = ta.Adapter(ta.plan(sites, method="tucker", layout=layout, rank=2, scale="paper"), seed=2)
+        assert max(distances(adapter).values()) < 1e-12
+        optimizer = torch.optim.Adam(adapter.parameters(), lr=3e-3)
+        if by:
+            ta.orthonormal(optimizer, torch.nn.Sequential(adapter), by, weight=1.0)
+        targets = [
+            torch.randn(t.network.layout.shape, generator=torch.Generator().manual_seed(1)) for t in adapter.factored
+        ]
+        for _ in range(100):
+            optimizer.zero_grad()
+            pairs = zip(adapter.factored, targets, strict=True)
+            sum(((one.full() - target).square().mean() for one, target in pairs), torch.zeros(())).backward()
+            optimizer.step()
+        ends.append(max(distances(adapter).values()))
+    assert ends[0] < min(0.1, ends[1] / 3), ends
+
+
+@pytest.mark.parametrize(("n", "r"), SIZES)
+def test_the_landing_field_pulls_to_orthonormal_columns_and_is_else_tangent(n: int, r: int) -> None:
+    x, g = frame(n, r), frame(n, r, 1)
+    moved = x.T @ landing_field(x, g, 5.0)
+    torch.testing.assert_close(moved, -moved.T, rtol=0, atol=1e-13)
+    x = x + 0.1 * g
+    for _ in range(200):
+        x = x - 0.1 * landing_field(x, torch.zeros(n, r), 1.0)
+    torch.testing.assert_close(x.T @ x, torch.eye(r), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("by", ["landing", "retraction"])
+def test_a_training_that_is_resumed_ends_bit_for_bit_like_one_that_was_not(by: str) -> None:
+    def begun() -> tuple[Any, ta.Adapter, torch.optim.Optimizer]:
+        model = make("bert")
+        adapter = ta.attach(model, ta.plan(model, method="polar", rank=2), seed=2)
+        optimizer = torch.optim.AdamW(adapter.parameters(), lr=0.01)
+        ta.orthonormal(optimizer, model, by)
+        return model, adapter, optimizer
+
+    def steps(adapter: ta.Adapter, optimizer: torch.optim.Optimizer, which: range) -> None:
+        for step in which:
+            random_gradients(adapter.parameters(), step)
+            optimizer.step()
+
+    model, adapter, optimizer = begun()
+    steps(adapter, optimizer, range(3))
+    state = {name: tensor.clone() for name, tensor in collect(model, optimizer).items()}
+    steps(adapter, optimizer, range(3, 6))
+    again, resumed, other = begun()
+    assert put_back(again, other, state)
+    steps(resumed, other, range(3, 6))
+    assert all(torch.equal(p, q) for p, q in zip(adapter.parameters(), resumed.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("by", ["landing", "retraction"])
+def test_equal_steps_move_the_weights_as_far_as_asked_around_it(by: str) -> None:
+    """Exactly by landing; by retraction but for what the polar factor adds, which is of second order."""
+    model = tiny()
+    adapter = attached("stella", model)
+    optimizer = torch.optim.AdamW(adapter.parameters(), lr=1e-4)
+    ta.orthonormal(optimizer, model, by)
+    ta.equal_steps(optimizer, model)
+    sites = adapter.plan.sites
+    asked = 1e-4 * 2 * math.sqrt(8 / (3 * 30))
+    for step in range(4):
+        before = torch.cat([adapter.delta(site).detach().flatten() for site in sites])
+        random_gradients(adapter.parameters(), step)
+        optimizer.step()
+        moved = torch.cat([adapter.delta(site).detach().flatten() for site in sites]) - before
+        assert float(moved.square().mean().sqrt()) == pytest.approx(
+            asked, rel={"landing": 1e-6, "retraction": 1e-4}[by]
+        )
+        if by == "retraction":
+            assert max(distances(adapter).values()) < 1e-12
+
+
+def test_handles_end_the_rule_and_factors_without_gradients_stay() -> None:
+    for by in ("landing", "retraction"):
+        model = make("bert")
+        adapter = ta.attach(model, ta.plan(model, method="polar", rank=2), seed=2)
+        optimizer = torch.optim.SGD(adapter.parameters(), lr=0.1)
+        handle = ta.orthonormal(optimizer, model, by)
+        random_gradients(adapter.parameters(), 1)
+        still = adapter.factored[0].trained["in"]
+        still.grad, kept = None, still.detach().clone()
+        optimizer.step()
+        assert torch.equal(still, kept)
+        handle.remove()
+        random_gradients(adapter.parameters(), 2)
+        before = [(p.detach().clone(), p.grad.clone()) for p in adapter.parameters()]
+        optimizer.step()
+        for parameter, (x, g) in zip(adapter.parameters(), before, strict=True):
+            torch.testing.assert_close(parameter.detach(), x - 0.1 * g, rtol=0, atol=1e-15)
+
+
+def test_factors_of_other_dtypes_are_computed_in_double_and_rounded_once() -> None:
+    with torch.random.fork_rng():
+        torch.set_default_dtype(torch.float32)
+        model = make("bert", torch.float32)
+        adapter = ta.attach(model, ta.plan(model, method="polar", rank=2, paper=True), seed=2)
+        adapter.to(torch.bfloat16)
+        optimizer = torch.optim.SGD(adapter.parameters(), lr=0.1)
+        ta.orthonormal(optimizer, model, "retraction")
+        random_gradients(adapter.parameters(), 1)
+        optimizer.step()
+        x = adapter.factored[0].trained["in"].detach()
+        assert x.dtype == torch.bfloat16
+        torch.testing.assert_close(x.double().T @ x.double(), torch.eye(2).double(), rtol=0, atol=2e-2)
+
+
+@pytest.mark.parametrize("by", ["landing", "retraction"])
+def test_a_step_waits_for_nothing_and_its_launches_do_not_grow_with_the_layers(by: str) -> None:
+    torch.set_default_dtype(torch.float32)
+    counts = {}
+    with standin() as device:
+        for layers in (1, 3):
+            sites = [s for s in ta.find_sites(make("bert").config, ("q", "v")) if s.coord["layer"] < layers]
+            adapter = ta.Adapter(ta.plan(sites, method="polar", rank=2)).to("cuda")
+            optimizer = torch.optim.AdamW(adapter.parameters(), lr=0.01)
+            for parameter in adapter.parameters():
+                parameter.grad = torch.ones(parameter.shape).to("cuda")
+            optimizer.step()
+            with device.counting() as plain:
+                optimizer.step()
+            ta.orthonormal(optimizer, torch.nn.Sequential(adapter), by)
+            optimizer.step()
+            with device.counting() as found:
+                optimizer.step()
+            assert found.waits.total() == 0, +found.waits
+            assert found.copies.total() == 0, +found.copies
+            counts[layers] = found.launches.total() - plain.launches.total()
+    assert counts[1] == counts[3], counts
+
+
+# what is refused
+
+
+@pytest.mark.parametrize("name", [name for name in PLANNED if name not in (*FORMS, *FROZEN)])
+def test_networks_without_an_orthonormal_form_are_refused_by_name(name: str) -> None:
+    model = make("bert")
+    rank = {} if name in ("quanta", "khatri_rao", "block_circulant", "shared_block") else {"rank": 2}
+    adapter = ta.attach(model, planned(ta.find_sites(model, ("q", "v")), name, **rank), seed=2)
+    optimizer = torch.optim.AdamW(adapter.parameters())
+    with pytest.raises(ta.TensorAdaptError, match=f"{name} has no orthonormal form.*Use preconditioned or equal_steps"):
+        ta.orthonormal(optimizer, model)
+
+
+@pytest.mark.parametrize(
+    ("method", "changes", "says"),
+    [
+        ("lora-fa", {}, r"lora-fa has frozen factors only \(A\) beside B.*Use preconditioned"),
+        ("lora-xs", {}, "frozen factors only"),
+        ("pissa", {}, "factor 'A' of pissa starts from the base weights"),
+        ("tucker", {"start": "gradient"}, "starts from gradients"),
+        (
+            "metatt-4d",
+            {"rank": 31},
+            r"factor 'in' of metatt-4d is a matrix of 30 x 31 \(r_in=31\).*make r_in 30 or less",
+        ),
+    ],
+)
+def test_factors_that_cannot_be_orthonormal_are_refused(method: str, changes: dict[str, Any], says: str) -> None:
+    model = make("bert")
+    plan = ta.plan(model, method=method, **{"rank": 2, **changes})
+    batch = {**inputs("bert"), "labels": torch.tensor([2, 5])}
+    adapter = ta.attach(model, plan, **({"batches": [batch]} if plan.start == "gradient" else {}))
+    with pytest.raises(ta.TensorAdaptError, match=says):
+        ta.orthonormal(torch.optim.AdamW(adapter.parameters()), model)
+
+
+def test_optimizers_and_models_that_it_cannot_work_on_are_refused() -> None:
+    model = make("bert")
+    with pytest.raises(ta.TensorAdaptError, match="has no adapter to keep orthonormal; call attach"):
+        ta.orthonormal(torch.optim.AdamW(model.parameters()), model)
+    adapter = ta.attach(model, ta.plan(model, method="polar", rank=2))
+    every = list(adapter.parameters())
+    for arguments, says in (
+        ((torch.optim.AdamW(every[1:]), model), "the optimizer lacks 1 of the factors"),
+        ((torch.optim.AdamW(every), model, "cayley"), "by is 'cayley'. Valid: landing, retraction"),
+        ((torch.optim.AdamW(every), model, "landing", 0), "weight is 0; expected a finite number above 0"),
+        ((torch.optim.LBFGS(every), model), "LBFGS moves the weights several times"),
+        ((ta.equal_steps(torch.optim.AdamW(every), model), model, "retraction"), "call orthonormal first"),
+    ):
+        with pytest.raises(ta.TensorAdaptError, match=says):
+            ta.orthonormal(*arguments)
+    optimizer = torch.optim.SGD(every, lr=0.1)
+    ta.orthonormal(optimizer, model)
+    with pytest.raises(ta.TensorAdaptError, match="was given a closure"):
+        optimizer.step(lambda: 0.0)
+    ta.merge(model)
+    with pytest.raises(ta.TensorAdaptError, match="merged into the weights"):
+        ta.orthonormal(torch.optim.SGD(every), model)
