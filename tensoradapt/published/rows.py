@@ -121,8 +121,8 @@ def _metatt(name: str, layout: str, formula: str, note: str = "") -> Published:
 def _stella(name: str, parameterization: str, core: str, formula: str, **changes: Any) -> Published:
     value: Paper = ("identity", 1.0) if core == "core" else ("constant", 1.0)
     draws: Mapping[str, Paper] = {**dict.fromkeys(("out", "in"), ("orthogonal", 1.0)), core: value}
-    source = "Li et al., arXiv 2510.01938; the released runs' alpha"
-    made = Published(name, ((FREE, QV),), parameterization, source, formula, 64, start="paper", power=1, zero=core)
+    source = "Li et al., arXiv 2510.01938"
+    made = Published(name, ((FREE, QV),), parameterization, source, formula, 16, start="paper", power=1, zero=core)
     return replace(made, draws=draws, **changes)
 
 
@@ -337,7 +337,7 @@ ROWS: tuple[Published, ...] = (
         "core",
         "M*L*(r*(o + i) + r**2)",
         note="does not start at zero: S is the identity; out and in stay orthonormal by ta.orthonormal's retraction; "
-        "not expressible: steps scaled by the width; its runs adapt k, up and down besides",
+        "not expressible: steps scaled by the width; its runs adapt k, up, down besides, and alpha = 2 r, as at r=8",
     ),
     _stella(
         "stella-diagonal",

@@ -211,6 +211,7 @@ def refused(folder: Path) -> dict[str, str]:
         "export": lambda: ta.export_lora(model, folder / "lora"),
         "rank reduction": lambda: ta.reduce_rank(model, rank=1),
         "preconditioning": lambda: ta.preconditioned(torch.optim.SGD(model.parameters()), model),
+        "orthonormal factors": lambda: ta.orthonormal(torch.optim.SGD(model.parameters()), model),
         "equal steps": lambda: ta.equal_steps(torch.optim.SGD(model.parameters()), model),
     }
     return {what: refusal(call) for what, call in calls.items()}

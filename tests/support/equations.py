@@ -331,8 +331,8 @@ ROWS: dict[str, tuple[Entry, float]] = {
     "loretta-rep": (functools.partial(loretta, CORES, 4), 16 / 4),
     "flora": (flora, 16 / RANK),
     "polar": (flora, 32 / RANK),  # X Theta Y^T
-    "stella": (flora, 64 / RANK),  # U S V^T
-    "stella-diagonal": (stella_diagonal, 64 / RANK),
+    "stella": (flora, 16 / RANK),  # U S V^T
+    "stella-diagonal": (stella_diagonal, 16 / RANK),
     "vera": (vera, 2 / math.sqrt(RANK)),  # and 1 / sqrt(in): A and B have variance 2 / in and 2 / r in the paper
     "randlora": (randlora, 640 / RANK),
     "lora-xs": (lora_xs, 16 / RANK),

@@ -138,13 +138,18 @@ def test_factors_that_ddp_does_not_know_are_refused(ranks: list[dict[str, Any]],
 
 
 @pytest.mark.parametrize(
-    "what", ["attach", "load", "merge", "detach", "export", "rank reduction", "preconditioning", "equal steps"]
+    "what",
+    [
+        *("attach", "load", "merge", "detach", "export", "rank reduction"),
+        *("preconditioning", "orthonormal factors", "equal steps"),
+    ],
 )
 def test_what_needs_whole_parameters_is_refused_of_a_sharded_model(ranks: list[dict[str, Any]], what: str) -> None:
     instead = {
         "attach": "call fully_shard after",
         "load": "call fully_shard after",
         "preconditioning": "under DDP",
+        "orthonormal factors": "under DDP",
         "equal steps": "under DDP",
     }
     for rank in ranks:
