@@ -181,7 +181,7 @@ ROWS: tuple[Published, ...] = (
         "M*L*r*o",
         16,
         frozen=("A",),
-        note="A is drawn for each matrix and stays; not expressible: the corrected gradients of the second version",
+        note="A is drawn for each matrix and stays; ta.preconditioned corrects gradients as the second version does",
     ),
     _sharelora("a", "M*r*(i + L*o)", shared={"A": ("layer",)}, note="all layers of a projection share A"),
     _sharelora("b", "M*r*(o + L*i)", shared={"B": ("layer",)}, note="all layers of a projection share B"),

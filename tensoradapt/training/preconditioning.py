@@ -1,7 +1,9 @@
 """Precondition gradients: multiply each factor's by the inverse of its normal matrix, as least squares does.
 
 For CP this is preconditioned LoRTA (Kolda & Bader, SIAM Review 51, 2009, section 3.4). The same contraction serves
-every network; a mode that other factors have too makes a matrix for each of its positions.
+every network; a mode that other factors have too makes a matrix for each of its positions. For LoRA with a frozen A it
+is LoRA-FA's corrected gradient (Zhang et al., arXiv 2308.03303, second version), whose ridge in PEFT is 1e-8 and which
+PEFT rounds to bfloat16.
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ def preconditioned(optimizer: torch.optim.Optimizer, model: nn.Module, epsilon: 
     """Turn each factor's gradient G into G (H + epsilon I)^-1, H its normal matrix, before every step of ``optimizer``.
 
     At the start H is zero for all but the zero factor, so only that factor's gradient changes in more than size.
-    What it gains in training is not measured.
+    What it gains in training is not measured. Adam's steps on it for ``method="lora-fa"``, with epsilon 1e-8, are those
+    of PEFT's ``LoraFAOptimizer``, without its rounding to bfloat16: its further division by alpha^2 / r^2 cancels.
 
     Args:
         optimizer: any optimizer; gets a hook that runs before its step.

@@ -178,10 +178,7 @@ CALLS: Mapping[str, tuple[Callable[..., Any], Mapping[str, Any]]] = {
         {"optimizer": None, "rank": 1, "budget": None, "energy": None, "sweeps": 1, "moments": "carry"},
     ),
     "equal_steps": (ta.equal_steps, {"optimizer": OPTIMIZER, "model": MODEL}),
-    "orthonormal": (
-        ta.orthonormal,
-        {"optimizer": torch.optim.AdamW(MODEL.parameters()), "model": MODEL, "by": "landing", "weight": 5e-3},
-    ),
+    "orthonormal": (ta.orthonormal, {"optimizer": OPTIMIZER, "model": MODEL, "by": "landing", "weight": 5e-3}),
     "preconditioned": (ta.preconditioned, {"optimizer": OPTIMIZER, "model": MODEL, "epsilon": 1e-6}),
     "parameter_groups": (ta.parameter_groups, {"model": MODEL, "lr": 1e-3, "head_lr": None, "heads": ()}),
     "FactoredTensor": (FactoredTensor, FACTORED),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from peft.optimizers.lorafa import LoraFAOptimizer
 from support.models import inputs, make, perturb
 
 import tensoradapt as ta
@@ -110,6 +112,43 @@ def test_a_hook_divides_every_gradient_before_the_step_and_ends_when_removed() -
     kept = {name: p.grad.clone() for name, p in adapter.named_parameters()}
     optimizer.step()
     assert all(torch.equal(p.grad, kept[name]) for name, p in adapter.named_parameters())
+
+
+@pytest.mark.parametrize("rank", [1, 3])
+def test_preconditioned_steps_of_lora_fa_are_those_of_pefts_optimizer(rank: int) -> None:
+    """PEFT divides by s^2 besides, which Adam takes out again; its eps is added at another place, so it is 0 here."""
+    model = make("bert", torch.float64)
+    with float64():
+        adapter = ta.attach(model, ta.plan(model, method="lora-fa", rank=rank, paper=True), seed=3)
+    perturb(adapter)
+    optimizer = torch.optim.AdamW(adapter.parameters(), lr=1e-2, eps=0.0, weight_decay=0.0)
+    ta.preconditioned(optimizer, model, epsilon=1e-8)
+    pairs = [
+        [(f"{i}.lora_{name}", torch.nn.Parameter(tensor.factors[name].detach().clone())) for name in ("A", "B")]
+        for i, tensor in enumerate(adapter.factored)
+    ]
+    named = [one for pair in pairs for one in pair]
+    group: dict[str, Any] = {"params": [p for _, p in named], "names": [name for name, _ in named]}
+    with float64():
+        theirs = LoraFAOptimizer([{**group, "scaling_factors": [16 / rank] * len(named)}], lr=1e-2, eps=0.0)
+        for step in range(4):
+            generator = torch.Generator().manual_seed(step)
+            for tensor, (_, (_, b)) in zip(adapter.factored, pairs, strict=True):
+                tensor.trained["B"].grad = torch.randn(b.shape, generator=generator, dtype=torch.float64)
+                b.grad = tensor.trained["B"].grad.clone()
+            optimizer.step()
+            theirs.step()
+            for tensor, (_, (_, b)) in zip(adapter.factored, pairs, strict=True):
+                torch.testing.assert_close(tensor.trained["B"], b, rtol=0, atol=1e-12)
+
+
+def test_a_float32_gradient_is_not_rounded_to_bfloat16_as_pefts_optimizer_does() -> None:
+    made = tensor("lora", ": out : in")
+    of, gradient = made.network.factors[1], torch.randn(4, 3)
+    exact = divided(made.network, made.factors, of, gradient.double(), 1e-8)
+    found = divided(made.network, made.factors, of, gradient, 1e-8)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found.double(), exact, rtol=1e-6, atol=0)
 
 
 def test_what_cannot_be_preconditioned_is_refused() -> None:
