@@ -20,6 +20,7 @@ from tensoradapt.text import count_text, duration_text
 from tensoradapt.training.equal_steps import equal_steps
 from tensoradapt.training.feed import Feed, elsewhere
 from tensoradapt.training.options import Training
+from tensoradapt.training.orthonormal import orthonormal as keep_orthonormal
 from tensoradapt.training.preconditioning import preconditioned
 from tensoradapt.training.progress import ProgressBar, is_watched
 from tensoradapt.training.reduce_rank import check_schedule, reduce_rank
@@ -86,6 +87,7 @@ def fit(
     loss: Callable[[nn.Module, Any], Tensor] | None = None,
     optimizer: str = "adamw",
     precondition: float | None = None,
+    orthonormal: str | None = None,
     precision: str = "fp32",
     reduce: Mapping[int, int] | None = None,
     on_step: Callable[[int, float], None] | None = None,
@@ -109,6 +111,7 @@ def fit(
         loss: called with model and batch; default ``model(**batch).loss``.
         optimizer: "adamw", or "equal_steps": its steps rescaled by ``tensoradapt.equal_steps``.
         precondition: epsilon of ``preconditioned``; default plain gradients.
+        orthonormal: "landing" or "retraction", by which ``orthonormal`` keeps factors; default free factors.
         precision: "fp32"; "bf16": the model computes under ``torch.autocast``, in which parameters stay fp32; or
             "auto": bf16 on a GPU that has it, else fp32.
         reduce: step -> rank that ``reduce_rank`` reduces the adapter to after that step.
@@ -132,7 +135,7 @@ def fit(
     >>> result.status, len(result.losses)
     ('finished', 3)
     """
-    options = Training(lr, steps, head_lr, optimizer, warmup, clip, weight_decay, precondition, precision)
+    options = Training(lr, steps, head_lr, optimizer, warmup, clip, weight_decay, precondition, orthonormal, precision)
     bar = ProgressBar(options.steps, on_step) if flag(progress, "progress") and is_watched() else None
     others = {"loss": loss, "reduce": reduce, "on_step": bar or on_step, "checkpoint": checkpoint}
     work = training(model, batches, options, heads=heads, **others)  # type: ignore[arg-type]
@@ -155,6 +158,11 @@ def training(
     check_arguments(locals(), **CHECKS)
     groups = parameter_groups(model, options.lr, options.head_lr, heads)
     check_schedule(model, reduce or {}, options.steps)
+    if options.orthonormal and reduce:
+        raise TensorAdaptError(
+            "both orthonormal= and reduce= were given; reducing ranks makes factors that are not orthonormal. Leave "
+            "one of them out"
+        )
     if checkpoint and reduce:
         raise TensorAdaptError(
             "both checkpoint= and reduce= were given; a state has the shapes of one rank. Leave one of them out"
@@ -230,10 +238,12 @@ def _loss(
 
 
 def optimizer_of(model: nn.Module, groups: Sequence[Mapping[str, Any]], options: Training) -> torch.optim.Optimizer:
-    """Make AdamW over the groups, with preconditioned gradients and rescaled steps where they are asked for."""
+    """Make AdamW over the groups, with the rules that are asked for: those of gradients first, equal steps last."""
     adamw = torch.optim.AdamW(list(map(dict, groups)), weight_decay=options.weight_decay)
     if options.precondition is not None:
         preconditioned(adamw, model, options.precondition)
+    if options.orthonormal is not None:
+        keep_orthonormal(adamw, model, options.orthonormal)
     return equal_steps(adamw, model) if options.optimizer == "equal_steps" else adamw
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 from torch import Tensor
 
@@ -30,12 +30,18 @@ class Unfolding:
     rows: Labels
     bond: str
 
-    @property
+    @cached_property
     def shape(self) -> tuple[int, int]:
         """The rows and columns of each matrix."""
         return size(self.rows, self.network.sizes), self.network.sizes[self.bond]
 
-    @property
+    @cached_property
+    def _back(self) -> tuple[list[int], list[int]]:
+        """The sizes in the order of ``unfold``, and the order back."""
+        sizes = self.network.shape(self.factor)
+        return [sizes[i] for i in self._order], [self._order.index(i) for i in range(len(sizes))]
+
+    @cached_property
     def _order(self) -> list[int]:
         return [self.factor.labels.index(label) for label in (*self.shared, *self.rows, self.bond)]
 
@@ -45,9 +51,8 @@ class Unfolding:
 
     def fold(self, matrices: Tensor) -> Tensor:  # (matrices, rows, columns) -> the factor's shape
         """Undo ``unfold``."""
-        order = self._order
-        sizes = [self.network.shape(self.factor)[i] for i in order]
-        return matrices.reshape(sizes).permute([order.index(i) for i in range(len(order))])
+        sizes, order = self._back
+        return matrices.reshape(sizes).permute(order)
 
 
 @lru_cache(maxsize=4096)

@@ -15,6 +15,7 @@ from tensoradapt.errors import TensorAdaptError
 from tensoradapt.records import check_fields, needed, value
 
 OPTIMIZERS = ("adamw", "equal_steps")
+WAYS = ("landing", "retraction")  # to keep factors orthonormal
 HELD = 1e38  # by float32, in which optimizers compute
 PRECISIONS = ("fp32", "bf16", "auto")
 
@@ -68,6 +69,9 @@ class Training:
     clip: float = value(_held, "largest norm of the gradients", 1.0, former=("max_grad_norm", "gradient_clip"))
     weight_decay: float = value(_from_zero, "weight decay of AdamW", 0.0)
     precondition: float | None = value(_held, "epsilon of preconditioned; by default plain gradients")
+    orthonormal: str | None = value(
+        partial(checks.one_of, WAYS), "landing or retraction, by which orthonormal keeps factors; by default free ones"
+    )
     precision: str = value(
         partial(checks.one_of, PRECISIONS),
         "fp32; bf16: the model computes in bfloat16, its parameters stay fp32; or auto: bf16 on a GPU that has it",

@@ -22,9 +22,9 @@ from tensoradapt.errors import TensorAdaptError
 from tensoradapt.planning.scale import is_matched
 from tensoradapt.training.gauge import Unfolding, radius, unfoldings
 from tensoradapt.training.held import held_adapters, refuse_closure, refuse_lbfgs
+from tensoradapt.training.options import WAYS
 from tensoradapt.training.state import torch_optimizer
 
-WAYS = ("landing", "retraction")
 ITERATIONS = 9  # of Newton's, scaled: enough for any step that float64 can hold
 Member = tuple[Unfolding, nn.Parameter]
 
@@ -117,14 +117,17 @@ class _Retraction:
         self.handles[2:] = [optimizer.register_step_post_hook(self.retract)]
 
     @torch.no_grad()
-    def project(self, *_: Any) -> None:
-        for members, length, x in self._kept:
-            _write(members, x + tangent(x, _stacked(members) - x, length))
+    def project(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        if hasattr(optimizer, "equal_steps"):  # which is to measure what is left of the step
+            for members, length, x in self._kept:
+                _write(members, x + tangent(x, _stacked(members) - x, length))
 
     @torch.no_grad()
     def retract(self, *_: Any) -> None:
-        for members, length, _x in self._kept:
-            _write(members, length * polar(_stacked(members) / length))
+        # what is projected already stays
+        moved = [(x + tangent(x, _stacked(members) - x, length)) / length for members, length, x in self._kept]
+        for (members, length, _kept), found in zip(self._kept, polar(*moved), strict=True):
+            _write(members, length * found)
         self._kept = []
 
     def remove(self) -> None:
@@ -150,22 +153,43 @@ def tangent(x: Tensor, step: Tensor, length: float = 1.0) -> Tensor:  # each (..
     return step - x @ (inner + inner.mT) / (2 * length**2)
 
 
-def polar(y: Tensor) -> Tensor:  # (..., n, r), of full rank
-    """Return the orthonormal matrix nearest to ``y``: ``y (y^T y)^(-1/2)``.
+def polar(*stacks: Tensor) -> list[Tensor]:  # each (..., n, r), of full rank
+    """Return the orthonormal matrix nearest to each matrix ``y``: ``y (y^T y)^(-1/2)``."""
+    found = []
+    for y, root in zip(stacks, _inverse_roots([y.mT @ y for y in stacks]), strict=True):
+        x = y @ root
+        for _ in range(2):  # removes rounding
+            x = x + x @ (_eye(x) - x.mT @ x) / 2
+        found.append(x)
+    return found
 
-    By Newton's method for the root, scaled (Higham, Functions of Matrices, 2008, sections 5.5 and 6.3), as a singular
-    value decomposition waits for a GPU. Two steps on the result itself remove rounding.
+
+def _inverse_roots(grams: Sequence[Tensor]) -> list[Tensor]:  # each (..., r, r)
+    """Return the inverse square roots, of all that have one size at once."""
+    found: dict[int, Tensor] = {}
+    for n, device in dict.fromkeys((gram.shape[-1], gram.device) for gram in grams):
+        places = [i for i, gram in enumerate(grams) if (gram.shape[-1], gram.device) == (n, device)]
+        flat = [grams[i].reshape(-1, n, n) for i in places]
+        parts = _inverse_root(torch.cat(flat)).split([len(one) for one in flat])
+        found |= {i: part.reshape(grams[i].shape) for i, part in zip(places, parts, strict=True)}
+    return [found[i] for i in range(len(grams))]
+
+
+def _inverse_root(gram: Tensor) -> Tensor:  # (k, r, r)
+    """Return ``gram^(-1/2)`` by Newton's method, scaled (Higham, Functions of Matrices, 2008, sections 5.5 and 6.3).
+
+    An eigenvalue decomposition waits for a GPU.
     """
-    eye = torch.eye(y.shape[-1], dtype=y.dtype, device=y.device)
-    root, inverse = y.mT @ y, eye.expand(*y.shape[:-2], -1, -1)
+    root, inverse = gram, _eye(gram).expand_as(gram)
     for _ in range(ITERATIONS):
         other, back = torch.linalg.inv_ex(inverse).inverse, torch.linalg.inv_ex(root).inverse
         scale = ((other * back.mT).sum((-2, -1)) / (root * inverse.mT).sum((-2, -1)))[..., None, None] ** 0.25
         root, inverse = (scale * root + other / scale) / 2, (scale * inverse + back / scale) / 2
-    x = y @ inverse
-    for _ in range(2):
-        x = x + x @ (eye - x.mT @ x) / 2
-    return x
+    return inverse
+
+
+def _eye(like: Tensor) -> Tensor:
+    return torch.eye(like.shape[-1], dtype=like.dtype, device=like.device)
 
 
 def _alike(adapters: Sequence[Adapter]) -> list[tuple[list[Member], float]]:

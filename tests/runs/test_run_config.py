@@ -20,7 +20,7 @@ from tensoradapt import records
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.planning.spec import AdapterSpec
 from tensoradapt.runs.config import FORMAT, DataSpec, RunConfig
-from tensoradapt.training.options import OPTIMIZERS, PRECISIONS, Training
+from tensoradapt.training.options import OPTIMIZERS, PRECISIONS, WAYS, Training
 
 RECORDS = (AdapterSpec, Training, DataSpec, RunConfig)
 CONFIG = RunConfig("tiny-random-bert", "planted", Training(1e-3, 60), adapter=AdapterSpec("cp", rank=4))
@@ -34,7 +34,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     },
     "Training": {
         **{"head_lr": None, "optimizer": "adamw", "warmup": 0.1, "clip": 1.0, "weight_decay": 0.0},
-        **{"precondition": None, "precision": "fp32"},
+        **{"precondition": None, "orthonormal": None, "precision": "fp32"},
     },
     "DataSpec": {"n_train": None, "n_validation": None, "n_test": None, "batch": 32, "max_length": 64},
     "RunConfig": {
@@ -98,7 +98,7 @@ some = st.none() | st.integers(1, 10**6)
 trainings = st.builds(
     Training, rates, st.integers(1, 10**6), st.none() | rates, optimizer=st.sampled_from(OPTIMIZERS),
     warmup=st.floats(0, 0.9), clip=rates, weight_decay=st.floats(0, 1), precondition=st.none() | rates,
-    precision=st.sampled_from(PRECISIONS),
+    orthonormal=st.none() | st.sampled_from(WAYS), precision=st.sampled_from(PRECISIONS),
 )  # fmt: skip
 datas = st.builds(DataSpec, some, some, some, st.integers(1, 512), st.integers(1, 512))
 

@@ -104,8 +104,8 @@ ATTACH = {
 }  # fmt: skip
 FIT = {
     "batches": batches(), "lr": 1e-3, "steps": 1, "head_lr": None, "heads": (), "warmup": 0.1, "clip": 1.0,
-    "weight_decay": 0.0, "loss": None, "optimizer": "adamw", "precondition": None, "precision": "fp32", "reduce": None,
-    "on_step": None, "checkpoint": None,
+    "weight_decay": 0.0, "loss": None, "optimizer": "adamw", "precondition": None, "orthonormal": None,
+    "precision": "fp32", "reduce": None, "on_step": None, "checkpoint": None,
 }  # fmt: skip
 SITE = ta.find_sites(CONFIG)[0]
 MODEL = adapted()

@@ -146,7 +146,7 @@ def test_columns_of_another_length_move_as_unit_ones_do(n: int, r: int, length: 
 def test_the_polar_factor_is_that_of_the_singular_value_decomposition(n: int, r: int, seed: int, size: float) -> None:
     x = frame(n, r, seed)
     y = x + tangent(x, 10**size * frame(n, r, seed + 1))
-    found, (u, _, vt) = polar(y), torch.linalg.svd(y, full_matrices=False)
+    (found,), (u, _, vt) = polar(y), torch.linalg.svd(y, full_matrices=False)
     torch.testing.assert_close(found.mT @ found, torch.eye(r), rtol=0, atol=1e-12)
     torch.testing.assert_close(found, u @ vt, rtol=0, atol=1e-9 * max(1.0, 10**size))
 
@@ -270,6 +270,18 @@ def test_equal_steps_move_the_weights_as_far_as_asked_around_it(by: str) -> None
         )
         if by == "retraction":
             assert max(distances(adapter).values()) < 1e-12
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "equal_steps"])
+def test_fit_keeps_factors_orthonormal_and_learns(optimizer: str) -> None:
+    model = tiny()
+    adapter = attached("stella", model)
+    batch = {**inputs("bert"), "labels": torch.tensor([2, 5])}
+    fitted = ta.fit(model, [batch] * 8, lr=3e-3, steps=8, optimizer=optimizer, orthonormal="retraction")
+    assert max(distances(adapter).values()) < 1e-12
+    assert fitted.losses[-1] < fitted.losses[0]
+    with pytest.raises(ta.TensorAdaptError, match="both orthonormal= and reduce= were given"):
+        ta.fit(model, [batch] * 8, lr=3e-3, steps=8, orthonormal="landing", reduce={4: 1})
 
 
 def test_handles_end_the_rule_and_factors_without_gradients_stay() -> None:
