@@ -4,10 +4,12 @@
     python benchmarks/equal_steps_cost.py --rounds 4 --only cp   # a look
     python benchmarks/equal_steps_cost.py --shape minilm --device cuda   # writes equal_steps_cost-minilm-cuda.json
     python benchmarks/equal_steps_cost.py --quick    # two methods on a small shape, no record
+    OMP_NUM_THREADS=1 python benchmarks/equal_steps_cost.py --rules  # writes records/step_rules.json
 
 On all-MiniLM-L6-v2 (q, k, v, o; batches of 32 rated sentences), or with ``--shape`` on a random model and 64 random
 tokens, plain and rescaled steps alternate in one process; the ratio is that of each pair. Of Llama-2-7B's shapes the
-adapter alone is made, and one change of it is measured. The record is written after each method.
+adapter alone is made, and one change of it is measured. The record is written after each method. ``--rules`` measures
+the optimizer's step alone, with random gradients on MiniLM's shape, for each rule of steps against AdamW's own.
 """
 
 from __future__ import annotations
@@ -49,6 +51,17 @@ METHODS: Mapping[str, Mapping[str, Any]] = {
     "loha r=8": {"method": "loha", "rank": 8},
 }
 QUICK, TOKENS = ("lora r=8", "cp r=16"), 64
+RULES: Mapping[str, Callable[[torch.optim.Optimizer, nn.Module], Any]] = {
+    "preconditioned": ta.preconditioned,
+    "landing": partial(ta.orthonormal, by="landing"),
+    "retraction": partial(ta.orthonormal, by="retraction"),
+    "equal_steps": ta.equal_steps,
+}
+RULED: Mapping[str, Mapping[str, Any]] = {
+    "polar r=8": {"method": "polar", "paper": True, "rank": 8},
+    "lora r=8": {"method": "lora", "rank": 8},
+    "tensor_train r=8": {"method": "tensor_train", "rank": 8},  # preconditioning a large core of Tucker takes minutes
+}
 LLAMA = SimpleNamespace(
     model_type="llama", hidden_size=4096, intermediate_size=11008, num_attention_heads=32, num_key_value_heads=32,
     num_hidden_layers=32, head_dim=128,
@@ -147,6 +160,36 @@ def on_llama(method: Mapping[str, Any], device: str) -> dict[str, Any]:
     }
 
 
+def of_rule(shape: str, method: Mapping[str, Any], rule: str, rounds: int, device: str) -> dict[str, float]:
+    """Seconds of AdamW's step alone, and the median ratio of one with the rule to the one beside it."""
+    model = pack.base_of(shape).to(device)
+    adapter = ta.attach(model, planned(model, method, train=()), seed=0)
+    for parameter in adapter.parameters():
+        parameter.grad = torch.randn_like(parameter)
+    optimizer = torch.optim.AdamW(adapter.parameters(), lr=1e-3)
+    RULES[rule](optimizer, model)
+
+    def ruled() -> float:
+        return timed(optimizer.step, device)[0]
+
+    def plain() -> float:
+        with without_hooks(optimizer):
+            return ruled()
+
+    pairs = [(plain(), ruled()) if i % 2 else (ruled(), plain())[::-1] for i in range(rounds + 2)][2:]
+    low, middle, high = statistics.quantiles([with_rule / without for without, with_rule in pairs], n=4)
+    return {"seconds": statistics.median(without for without, _ in pairs), "ratio": middle, "low": low, "high": high}
+
+
+def rules(args: argparse.Namespace) -> None:
+    """Print and record what each rule makes of the time of a step."""
+    record: dict[str, Any] = {"threads": torch.get_num_threads()}
+    for name, method in RULED.items():
+        record[name] = {rule: of_rule(args.shape or "minilm", method, rule, args.rounds, args.device) for rule in RULES}
+        print(name, record[name], flush=True)
+        keep(record, folder_of(args), named("step_rules", args.device) + ".json", args.device)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=40)
@@ -156,9 +199,13 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--records", type=Path, help="the folder of the record, of a look or some methods too")
     parser.add_argument("--quick", action="store_true", help="four rounds of two methods on a small shape, no record")
+    parser.add_argument("--rules", action="store_true", help="the optimizer's step alone, with each rule")
     args = parser.parse_args()
     if args.quick:
         args.shape, args.rounds, args.batch = "small", 4, 2
+    if args.rules:
+        rules(args)
+        return
     measure({name: of for name, of in METHODS.items() if name.startswith(QUICK if args.quick else args.only)}, args)
 
 
