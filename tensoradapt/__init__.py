@@ -59,9 +59,9 @@ if TYPE_CHECKING:  # so that editors and type checkers know the names below, wit
     from tensoradapt.training.fit import fit as fit
     from tensoradapt.training.fit import parameter_groups as parameter_groups
     from tensoradapt.training.fit_many import fit_many as fit_many
-    from tensoradapt.training.orthonormal import orthonormal as orthonormal
     from tensoradapt.training.preconditioning import preconditioned as preconditioned
     from tensoradapt.training.reduce_rank import reduce_rank as reduce_rank
+    from tensoradapt.training.steps.orthonormal import orthonormal as orthonormal
 
 _HOME = {
     "TensorAdaptError": "tensoradapt.errors",
@@ -101,7 +101,7 @@ _HOME = {
     "fit_many": "tensoradapt.training.fit_many",
     "parameter_groups": "tensoradapt.training.fit",
     "equal_steps": "tensoradapt.training.equal_steps",
-    "orthonormal": "tensoradapt.training.orthonormal",
+    "orthonormal": "tensoradapt.training.steps.orthonormal",
     "preconditioned": "tensoradapt.training.preconditioning",
     "reduce_rank": "tensoradapt.training.reduce_rank",
     "load_runs": "tensoradapt.runs.store",

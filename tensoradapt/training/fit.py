@@ -20,11 +20,11 @@ from tensoradapt.text import count_text, duration_text
 from tensoradapt.training.equal_steps import equal_steps
 from tensoradapt.training.feed import Feed, elsewhere
 from tensoradapt.training.options import Training
-from tensoradapt.training.orthonormal import orthonormal as keep_orthonormal
 from tensoradapt.training.preconditioning import preconditioned
 from tensoradapt.training.progress import ProgressBar, is_watched
 from tensoradapt.training.reduce_rank import check_schedule, reduce_rank
 from tensoradapt.training.state import TrainingState, collect, put_back, trained_parameters
+from tensoradapt.training.steps.orthonormal import orthonormal as keep_orthonormal
 from tensoradapt.training.turns import Turns, to_end
 
 Batch = Mapping[str, Tensor]

@@ -19,9 +19,9 @@ from torch import Tensor
 
 import tensoradapt as ta
 from tensoradapt.testing.laws import float64
-from tensoradapt.training.gauge import radius, unfoldings
-from tensoradapt.training.orthonormal import landing_field, polar, riemannian, tangent
 from tensoradapt.training.state import collect, put_back
+from tensoradapt.training.steps.gauge import radius, unfoldings
+from tensoradapt.training.steps.orthonormal import landing_field, polar, riemannian, tangent
 
 TIED = "layer proj : head dim : model"
 FORMS = ("lora", "tucker", "tensor_train", "tt_matrix", "block_low_rank", "loretta")  # that have an orthonormal form

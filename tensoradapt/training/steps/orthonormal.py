@@ -20,12 +20,12 @@ from tensoradapt.adapter.adapter import Adapter
 from tensoradapt.checks import check_arguments, number, of_kind, one_of
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.planning.scale import is_matched
-from tensoradapt.training.gauge import Unfolding, radius, unfoldings
-from tensoradapt.training.held import held_adapters, refuse_closure, refuse_lbfgs
 from tensoradapt.training.options import WAYS
 from tensoradapt.training.state import torch_optimizer
+from tensoradapt.training.steps.gauge import Unfolding, radius, unfoldings
+from tensoradapt.training.steps.held import held_adapters, refuse_closure, refuse_lbfgs
 
-ITERATIONS = 9  # of Newton's, scaled: enough for any step that float64 can hold
+ITERATIONS = 9  # Newton's method, scaled, takes no more for any step that float64 can hold
 Member = tuple[Unfolding, nn.Parameter]
 
 

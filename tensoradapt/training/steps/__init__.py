@@ -1,0 +1,1 @@
+"""Rules of steps that hold factors to a form, and what such rules ask of an optimizer."""
