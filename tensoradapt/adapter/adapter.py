@@ -16,6 +16,7 @@ from tensoradapt.adapter import checkpoint
 from tensoradapt.adapter.attachment import Attachment, Magnitudes
 from tensoradapt.adapter.chosen_updates import Gate, TaskChoice
 from tensoradapt.adapter.draws import drawn_together
+from tensoradapt.adapter.factor_map import FactorMap
 from tensoradapt.adapter.factored import FactoredTensor, apply_pair
 from tensoradapt.adapter.forward_pass import ForwardPass, Pair
 from tensoradapt.adapter.frozen import Bases
@@ -72,8 +73,9 @@ class Adapter(nn.Module):
         self.forward_pass = ForwardPass()
         self.averaged_by = 0  # id of the DDP model that is known to hold the parameters
         self.bases = Bases([group.network for group in plan.groups], seed, empty, is_matched(plan.scale))
+        self.mapped = FactorMap(plan, seed, empty) if plan.spec.map else None
         given = values or [{}] * len(plan.groups)
-        solved = () if empty or scales else drawn_together(plan, seed, self.bases, given)
+        solved = () if empty or scales or self.mapped else drawn_together(plan, seed, self.bases, given)
         tensors = {i: _drawn(self, i, factors, scale) for i, factors, scale in solved}
         self.tensors = nn.ModuleList(
             tensors[i] if i in tensors else _drawn(self, i, given[i], scales[i] if scales else plan.scale)
@@ -211,7 +213,11 @@ class Adapter(nn.Module):
         return self._parts[name]
 
     def rates(self) -> dict[nn.Parameter, float]:
-        """Return the learning-rate multiplier of each factor."""
+        """Return the learning-rate multiplier of each factor, or of the numbers that a map makes it of."""
+        if mapped := self.mapped:
+            networks = enumerate(mapped.networks)
+            trained = [(mapped.key(str(i), f.name), f.rate) for i, net in networks for f in net.factors if f.trainable]
+            return {mapped.numbers[key]: rate for key, rate in trained}
         return {
             tensor.trained[factor.name]: factor.rate
             for tensor in self.factored
@@ -257,6 +263,7 @@ class Adapter(nn.Module):
 
     def stored(self) -> Iterator[tuple[str, Tensor]]:
         """Yield every number that a checkpoint holds, heads aside, by its name there."""
+        yield from ((f"map.{key}", value) for key, value in (self.mapped.numbers.items() if self.mapped else ()))
         for i, tensor in enumerate(self.factored):
             yield from ((f"{i}.{name}", value) for name, value in {**tensor.trained, **tensor.held}.items())
         yield from ((f"bias.{proj}", value) for proj, value in self.biases.items())
@@ -310,6 +317,8 @@ class Adapter(nn.Module):
             tensor.scale = scale
         if self.empty:
             self.bases.reset_parameters()
+            if self.mapped:
+                self.mapped.reset_buffers()
             self.empty = False
 
     @contextmanager
@@ -320,6 +329,17 @@ class Adapter(nn.Module):
             yield
         finally:
             self.gate.enabled = before
+
+    @property
+    def trained(self) -> list[nn.ParameterDict]:
+        """The trained numbers: for each tensor its factors by name, or once those that a map makes them of."""
+        return [self.mapped.numbers] if self.mapped else [tensor.trained for tensor in self.factored]
+
+    def as_factors(self, numbers: Sequence[Mapping[str, Tensor]], change: bool = False) -> list[Mapping[str, Tensor]]:
+        """Return for each tensor the factors that values of ``trained`` make; with ``change``, those of a change."""
+        if (mapped := self.mapped) is None:
+            return list(numbers)
+        return [mapped.made(str(i), numbers[0], change) for i in range(len(mapped.networks))]
 
     @property
     def n_params(self) -> int:
@@ -384,8 +404,10 @@ def _drawn(adapter: Adapter, i: int, values: Mapping[str, Tensor], scale: str | 
     """Draw tensor ``i`` of a plan."""
     plan = adapter.plan
     group = adapter.plan.groups[i]
+    if adapter.mapped and not adapter.empty:
+        values = {**values, **adapter.mapped.starts(str(i))}
     with located(f"site {group.members[0].site.name}"):
-        return FactoredTensor(
+        tensor = FactoredTensor(
             group.network,
             seed=adapter.seed,
             name=str(i),
@@ -395,4 +417,8 @@ def _drawn(adapter: Adapter, i: int, values: Mapping[str, Tensor], scale: str | 
             start=plan.begins.update,
             values=values,
             empty=adapter.empty,
+            mapped=adapter.mapped,
         )
+    if adapter.mapped and is_matched(scale):
+        tensor.scale *= adapter.mapped.gain(str(i))
+    return tensor

@@ -22,6 +22,7 @@ from safetensors.torch import load as parse_tensors
 from safetensors.torch import save as pack_tensors
 from torch import Tensor, nn
 
+from tensoradapt.adapter.factor_map import shapes as map_shapes
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.files import (
     LARGEST,
@@ -34,6 +35,7 @@ from tensoradapt.files import (
     reason,
     replace_files,
 )
+from tensoradapt.networks import mapped
 from tensoradapt.networks.network import MADE
 from tensoradapt.planning.plan import Plan
 from tensoradapt.planning.record import number, plan_from_record, plan_record, whole
@@ -137,9 +139,14 @@ def expected(plan: Plan) -> dict[str, tuple[int, ...]]:
     """Return names and shapes of a checkpoint's tensors: factors, bases from weights, subtracted values, biases."""
     shapes: dict[str, tuple[int, ...]] = {f"bias.{proj}": (width,) for proj, width in plan.biases}
     shapes |= {f"magnitude.{i}": (row_block.out,) for i, row_block in enumerate(plan.row_blocks)}
+    if isinstance(plan.spec.map, Mapping):
+        sizes = mapped.lengths(plan.spec.map, [group.network for group in plan.groups])
+        shapes |= {f"map.{name}": (n,) for name, n in sizes.items()}
     for i, group in enumerate(plan.groups):
         for factor in group.network.factors:
             shape = group.network.shape(factor)
+            if factor.trainable and plan.spec.map:
+                continue
             if factor.trainable:
                 shapes[f"{i}.{factor.name}"] = shape
                 shapes |= {f"{i}.initial.{factor.name}": shape} if plan.begins.update == "subtract" else {}
@@ -242,6 +249,7 @@ def _check_names_and_draws(plan: Plan) -> None:
     taken = set(dir(nn.ParameterDict()))
     most = min(max(DRAWN[0], 4 * plan.n_dense), DRAWN[1])
     own = sum(math.prod(g.network.shape(factor)) for g in plan.groups for factor in g.network.own_draws)
+    own += sum(math.prod(shape) for shape in map_shapes(plan).values())
     if own > most:
         raise ValueError(f"frozen factors of single tensors have {own:,} numbers; expected at most {most:,}")
     for network in dict.fromkeys(group.network for group in plan.groups):

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tensoradapt.adapter.draws import check_values, draw
+from tensoradapt.adapter.factor_map import FactorMap
 from tensoradapt.adapter.forward_pass import contracted
 from tensoradapt.adapter.frozen import Bases, FrozenValues
 from tensoradapt.adapter.places import Places
@@ -60,6 +61,7 @@ CHECKS: Mapping[str, Check] = {
     "start": partial(one_of, OWN),
     "values": optional(partial(named, _tensor)),
     "empty": flag,
+    "mapped": optional(of_kind(FactorMap)),
 }
 
 
@@ -80,6 +82,8 @@ class FactoredTensor(nn.Module):
         start: zero, subtract, paper or gradient, as in ``plan``.
         values: factors that replace draws, frozen ones too; needed for factors of source "base".
         empty: make the factors on the meta device, with shapes and no values; the scale is then not a number.
+        mapped: makes the trained factors, which start with ``values``, of numbers that it holds; ``name`` is the
+            tensor's number in its plan.
 
     Raises TensorAdaptError for values, scales and positions that do not fit.
 
@@ -101,6 +105,7 @@ class FactoredTensor(nn.Module):
         start: str = "zero",
         values: Mapping[str, Tensor] | None = None,
         empty: bool = False,
+        mapped: FactorMap | None = None,
     ) -> None:
         super().__init__()
         check_arguments(locals(), **CHECKS)
@@ -112,6 +117,7 @@ class FactoredTensor(nn.Module):
         if bases is None:
             self.own_bases = bases = Bases([network], seed, empty, scales.is_matched(scale), [name])
         self._bases = (bases,)  # a tuple: shared with other tensors, so it must not be registered here
+        self._mapped = (mapped,)  # the same
         if empty:
             drawn = _empty(network)
             self.scale = math.nan
@@ -122,7 +128,7 @@ class FactoredTensor(nn.Module):
             self.scale = scales.solve(scale, network, {**frozen, **drawn}, alpha)
         # contiguous: products of transposed factors round differently, and a loaded adapter must give the same bits
         stored = {key: value.to(torch.get_default_dtype()).contiguous() for key, value in drawn.items()}
-        trained = {f.name: stored[f.name] for f in network.factors if f.trainable}
+        trained = {f.name: stored[f.name] for f in network.factors if f.trainable and not mapped}
         self.trained = nn.ParameterDict({key: nn.Parameter(value.clone()) for key, value in trained.items()})
         fixed = [f.name for f in network.factors if f.source not in MADE and not f.trainable]
         self.fixed = FrozenValues({name: stored[name].clone() for name in fixed})  # the caller may keep theirs
@@ -137,7 +143,9 @@ class FactoredTensor(nn.Module):
     def stored(self) -> tuple[Tensor, ...]:
         """Every tensor that pairs depend on and that may change: trained factors, fixed ones, the initial ones."""
         parts = self.trained._parameters, self.fixed._buffers, self.initial._buffers  # values() would look each up
-        return tuple(value for part in parts for value in part.values())  # type: ignore[misc]
+        numbers = self._leaves([f for f in self.network.factors if f.trainable]) if self._mapped[0] else ()
+        held: Any = (value for part in parts for value in part.values())
+        return (*numbers, *held)
 
     @property
     def held(self) -> dict[str, Tensor]:
@@ -146,15 +154,34 @@ class FactoredTensor(nn.Module):
         return {f"{part}.{name}": value for part, module in parts.items() for name, value in module.named_buffers()}
 
     def _values(self, factor: Factor, initial: bool = False) -> Tensor:
+        if factor.trainable and (mapped := self._mapped[0]):
+            if initial:
+                return mapped.initial(self.name, factor)
+            return self._made([factor], self._leaves([factor]))[factor.name]
         if factor.trainable:
             return self.initial.get_buffer(factor.name) if initial else self.trained[factor.name]
         if factor.source not in MADE:
             return self.fixed.get_buffer(factor.name)
         return self._bases[0].read(self.network, factor, self.name)
 
+    def _leaves(self, factors: Sequence[Factor]) -> list[Tensor]:
+        """Return the parameters that trained factors are: themselves, or the numbers that a map makes them of."""
+        names = [factor.name for factor in factors]
+        mapped = self._mapped[0]
+        return list(mapped.of(self.name, names).values()) if mapped else [self.trained[name] for name in names]
+
+    def _made(self, factors: Sequence[Factor], leaves: Sequence[Tensor]) -> dict[str, Tensor]:
+        """Return trained factors from values of their ``_leaves``."""
+        names = [factor.name for factor in factors]
+        if (mapped := self._mapped[0]) is None:
+            return dict(zip(names, leaves, strict=True))
+        numbers = dict(zip(mapped.of(self.name, names), leaves, strict=True))
+        return {f.name: mapped.value(self.name, f, numbers[mapped.key(self.name, f.name)]) for f in factors}
+
     @property
     def _subtracts(self) -> bool:
-        return next(self.initial.buffers(), None) is not None
+        mapped = self._mapped[0]
+        return mapped.subtracts if mapped else next(self.initial.buffers(), None) is not None
 
     def full(self) -> Tensor:  # layout.shape
         """Return the dense tensor."""
@@ -220,14 +247,16 @@ class FactoredTensor(nn.Module):
         eyes = self._eyes(positions[0], half.legs)
 
         def contract(*values: Tensor) -> Tensor:
-            given = dict(zip((f.name for f in trained), values, strict=True))
-            operands = [pick(given.get(f.name, self._values(f, initial)), f.labels) for f in factors]
+            given = self._made(trained, values)
+            taken = [given[f.name] if f.name in given else self._values(f, initial) for f in factors]
+            operands = [pick(value, f.labels) for value, f in zip(taken, factors, strict=True)]
             return half.program.run([*operands, *eyes], torch.einsum)
 
         if not (factors or eyes):
             return self._like.new_ones(())
-        values = [self._values(f) for f in trained]
+        values = self._leaves(trained)
         plain = len(factors) + len(eyes) == 1 and not half.apart  # nothing to keep for the backward pass
+        plain = plain and not self._mapped[0]
         return contract(*values) if plain else contracted(contract, values)
 
     # nn.Module.apply maps a function over modules; the design's name wins here
@@ -248,7 +277,7 @@ class FactoredTensor(nn.Module):
 
     @property
     def _like(self) -> Tensor:
-        return next(iter(self.trained.values()))
+        return next(iter(self.stored))
 
     def extra_repr(self) -> str:
         return f"{self.network.layout}, rank {dict(self.network.bonds)}, scale {self.scale:.4g}"

@@ -23,13 +23,16 @@ from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.networks.network import Factor, Network
 
 
-def frozen_uniform(seed: int, name: str, n_rows: int, n_cols: int) -> np.ndarray:  # (n_rows, n_cols)
-    """Draw uniform entries of unit variance; each depends on (seed, name, its row, its column) alone."""
+def frozen_uniform(seed: int, name: str, n_rows: int, n_cols: int, first: int = 0) -> np.ndarray:  # (n_rows, n_cols)
+    """Draw uniform entries of unit variance; each depends on (seed, name, its row, its column) alone.
+
+    ``first`` is the number of the first row.
+    """
     key = np.array([seed, zlib.crc32(name.encode())], dtype=np.uint64)
     half = math.sqrt(3)
     entries = np.empty((n_rows, n_cols))
     for i in range(n_rows):
-        words = np.random.Philox(key=key, counter=np.array([0, i, 0, 0], dtype=np.uint64)).random_raw(n_cols)
+        words = np.random.Philox(key=key, counter=np.array([0, first + i, 0, 0], dtype=np.uint64)).random_raw(n_cols)
         entries[i] = ((words >> np.uint64(11)).astype(np.float64) * 2.0**-53 * 2 - 1) * half
     return entries
 

@@ -56,6 +56,11 @@ class Job:
 
     def plan(self, rank: Rank | None, budget: int | None = None) -> Plan:
         planned = build_plan(self.source.sites, replace(self.spec, rank=rank, budget=budget))
+        if planned.spec.map:
+            raise TensorAdaptError(
+                f"method {planned.spec.name!r} has the map {planned.spec.map}, of whose numbers given updates are "
+                "no function; leave map= out, or choose a method without one"
+            )
         if shared := [*getattr(self.family, "shared", {})]:
             raise TensorAdaptError(
                 f"method {planned.spec.name!r} has the shared factor {shared[0]!r}, unknown to decompose, so it cannot "

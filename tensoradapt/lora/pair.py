@@ -181,8 +181,9 @@ def in_double(adapter: Adapter, task: str | None) -> Adapter:
     twin.load_state_dict({key: value for key, value in adapter.state_dict().items() if key in known})
     if task is not None:
         twin.select(task=task)
-    for name, base in adapter.bases.named_buffers():  # not in the state, and rounded where the adapter was cast
-        twin.bases.get_buffer(name).copy_(base)
+    own = dict(twin.named_buffers())
+    for name, base in adapter.named_buffers():  # not all are in the state, and rounded where the adapter was cast
+        own[name].copy_(base)
     return twin
 
 

@@ -10,6 +10,7 @@ from functools import cache
 from typing import Any
 
 from tensoradapt.errors import BudgetError, TensorAdaptError, did_you_mean, located
+from tensoradapt.networks import mapped
 from tensoradapt.networks.layout import Layout
 from tensoradapt.networks.network import Network
 from tensoradapt.networks.starts import check_start, direct
@@ -59,6 +60,7 @@ def build_plan(sites: Any, spec: AdapterSpec) -> Plan:
     trained = with_heads(sites, request.spec.train, targets)
     n_trained = count_trained(sites, trained, request.paper)
     skipped, source = getattr(targets, "skipped", ()), getattr(targets, "source", "")
+    request = replace(request, spec=_with_map(request, groups, sum(width for _, width in biases), targets))
     # an object stays in the spec until ``attach``, which may need it to start factors from weights
     named = spec.method is None or isinstance(spec.method, str)
     resolved = request.spec if named else replace(request.spec, method=spec.method)
@@ -208,11 +210,25 @@ def _groups(request: Request, sites: Sequence[Site], n_biases: int) -> tuple[Gro
     if getattr(request.builder.parameterization, "square", False):
         _refuse_rectangular(request.row.parameterization if request.row else spec.name, sites)
     tensors = tied_sites(sites, spec, one_shape)
-    n_magnitudes = sum(row_block.out for row_block in row_blocks(sites)) if spec.rule == "dora" else 0
-    nets = _networks(request, tensors, n_biases + n_magnitudes)
+    nets = _networks(request, tensors, n_biases + _n_magnitudes(spec, sites))
     _check_factors(request, nets)
     chosen = with_rank_pattern(request.builder, tensors, nets, spec.rank_pattern or {})
     return tuple(Group(network, members) for network, (_, members) in zip(chosen, tensors, strict=True))
+
+
+def _n_magnitudes(spec: AdapterSpec, sites: Sequence[Site]) -> int:
+    return sum(row_block.out for row_block in row_blocks(sites)) if spec.rule == "dora" else 0
+
+
+def _with_map(request: Request, groups: Sequence[Group], n_biases: int, sites: Sequence[Site]) -> AdapterSpec:
+    """Return the spec with the size of its map; unchanged without one."""
+    spec, nets = request.spec, [group.network for group in groups]
+    if spec.map is None:
+        return spec
+    mapped.refuse_starts(spec.map, nets, spec.start or "zero")
+    left = None if spec.budget is None else spec.budget - n_biases - _n_magnitudes(spec, sites)
+    default = request.row.map if request.row else {}
+    return replace(spec, map=mapped.sized(spec.map, default, nets, left))
 
 
 def _refuse_rectangular(name: str, sites: Sequence[Site]) -> None:
@@ -234,6 +250,11 @@ def _networks(request: Request, tensors: Sequence[Tied], n_extra: int) -> dict[L
     first = tensors[0][0]
     with located(f"site {sites[first]}"):
         request.builder.build(first, 1)  # whose error is one of the options
+    if request.spec.budget is not None and request.spec.map:
+        rank = mapped.RANK if request.spec.rank is None else request.spec.rank
+        if not request.builder.clip and request.spec.rank is None:
+            rank = min(request.builder.largest(layout, mapped.RANK) for layout in kinds)
+        return networks(request.builder, kinds, rank, sites)
     if request.spec.budget is not None:
         return within_budget(request.builder, kinds, request.spec.budget, sites, n_extra)
     return networks(request.builder, kinds, request.spec.rank, sites)

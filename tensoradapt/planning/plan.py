@@ -16,6 +16,7 @@ from html import escape
 from typing import Any
 
 from tensoradapt.habits import PLAN, no_attribute
+from tensoradapt.networks import mapped
 from tensoradapt.networks.layout import Layout
 from tensoradapt.networks.network import Network
 from tensoradapt.networks.starts import STARTS, Start
@@ -167,7 +168,15 @@ class Plan:
 
     @property
     def n_params(self) -> int:
-        return sum(group.network.n_params for group in self.groups) + self.n_biases + self.n_magnitudes
+        return self.n_factors + self.n_biases + self.n_magnitudes
+
+    @property
+    def n_factors(self) -> int:
+        """The number of trained entries of factors, or of the numbers that a map makes them of; in ``n_params``."""
+        networks = [group.network for group in self.groups]
+        if isinstance(self.spec.map, Mapping):
+            return mapped.count(self.spec.map, networks)
+        return sum(network.n_params for network in networks)
 
     @property
     def n_biases(self) -> int:
@@ -294,8 +303,12 @@ def _count_notes(plan: Plan) -> Iterator[str]:
     if plan.n_base:
         yield f"frozen bases {_origin(plan)}: {plan.n_base:,} numbers, stored and not trained"
     yield from _variations(plan.spec)
-    if plan.begins.update == "subtract":
-        held = f"{plan.n_params - plan.n_biases - plan.n_magnitudes:,} numbers besides"
+    if isinstance(plan.spec.map, Mapping):
+        [(kind, n)] = plan.spec.map.items()
+        made = f"{sum(group.network.n_params for group in plan.groups):,} entries of factors"
+        yield f"map {kind} of {n:,}: {made} are made of {plan.n_factors:,} trained numbers"
+    elif plan.begins.update == "subtract":
+        held = f"{plan.n_factors:,} numbers besides"
         yield f"the start is subtracted: {held}, stored and not trained"
 
 

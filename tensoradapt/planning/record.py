@@ -10,6 +10,7 @@ from reprlib import repr as short
 from typing import Any, get_args
 
 from tensoradapt.errors import TensorAdaptError
+from tensoradapt.networks import mapped
 from tensoradapt.networks.layout import RUNTIME, Layout
 from tensoradapt.networks.network import Draws, Factor, Network
 from tensoradapt.planning.plan import Group, Member, Plan
@@ -21,12 +22,8 @@ TINY = 1e-30  # multipliers, rates and divisors are above zero
 FACTORS = 64  # the most in a network; the largest of ours has about twenty
 SOURCES = ("draw", "own", "base", "given", "set")  # where the values of a factor can come from
 PLAN = ("train", "n_trained_base", "biases", "source")
-LATER = {
-    "frozen",
-    "shared",
-    "sum",
-    "start_rate",
-}  # fields of a spec that files of earlier versions lack: they have the defaults
+# fields of a spec that files of earlier versions lack: they have the defaults
+LATER = {"frozen", "shared", "sum", "start_rate", "map"}
 KEYS = {"spec", *PLAN, "networks", "groups"}
 
 
@@ -107,6 +104,12 @@ def _check_values(plan: Plan) -> None:
             whole(count)
     if not plan.groups or not all(group.members for group in plan.groups):
         raise ValueError("a tensor without sites, or no tensor")
+    if isinstance(spec.map, str):
+        raise ValueError(f"map {spec.map!r} without a size")
+    if spec.map:
+        networks = [group.network for group in plan.groups]
+        mapped.refuse_starts(spec.map, networks, plan.start)
+        mapped.check_size(spec.map, networks)
 
 
 def _check_members(plan: Plan) -> None:

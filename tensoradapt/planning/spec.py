@@ -15,7 +15,7 @@ from tensoradapt import checks, parameterizations
 from tensoradapt import published as papers
 from tensoradapt.checks import shown
 from tensoradapt.errors import TensorAdaptError, did_you_mean, few
-from tensoradapt.networks import starts
+from tensoradapt.networks import mapped, starts
 from tensoradapt.networks.varied import DRAWN, HOWS, hows, modes
 from tensoradapt.planning.builder import Builder
 from tensoradapt.planning.scale import SCALES
@@ -250,6 +250,12 @@ class AdapterSpec:
         "tensors",
         listed=True,
     )
+    map: str | Mapping[str, int] | None = value(
+        mapped.checked,
+        'what all trained factors are made of: {"unilora": n}, one vector of n numbers, or {"nola": n}, n coefficients '
+        "of random bases for each factor; the name alone takes its size from the budget",
+        former=("theta_d_length", "num_basis"),
+    )
     rank_pattern: Mapping[str, Rank] | None = value(
         _rank_pattern, "ranks by site name pattern, for tensors whose sites all match"
     )
@@ -324,7 +330,7 @@ def _check_together(spec: AdapterSpec) -> None:
     """Raise for fields that exclude each other on any model."""
     if spec.sum is not None:
         _check_sum(spec)
-    if spec.rank is not None and spec.budget is not None:
+    if spec.rank is not None and spec.budget is not None and not _maps(spec):  # the size of a map is not its rank
         raise TensorAdaptError(
             f"rank={shown(spec.rank)} and budget={shown(spec.budget)} were given; expected exactly one of them"
         )
@@ -361,6 +367,11 @@ def _check_sum(spec: AdapterSpec) -> None:
             f"{given[0]}={shown(getattr(spec, given[0]))} was given beside sum=; expected it in the terms that it is "
             f"for, as in {SUM_EXAMPLE}"
         )
+
+
+def _maps(spec: AdapterSpec) -> bool:
+    row = papers.named(spec.method) if isinstance(spec.method, str) else None
+    return spec.map is not None or bool(row and row.map)
 
 
 def with_defaults(spec: AdapterSpec) -> tuple[AdapterSpec, Published | None, Builder]:
@@ -416,6 +427,7 @@ def _default(field: str, spec: AdapterSpec, name: str, row: Published | None) ->
     shared = row or papers.named(name)  # a parameterization of the same name takes the row's parts of widths
     every: dict[str, Any] = {"scale": "matched", "rates": {}, "rank_pattern": {}}
     every |= {"start": row.start, "options": row.options} if row else {"start": "zero", "options": {}}
+    every["map"] = next(iter(row.map), None) if row else None  # its size is decided with the networks
     every |= {"split": shared.split if shared else {}, "on_mismatch": "error" if spec.paper else "split"}
     every["layout"] = _layouts(row) if row else parameterizations.layouts_of(spec.method)
     if row is not None and spec.paper:

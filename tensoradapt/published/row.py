@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from tensoradapt.networks.mapped import Map
 from tensoradapt.networks.network import Paper
 from tensoradapt.networks.varied import Frozen, Shared
 
@@ -29,6 +30,7 @@ class Published:
         zero, draws, rates, base: factors: which is zero, how others are drawn, their multipliers of the learning rate,
             and which start from the base weights.
         frozen, shared: factors that are not trained, and index modes that factors leave out, as in ``plan``.
+        map: what the factors are made of, and of how many numbers, as in ``plan``; fewer where a model is small.
         split: parts of a mode, by mode and width.
         blocks: whether MLP matrices are cut into square blocks.
         one_shape: whether it is defined on matrices of one shape alone.
@@ -55,6 +57,7 @@ class Published:
     base: tuple[str, ...] = ()
     frozen: Frozen = field(default=(), hash=False)
     shared: Shared = field(default_factory=dict, hash=False)
+    map: Map = field(default_factory=dict, hash=False)
     options: Mapping[str, Any] = field(default_factory=dict, hash=False)
     split: Mapping[str, Splits] = field(default_factory=dict, hash=False)  # as for plan: parts by mode and width
     blocks: bool = False

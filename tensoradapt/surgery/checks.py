@@ -255,6 +255,11 @@ def _check_others(model: nn.Module, plan: Plan) -> None:
 def given_values(plan: Plan, values: Any) -> tuple[Plan, list[dict[str, Tensor]]]:
     """Return ``values`` as tensors on the CPU, and the plan in which frozen factors that have values are given."""
     n = len(plan.groups)
+    if plan.spec.map:
+        raise TensorAdaptError(
+            f"values= was given, and a map makes the factors of the numbers that are trained ({plan.spec.map}); leave "
+            "values= out, or plan without map="
+        )
     if not isinstance(values, Sequence) or len(values) != n:
         fault = f"holds {len(values)} mappings" if isinstance(values, Sequence) else f"is a {type(values).__name__}"
         raise TensorAdaptError(

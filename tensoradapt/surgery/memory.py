@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from tensoradapt.adapter.checkpoint import expected
+from tensoradapt.adapter.factor_map import shapes as map_shapes
 from tensoradapt.adapter.frozen import base_shapes
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.planning.plan import Plan
@@ -20,7 +21,8 @@ CPU = torch.device("cpu")
 
 def check_memory(plan: Plan, devices: Iterable[torch.device]) -> None:
     """Raise TensorAdaptError where an adapter's numbers are more than the memory of a device can still hold."""
-    shapes = [*expected(plan).values(), *base_shapes(group.network for group in plan.groups).values()]
+    bases = base_shapes(group.network for group in plan.groups)
+    shapes = [*expected(plan).values(), *bases.values(), *map_shapes(plan).values()]
     needed = sum(map(math.prod, shapes)) * torch.get_default_dtype().itemsize
     for device in devices:
         if (free := free_memory(device)) is not None and needed > free:

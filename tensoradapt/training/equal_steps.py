@@ -25,7 +25,7 @@ from tensoradapt.training.state import torch_optimizer
 from tensoradapt.training.steps.held import held_adapters, refuse_closure, refuse_lbfgs, refuse_merged
 
 Opt = TypeVar("Opt", bound=torch.optim.Optimizer)
-Values = Sequence[Mapping[str, Tensor]]  # the factors of each tensor of an adapter, by name
+Values = Sequence[Mapping[str, Tensor]]  # the factors of each tensor of an adapter, or a map's numbers, by name
 
 
 def equal_steps(optimizer: Opt, model: nn.Module) -> Opt:
@@ -101,7 +101,8 @@ class StepRescaler:
     def _rescale(self, adapter: Adapter, old: Values, asked: float) -> float:
         change = _in_double(adapter)
         torch._foreach_sub_(_listed(change), _listed(old))
-        length = self.length(self._distance(adapter).along(old, change), asked)
+        factors = adapter.as_factors(old), adapter.as_factors(change, change=True)
+        length = self.length(self._distance(adapter).along(*factors), asked)
         if length is None:
             self._leave()
             return 1.0
@@ -157,7 +158,7 @@ def learning_rate(optimizer: torch.optim.Optimizer, adapter: Adapter) -> float:
 
 
 def _factors(adapter: Adapter) -> Values:
-    return [{name: p.detach() for name, p in tensor.trained.items()} for tensor in adapter.factored]
+    return [{name: p.detach() for name, p in named.items()} for named in adapter.trained]
 
 
 def _in_double(adapter: Adapter) -> Values:

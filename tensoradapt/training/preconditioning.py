@@ -52,6 +52,11 @@ def preconditioned(optimizer: torch.optim.Optimizer, model: nn.Module, epsilon: 
     attached = list(adapters(model).values())
     if not attached:
         raise TensorAdaptError(f"{type(model).__name__} has no adapter to precondition; call attach(model, plan) first")
+    if any(adapter.mapped for adapter in attached):
+        raise TensorAdaptError(
+            "a map makes the adapter's factors of other numbers, and preconditioning divides gradients of factors; "
+            "train with a plain optimizer, or plan without map="
+        )
     refuse_sharded(model, "preconditioning", "Leave it out under FSDP2, or train under DDP")
 
     @torch.no_grad()

@@ -256,6 +256,11 @@ def _check(adapter: Adapter) -> None:
             "the adapter subtracts its initial value, which has the same bonds: reducing them would change that too. "
             'Plan with a smaller rank, or with start="zero"'
         )
+    if adapter.mapped:
+        raise TensorAdaptError(
+            "a map makes the adapter's factors of fewer numbers, and smaller factors would need others; plan with a "
+            "smaller rank, or without map="
+        )
     for group in adapter.plan.groups:
         rounding.check(group.network)
     for name, parameter in adapter.named_parameters():
