@@ -22,7 +22,7 @@ def names() -> tuple[str, ...]:
 
     >>> import tensoradapt as ta
     >>> len(ta.published.names()), ta.published.names()[:3]
-    (67, ('lora', 'rslora', 'lora+'))
+    (69, ('lora', 'rslora', 'lora+'))
     """
     return tuple(row.name for row in ROWS)
 

@@ -193,6 +193,26 @@ ROWS: tuple[Published, ...] = (
         shared={"A": ("layer",), "B": ("layer",)},
         note="all layers of a projection share A and B: VeRA's form with trained bases, and ones for its vectors",
     ),
+    Published(
+        "unilora",
+        ((FREE, QV),),
+        "lora",
+        "Li et al., arXiv 2506.00799; as in PEFT",
+        "min(256, M*L*r*(o + i))",
+        start="paper",
+        power=0,
+        map={"unilora": 256},
+        note="theta starts uniform within 0.02, so the update does not start at zero",
+    ),
+    Published(
+        "nola",
+        ((FREE, QV),),
+        "lora",
+        "Koohpayegani et al., arXiv 2310.02556; the released code",
+        "M*L*(min(512, r*o) + min(512, r*i))",
+        map={"nola": 512},
+        note="all matrices have the same bases, where the released code draws them for each",
+    ),
     _lorta(
         "lorta", "model", "factors and draws as in the authors' code", 16, "each head reads and writes its own slice"
     ),

@@ -63,6 +63,11 @@ REFUSED: dict[str, list[tuple[Any, str]]] = {
         ({"A": "zeros"}, "frozen of 'A' is 'zeros'. Valid: drawn, ones, identity, shift"),
         ({1: "ones"}, "frozen is .1: 'ones'.; expected a mapping with texts as keys"),
     ],
+    "map": [
+        ({"nola": 0}, "map of 'nola' is 0; expected a whole number from 1"),
+        ("lora", "map is 'lora'"),
+        ({}, "map names 0 kinds; expected one and its size"),
+    ],
     "shared": [
         ("A", "shared is 'A'; expected a mapping with texts as keys"),
         ({"A": 3}, "shared of 'A' is 3; expected a text, or a list of texts"),

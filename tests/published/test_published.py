@@ -283,7 +283,7 @@ def test_what_a_source_trains_besides_is_counted_apart() -> None:
     assert norms.n_trained_base == 38_400
 
 
-MOVES_AT_ONCE = ("tt-lora", "loretta-rep", "lora-xs", "lora-sb", "stella", "stella-diagonal")  # not zero in the sources
+MOVES_AT_ONCE = ("tt-lora", "loretta-rep", "lora-xs", "lora-sb", "stella", "stella-diagonal", "unilora")  # as sources
 
 
 def logits(model: nn.Module) -> torch.Tensor:

@@ -29,7 +29,8 @@ FULL = replace(CONFIG, kind="full", adapter=None, method=None)
 DEFAULTS: dict[str, dict[str, Any]] = {
     "AdapterSpec": {
         **dict.fromkeys(("method", "layout", "rank", "budget", "projections", "scale", "alpha", "start", "options")),
-        **dict.fromkeys(("split", "on_mismatch", "rates", "start_rate", "frozen", "shared", "sum", "rank_pattern")),
+        **dict.fromkeys(("split", "on_mismatch", "rates", "start_rate", "frozen", "shared", "sum", "map")),
+        "rank_pattern": None,
         **{"paper": False, "rule": "add", "train": ("auto",), "tasks": (), "dropout": 0.0, "rank_dropout": 0.0},
     },
     "Training": {

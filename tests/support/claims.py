@@ -59,7 +59,7 @@ ZERO = {
     **{"metatt-4d": "out", "metatt-5d": "dim", "metatt-4+1d": "out"},
     **dict.fromkeys((name for name in published.names() if name.startswith("tenslora-cp")), "in"),
     **dict.fromkeys((name for name in published.names() if name.startswith("tenslora-") and "cp" not in name), "core"),
-    **dict.fromkeys(("lora-fa", "sharelora-a", "sharelora-b", "sharelora-ab", "tied-lora"), "B"),
+    **dict.fromkeys(("lora-fa", "nola", "sharelora-a", "sharelora-b", "sharelora-ab", "tied-lora"), "B"),
     **{"cara": "in", "vera": "b", "randlora": "L", "tinylora": "v", "loha": "A2", "lokr": "C"},
     **{"krona": "C", "phm": "out2", "compacter": "S", "gralora": "B", "more": "B", "kradapter": "U", "c3a": "K"},
     **dict.fromkeys(("miss", "miss-mini"), "D"),

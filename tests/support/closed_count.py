@@ -22,6 +22,9 @@ def closed_count(row: Published, dims: Dims, rank: int, n_tasks: int = 1) -> int
     Raises TensorAdaptError where the row is not defined: matrices of several shapes in one tensor, or widths without
     parts.
     """
+    if "unilora" in row.map:  # one vector for all matrices
+        first = _sizes(row, row.projections[0], dims)
+        return _evaluated(row, {"L": dims.layers, "r": rank, "M": len(row.projections), **first})
     letters = {"d": dims.width, "f": dims.ff, "h": dims.head_dim, "L": dims.layers, "T": n_tasks, "r": rank}
     if not row.one_shape and not any("proj" in layout.split(":")[0] for layout in row.layout):
         return sum(_evaluated(row, {**letters, **_sizes(row, proj, dims), "M": 1}) for proj in row.projections)

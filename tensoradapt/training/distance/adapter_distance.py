@@ -349,7 +349,7 @@ class _Sites:
         self.network, self.ranges, self.places = network, ranges, places
         self.tensors = [tensors[place.number] for place in places]
         self.weights = _Weights(self.tensors, [place.square for place in places])
-        self.dtype = torch.promote_types(next(self.tensors[0].parameters()).dtype, torch.float32)
+        self.dtype = torch.promote_types(self.tensors[0].stored[0].dtype, torch.float32)
         self._shared = shared  # frozen factors that all parts of a network have
         self._still: dict[str, Tensor] = {}
 
