@@ -218,9 +218,8 @@ FIELDS: dict[str, Any] = {
         min_size=1,
     ),
     "shared": st.dictionaries(KEYS, st.lists(WORDS, min_size=1, max_size=2), max_size=3),
-    "map": st.sampled_from(("unilora", "nola")) | st.dictionaries(
-        st.sampled_from(("unilora", "nola")), RANKS, min_size=1, max_size=1
-    ),
+    "map": st.sampled_from(("unilora", "nola"))
+    | st.dictionaries(st.sampled_from(("unilora", "nola")), RANKS, min_size=1, max_size=1),
     "rank_pattern": st.dictionaries(KEYS, EACH_RANK, max_size=3),
     "train": st.lists(WORDS, max_size=3),
     "tasks": st.lists(WORDS, max_size=3),

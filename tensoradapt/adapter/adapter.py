@@ -417,8 +417,8 @@ def _drawn(adapter: Adapter, i: int, values: Mapping[str, Tensor], scale: str | 
             start=plan.begins.update,
             values=values,
             empty=adapter.empty,
-            mapped=adapter.mapped,
         )
-    if adapter.mapped and is_matched(scale):
-        tensor.scale *= adapter.mapped.gain(str(i))
+    if adapter.mapped:
+        tensor.made_by(adapter.mapped)
+        tensor.scale *= adapter.mapped.gain(str(i)) if is_matched(scale) else 1
     return tensor

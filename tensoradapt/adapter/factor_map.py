@@ -1,9 +1,9 @@
 """FactorMap makes all trained factors of an adapter from fewer trained numbers, by a map that the seed fixes.
 
 ``unilora`` (Li et al., arXiv 2506.00799): every entry is theta[index] / sqrt(uses of that index). ``nola``
-(Koohpayegani et al., arXiv 2310.02556): a factor is the sum of a_n basis_n / sqrt(n) over n bases, uniform in (-1, 1), the same for
-all tensors. To either the fixed draw is added that the factor would start with; only Uni-LoRA's own start, of theta,
-has none. A map is affine in its numbers, and what is fixed is a function of seed and names, so that no file holds it.
+(Koohpayegani et al., arXiv 2310.02556): a factor is the sum of a_n basis_n / sqrt(n) over n bases, uniform in (-1, 1),
+the same for all tensors. To either the fixed draw is added that the factor would start with; only Uni-LoRA's own start,
+of theta, has none. A map is affine in its numbers, and what is fixed follows from seed and names: no file holds it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tensoradapt.networks.network import Factor, Network
 from tensoradapt.planning.plan import Plan
 from tensoradapt.planning.scale import is_matched
 
-BOUND = 0.02  # of theta where it has the start of its own, as in PEFT
+BOUND = 0.02  # theta's where it has the start of its own, as in PEFT
 CHUNK = 2**22  # entries of bases that are drawn at once, in float64
 
 

@@ -61,7 +61,6 @@ CHECKS: Mapping[str, Check] = {
     "start": partial(one_of, OWN),
     "values": optional(partial(named, _tensor)),
     "empty": flag,
-    "mapped": optional(of_kind(FactorMap)),
 }
 
 
@@ -82,8 +81,6 @@ class FactoredTensor(nn.Module):
         start: zero, subtract, paper or gradient, as in ``plan``.
         values: factors that replace draws, frozen ones too; needed for factors of source "base".
         empty: make the factors on the meta device, with shapes and no values; the scale is then not a number.
-        mapped: makes the trained factors, which start with ``values``, of numbers that it holds; ``name`` is the
-            tensor's number in its plan.
 
     Raises TensorAdaptError for values, scales and positions that do not fit.
 
@@ -105,7 +102,6 @@ class FactoredTensor(nn.Module):
         start: str = "zero",
         values: Mapping[str, Tensor] | None = None,
         empty: bool = False,
-        mapped: FactorMap | None = None,
     ) -> None:
         super().__init__()
         check_arguments(locals(), **CHECKS)
@@ -117,7 +113,7 @@ class FactoredTensor(nn.Module):
         if bases is None:
             self.own_bases = bases = Bases([network], seed, empty, scales.is_matched(scale), [name])
         self._bases = (bases,)  # a tuple: shared with other tensors, so it must not be registered here
-        self._mapped = (mapped,)  # the same
+        self._mapped: tuple[FactorMap | None] = (None,)  # the same
         if empty:
             drawn = _empty(network)
             self.scale = math.nan
@@ -128,11 +124,16 @@ class FactoredTensor(nn.Module):
             self.scale = scales.solve(scale, network, {**frozen, **drawn}, alpha)
         # contiguous: products of transposed factors round differently, and a loaded adapter must give the same bits
         stored = {key: value.to(torch.get_default_dtype()).contiguous() for key, value in drawn.items()}
-        trained = {f.name: stored[f.name] for f in network.factors if f.trainable and not mapped}
+        trained = {f.name: stored[f.name] for f in network.factors if f.trainable}
         self.trained = nn.ParameterDict({key: nn.Parameter(value.clone()) for key, value in trained.items()})
         fixed = [f.name for f in network.factors if f.source not in MADE and not f.trainable]
         self.fixed = FrozenValues({name: stored[name].clone() for name in fixed})  # the caller may keep theirs
         self.initial = FrozenValues(trained if start == "subtract" else {})
+
+    def made_by(self, mapped: FactorMap) -> None:
+        """Let a map make the trained factors, of numbers that it holds for the tensor of this name; held are none."""
+        self._mapped = (mapped,)
+        self.trained, self.initial = nn.ParameterDict(), FrozenValues({})
 
     @property
     def factors(self) -> dict[str, Tensor]:

@@ -55,6 +55,7 @@ TABLE: tuple[tuple[str, ...], ...] = (
     *(("KronA",), ("PHM",), ("LoRA-FA",), ("ShareLoRA-A",), ("ShareLoRA-B",), ("ShareLoRA-AB",), ("Tied-LoRA",)),
     *(("MiLoRA",), ("OLoRA",), ("CorDA-IPM",), ("CorDA-KPM",), ("MiCA",), ("EVA",), ("LoRA-SB",), ("ABBA",)),
     *(("PoLAR",), ("StelLA",), ("StelLA-diagonal",)),
+    *(("Uni-LoRA",), ("NOLA",)),
 )
 
 

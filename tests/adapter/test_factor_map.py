@@ -1,4 +1,4 @@
-"""Factors that are made of fewer numbers: Uni-LoRA's and NOLA's maps, by their equations, over every parameterization."""
+"""Factors that are made of fewer numbers: Uni-LoRA's and NOLA's maps by their equations, in every parameterization."""
 
 from __future__ import annotations
 
@@ -227,7 +227,7 @@ def test_unilora_is_pefts_with_its_index_and_theta(out: int, in_: int, rank: int
         plan = ta.plan(sites, "unilora", rank=rank, map={"unilora": size}, paper=True)
         adapter = ta.attach(base, plan)
     layers = theirs.base_model.model.one, theirs.base_model.model.two
-    index = [part["default"].flatten() for l in layers for part in (l.unilora_indices_A, l.unilora_indices_B)]
+    index = [part["default"].flatten() for one in layers for part in (one.unilora_indices_A, one.unilora_indices_B)]
     assert adapter.mapped is not None and [f.name for f in plan.groups[0].network.factors] == ["A", "B"]
     adapter.mapped.set_index(torch.cat(index))
     theta = theirs.base_model.unilora_theta_d["default"].detach()
@@ -314,7 +314,7 @@ def test_an_adapter_that_was_attached_on_the_meta_device_has_the_same_map(kind: 
 
 @pytest.mark.parametrize("kind", [UNILORA, NOLA])
 def test_a_map_goes_with_ties_frozen_and_shared_factors_tasks_and_rules(kind: dict[str, int]) -> None:
-    settings: list[dict[str, Any]] = [
+    every: list[dict[str, Any]] = [
         {"layout": "layer : out : in", "shared": {"A": ["layer"]}},
         {"frozen": ["A"]},
         {"frozen": {"A": "ones"}, "start": "subtract"},
@@ -322,12 +322,12 @@ def test_a_map_goes_with_ties_frozen_and_shared_factors_tasks_and_rules(kind: di
         {"rule": "hira"},
         {"rule": "dora"},
     ]
-    for given in settings:
+    for more in every:
         model = make("bert")
-        adapter = ta.attach(model, ta.plan(model, "lora", rank=2, map=kind, projections=["q", "v"], **given))
-        if "tasks" in given:
+        adapter = ta.attach(model, ta.plan(model, "lora", rank=2, map=kind, projections=["q", "v"], **more))
+        if "tasks" in more:
             adapter.select(task="b")
-        if "frozen" in given:  # it is not mapped
+        if "frozen" in more:  # it is not mapped
             assert set(mapped.entries(adapter.plan.groups[0].network)) == {"B"}
         assert adapter.n_params == adapter.plan.n_params
         perturb(adapter)
@@ -422,12 +422,12 @@ def test_what_a_mapped_adapter_cannot_do_says_what_to_do() -> None:
     model = make("bert")
     plan = ta.plan(model, "lora", rank=2, map=NOLA)
     values = [{"A": torch.zeros(2, 30), "B": torch.zeros(30, 2)}] * len(plan.groups)
-    with pytest.raises(ta.TensorAdaptError, match="values= was given, and a map makes the factors"):
+    with pytest.raises(ta.TensorAdaptError, match=r"values= was given, and a map makes the factors"):
         ta.attach(model, plan, values=values)
     adapter = ta.attach(model, plan)
-    with pytest.raises(ta.TensorAdaptError, match="a map makes the adapter's factors .* plan with a smaller rank"):
+    with pytest.raises(ta.TensorAdaptError, match=r"a map makes the adapter's factors .* plan with a smaller rank"):
         ta.reduce_rank(model, rank=1)
-    with pytest.raises(ta.TensorAdaptError, match="a map makes the adapter's factors .* train with a plain optimizer"):
+    with pytest.raises(ta.TensorAdaptError, match=r"a map makes the adapter's factors .* train with a plain optimizer"):
         ta.preconditioned(torch.optim.AdamW(adapter.parameters(), lr=1e-3), model)
     with pytest.raises(ta.TensorAdaptError, match=r"method 'nola' has the map {'nola': 60}, of whose numbers given"):
         ta.compress(adapter, adapter.plan.sites, method="nola", rank=2)
