@@ -64,9 +64,10 @@ def _check_shared(adapter: Adapter, blocks: tuple[RowBlock, ...]) -> None:
 def _in_many_layers(adapter: Adapter) -> list[str]:
     """Return the names of sites whose trainable numbers other layers read too."""
     names = []
+    one_vector = adapter.mapped is not None and "theta" in adapter.mapped.numbers
     for group in adapter.plan.groups:
         sites = [member.site for member in group.members]
-        if len({site.coord.get("layer") for site in sites}) > 1 or adapter.biases:
+        if len({site.coord.get("layer") for site in sites}) > 1 or adapter.biases or one_vector:
             names += [site.name for site in sites]
     return names
 

@@ -6,7 +6,9 @@ import copy
 import math
 import pickle
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,16 +19,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 from support.families import PLANNED, planned
-from support.models import inputs, make, perturb
+from support.models import checkpoint_layers, inputs, make, perturb
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 import tensoradapt as ta
 from tensoradapt.adapter.frozen import frozen_uniform
 from tensoradapt.errors import BudgetError
+from tensoradapt.layers import ddp_checks
 from tensoradapt.networks import mapped
+from tensoradapt.sites.site import row_blocks
 from tensoradapt.storage.load import unattached
 from tensoradapt.testing.laws import float64
 from tensoradapt.training.distance import Distance
+from tensoradapt.training.fit import fit
+from tensoradapt.training.state import TrainingState
 
 BERT = make("bert")
 FEW = tuple(name for name in PLANNED if name != "randlora")  # which has more numbers than these matrices
@@ -431,3 +438,72 @@ def test_what_a_mapped_adapter_cannot_do_says_what_to_do() -> None:
         ta.preconditioned(torch.optim.AdamW(adapter.parameters(), lr=1e-3), model)
     with pytest.raises(ta.TensorAdaptError, match=r"method 'nola' has the map {'nola': 60}, of whose numbers given"):
         ta.compress(adapter, adapter.plan.sites, method="nola", rank=2)
+
+
+@pytest.mark.parametrize("kind", [{"unilora": 20}, {"unilora": 200}, {"nola": 4}, {"nola": 60}])
+@pytest.mark.parametrize("name", ["lora", "cp", "tucker", "tensor_train", "vera", "loha"])
+def test_the_first_step_at_the_matched_scale_is_loras_within_a_tenth(name: str, kind: dict[str, int]) -> None:
+    config = SimpleNamespace(
+        model_type="bert", hidden_size=64, num_hidden_layers=8, num_attention_heads=8, intermediate_size=128
+    )
+    plan, found = ta.plan(ta.find_sites(config, ("q", "v")), name, rank=8, map=kind), []
+    for seed in range(4):
+        with float64():
+            adapter = ta.Adapter(plan, seed)
+        generator = torch.Generator().manual_seed(seed)
+        pull = torch.randn(len(plan.sites), 64, 64, generator=generator, dtype=torch.float64)
+        before = torch.stack([adapter.delta(site) for site in plan.sites])
+        (pull * before).sum().backward()
+        torch.optim.Adam(adapter.parameters(), lr=1e-5, eps=1e-30).step()
+        after = torch.stack([adapter.delta(site) for site in plan.sites])
+        found.append(float((after - before).detach().square().mean().sqrt()) / 1e-5)
+    assert sum(found) / 4 == pytest.approx(2 * math.sqrt(8 / (3 * 64)), rel=0.1)
+
+
+@pytest.mark.parametrize("kind", [UNILORA, NOLA])
+def test_a_training_resumes_bit_for_bit(kind: dict[str, int], tmp_path: Path) -> None:
+    found = []
+    for _ in range(2):  # the second goes on from the state that the first wrote after four steps
+        model = make("bert", torch.float32)
+        adapter = ta.attach(model, ta.plan(model, "cp", rank=2, map=kind), seed=1)
+        batch, state = {**inputs("bert"), "labels": torch.tensor([2, 5])}, TrainingState(tmp_path / "state", every=4)
+        fit(model, [batch] * 6, lr=1e-3, steps=6, checkpoint=state)
+        found.append([number.detach().clone() for number in adapter.parameters()])
+        resumed = state.resumed
+    assert resumed == 4 and all(map(torch.equal, *found))
+
+
+@pytest.mark.parametrize("kind", [UNILORA, NOLA])
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_checkpointed_layers_give_the_same_gradients(kind: dict[str, int], reentrant: bool) -> None:
+    model, ids = make("llama"), torch.arange(10)[None]
+    with float64():
+        adapter = ta.attach(model, ta.plan(model, "cp", rank=2, map=kind))
+    perturb(adapter)
+    model.train()
+    gradients = []
+    for checkpointed in (False, True):
+        if checkpointed:
+            checkpoint_layers(model, reentrant)
+            model.enable_input_require_grads()
+        model.zero_grad()
+        model(ids, use_cache=False).logits.square().mean().backward()
+        gradients.append([number.grad.clone() for number in adapter.parameters() if number.grad is not None])
+    assert len(gradients[0]) == len(list(adapter.parameters()))
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)
+
+
+def test_one_vector_in_reentrant_checkpoints_under_ddp_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each segment would hand in its gradient anew, also where no tensor spans layers."""
+    for kind, refused in ((UNILORA, True), (NOLA, False)):
+        model = make("bert")
+        adapter = ta.attach(model, ta.plan(model, "lora", rank=2, map=kind))
+        adapter.requires_grad_(True)
+        known = SimpleNamespace(_module_parameters=list(model.parameters()), static_graph=False)
+        monkeypatch.setattr(DistributedDataParallel, "_active_ddp_module", known)
+        monkeypatch.setattr(ddp_checks, "_in_segment", lambda: True)
+        blocks = tuple(row_blocks(adapter.plan.sites))
+        says = pytest.raises(ta.TensorAdaptError, match="shares trainable factors with other layers")
+        with torch.no_grad(), says if refused else nullcontext():
+            ddp_checks.check_ddp([(adapter, blocks)])

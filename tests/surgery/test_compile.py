@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -28,10 +29,10 @@ def fresh() -> Iterator[None]:
     torch._dynamo.reset()
 
 
-def adapted(family: str, rule: str = "add") -> nn.Module:
+def adapted(family: str, rule: str = "add", **more: Any) -> nn.Module:
     """The model with every factor perturbed."""
     model, generator = make("llama", torch.float32), torch.Generator().manual_seed(0)
-    adapter = ta.attach(model, ta.plan(model, FAMILIES[family], family, 2, rule=rule), seed=0)
+    adapter = ta.attach(model, ta.plan(model, FAMILIES[family], family, 2, rule=rule, **more), seed=0)
     with torch.no_grad():
         for parameter in adapter.parameters():
             parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.3)
@@ -44,8 +45,8 @@ def gradients(model: nn.Module, call: nn.Module, ids: Tensor) -> dict[str, Tenso
     return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
-def check(family: str, rule: str = "add", backend: str = "aot_eager") -> None:
-    model, ids = adapted(family, rule), torch.arange(10)[None]
+def check(family: str, rule: str = "add", backend: str = "aot_eager", **more: Any) -> None:
+    model, ids = adapted(family, rule, **more), torch.arange(10)[None]
     expected = gradients(model, model, ids)
     compiled = torch.compile(model, backend=backend, fullgraph=True)
     torch.testing.assert_close(compiled(ids).logits, model(ids).logits, rtol=1e-5, atol=1e-5)
@@ -69,6 +70,11 @@ def test_a_model_whose_rows_are_turned_is_one_graph() -> None:
 
 def test_a_model_whose_weights_are_multiplied_is_one_graph() -> None:
     check("cp", "hira")
+
+
+@pytest.mark.parametrize("map", [{"unilora": 40}, {"nola": 10}])
+def test_a_model_whose_factors_are_made_by_a_map_is_one_graph(map: dict[str, int]) -> None:
+    check("cp", map=map)
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="for a CPU torch's default backend writes C++")
