@@ -356,7 +356,13 @@ def _check_sum(spec: AdapterSpec) -> None:
         raise TensorAdaptError(
             f"both sum= and method={shown(spec.method)} were given; expected a method in each term, as in {SUM_EXAMPLE}"
         )
-    if spec.rank_dropout and spec.start == "subtract":
+    start = starts.STARTS.get(spec.start or "zero", starts.STARTS["zero"])
+    if start.nearest:
+        raise TensorAdaptError(
+            f"start={spec.start!r} was given with a sum; each of its terms would take the whole step. Give a start "
+            "whose update is zero, such as 'gradient'"
+        )
+    if spec.rank_dropout and start.update == "subtract":
         raise TensorAdaptError(
             "rank_dropout was given with a sum that subtracts its start; expected one of them, as a component and its "
             "initial value have to be dropped together. Give dropout=, or start='zero'"

@@ -159,14 +159,7 @@ def test_the_distance_of_a_sum_is_that_of_its_dense_updates(terms: list[dict[str
 
 
 def test_equal_steps_move_a_sum_as_far_as_a_network() -> None:
-    model, adapter = attached("bert", [LORA, CP])
-    optimizer = ta.equal_steps(torch.optim.SGD(adapter.parameters(), lr=1e-3), model)
-    old = [adapter.delta(site).detach() for site in adapter.plan.sites]
-    model(**inputs("bert")).logits.square().mean().backward()
-    optimizer.step()
-    moved = sum((adapter.delta(s) - d).square().sum().item() for s, d in zip(adapter.plan.sites, old, strict=True))
-    asked = sum(s.out * s.in_ * first_step(s.in_) ** 2 for s in adapter.plan.sites)
-    assert moved == pytest.approx(1e-6 * asked, rel=1e-6)
+    assert_equal_step(*attached("bert", [LORA, CP]))
 
 
 def test_the_terms_together_make_the_matched_first_step() -> None:
@@ -240,6 +233,25 @@ def test_gralora_hybrid_is_pefts(shape: tuple[int, int]) -> None:
     torch.testing.assert_close(adapter.delta(sites[0]), layer.get_delta_weight("default"), rtol=0, atol=1e-12)
 
 
+def test_a_map_makes_the_factors_of_all_terms() -> None:
+    model, adapter = attached("bert", [LORA, CP], map={"unilora": 50}, train=())
+    assert adapter.n_params == 50
+    dense = summed(adapter)
+    for site in adapter.plan.sites:
+        torch.testing.assert_close(adapter.delta(site), dense[site.name], rtol=0, atol=1e-11)
+    assert_equal_step(model, adapter)
+
+
+def assert_equal_step(model: nn.Module, adapter: ta.Adapter) -> None:
+    optimizer = ta.equal_steps(torch.optim.SGD(adapter.parameters(), lr=1e-3), model)
+    old = [adapter.delta(site).detach() for site in adapter.plan.sites]
+    model(**inputs("bert")).logits.square().mean().backward()
+    optimizer.step()
+    moved = sum((adapter.delta(s) - d).square().sum().item() for s, d in zip(adapter.plan.sites, old, strict=True))
+    asked = sum(s.out * s.in_ * first_step(s.in_) ** 2 for s in adapter.plan.sites)
+    assert moved == pytest.approx(1e-6 * asked, rel=1e-6)
+
+
 def test_a_budget_gives_the_terms_without_ranks_the_largest_that_fits() -> None:
     free = [{"method": "lora"}, {"method": "cp", "layout": "layer : out : in"}]
     sites = ta.find_sites(make("bert"))
@@ -283,6 +295,8 @@ def test_a_plan_of_a_sum_is_read_again_and_says_its_terms() -> None:
         ({"sum": [LORA, {"method": "pissa", "rank": 2}]}, "pissa starts with 'subtract', and the sum with 'zero'"),
         ({"sum": [LORA, {"method": "hira", "rank": 2}]}, "hira has the rule 'hira', which is of the whole adapter"),
         ({"sum": [LORA, CP], "start": "subtract", "rank_dropout": 0.1}, "expected one of them"),
+        ({"sum": [LORA, CP], "start": "lora-sb"}, "each of its terms would take the whole step"),
+        ({"sum": [LORA, {**CP, "map": {"nola": 3}}]}, "term 2 of sum has map={'nola': 3}, which is of the whole"),
         ({"method": "sum"}, "was given without terms"),
         ({"sum": [LORA, CP], "paper": True}, "which no paper's settings belong to"),
         ({"method": "rasa"}, "rasa takes rank="),
