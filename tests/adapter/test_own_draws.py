@@ -121,7 +121,7 @@ def test_a_file_of_too_many_drawn_numbers_is_refused(tmp_path: Path, monkeypatch
 def test_a_plan_of_an_earlier_version_has_no_frozen_or_shared_factors() -> None:
     plan = ta.plan(make("bert"), "lora", rank=2)
     record = plan_record(plan)
-    for name in ("frozen", "shared"):
+    for name in ("frozen", "shared", "map"):
         assert record["spec"].pop(name) is None
     assert plan_from_record(record, Path("a.json")) == plan_from_record(plan_record(plan), Path("a.json"))
     del record["spec"]["rates"]
