@@ -11,17 +11,19 @@ import pytest
 import tensoradapt as ta
 from tensoradapt import parameterizations, published
 from tensoradapt.published.methods import find, names, same_as
+from tensoradapt.published.sums import SUM, SUMS
 
 BOTH = ("lora", "vera", "randlora", "loha", "quanta", "lora-xs", "tinylora")  # a parameterization and a paper's adapter
 
 
 def test_every_method_is_listed_once_and_found_by_its_name() -> None:
     assert len(set(names())) == len(names())
-    assert set(names()) == {*parameterizations.names(), *published.names()} - {"lora-xs"}  # listed as lora_xs
+    sums = {SUM, *(row.name for row in SUMS)}
+    assert set(names()) == {*parameterizations.names(), *published.names(), *sums} - {"lora-xs"}  # listed as lora_xs
     for name in names():
         found, row = find(name)
         assert found == name
-        assert (row is None) == (name in parameterizations.names())
+        assert (row is None) == (name in parameterizations.names() or name in sums)
 
 
 @pytest.mark.parametrize("name", published.names())
