@@ -13,6 +13,7 @@ import argparse
 import math
 import time
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -105,7 +106,16 @@ def losses(cell: Cell, seed: int, what: str = "validation_loss") -> dict[int, fl
 
 
 def rows_of(cell: Cell) -> list[dict[str, str]]:
-    return [r for r in read(RECORD) if (int(r["steps"]), r["optimizer"], r["method"], int(r["rank"])) == cell]
+    return by_cell(RECORD, RECORD.stat().st_size if RECORD.exists() else 0).get(cell, [])
+
+
+@lru_cache(maxsize=1)
+def by_cell(record: Path, size: int) -> dict[Cell, list[dict[str, str]]]:
+    """The rows of a record by cell, read once while it has this size in bytes: rows are only ever appended."""
+    found: dict[Cell, list[dict[str, str]]] = {}
+    for r in read(record):
+        found.setdefault((int(r["steps"]), r["optimizer"], r["method"], int(r["rank"])), []).append(r)
+    return found
 
 
 def measured(bench: Bench, cell: Cell, k: int, seed: int, precision: str) -> dict[str, object]:

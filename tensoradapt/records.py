@@ -30,7 +30,9 @@ Former = Sequence[str] | Mapping[str, str]  # other names of a field
 _PAIR = re.compile(r"([^-=\s][^=]*)=(.*)", re.DOTALL)  # a key and its value, as a word of a command line
 
 
-def needed(check: Check, help: str, *, listed: bool = False, former: Former = ()) -> dict[str, Any]:
+def needed(
+    check: Check, help: str, *, listed: bool = False, former: Former = (), later: bool = False
+) -> dict[str, Any]:
     """Return the metadata of a field without a default, for ``dataclasses.field(metadata=...)``.
 
     Args:
@@ -39,13 +41,22 @@ def needed(check: Check, help: str, *, listed: bool = False, former: Former = ()
         listed: whether the field's own value is a list, so that only a list of lists is several values of a sweep.
         former: names that the field once had or that other libraries have, which an error answers with the present
             one; a mapping of them says for each what to do.
+        later: whether files of the first format lack the field, and then have its default.
     """
-    return {"check": check, "help": help, "listed": listed, "former": former}
+    return {"check": check, "help": help, "listed": listed, "former": former, "later": later}
 
 
-def value(check: Check, help: str, default: Any = None, *, listed: bool = False, former: Former = ()) -> Any:
+def value(
+    check: Check,
+    help: str,
+    default: Any = None,
+    *,
+    listed: bool = False,
+    former: Former = (),
+    later: bool = False,
+) -> Any:
     """Declare a field with a default; one whose default is None takes None beside what ``check`` takes."""
-    metadata = needed(or_none(check) if default is None else check, help, listed=listed, former=former)
+    metadata = needed(or_none(check) if default is None else check, help, listed=listed, former=former, later=later)
     return (
         field(default_factory=dict, metadata=metadata) if default == {} else field(default=default, metadata=metadata)
     )

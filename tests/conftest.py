@@ -1,4 +1,4 @@
-"""Hypothesis profiles: dev (25 examples), ci (60, where the variable CI is set), nightly (2000, by name)."""
+"""Hypothesis profiles: dev (25 examples), ci (30, where the variable CI is set), nightly (2000, by name)."""
 
 import os
 import sys
@@ -15,7 +15,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # before torch is: workers that each ta
 os.environ.pop("COLUMNS", None)  # pytest sets it in workers, and commands would print for a terminal of that width
 CALM = {"deadline": None, "print_blob": True, "suppress_health_check": [HealthCheck.too_slow]}
 settings.register_profile("dev", max_examples=25, **CALM)
-settings.register_profile("ci", max_examples=60, **CALM)
+settings.register_profile("ci", max_examples=30, **CALM)
 settings.register_profile("nightly", max_examples=2000, **CALM)
 settings.load_profile("ci" if os.environ.get("CI") else "dev")
 

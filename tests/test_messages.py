@@ -257,7 +257,7 @@ REFUSED: dict[str, tuple[Call, list[str]]] = {
     ),
     "an unknown argument": (
         plan(rnak=3),
-        ["unknown key rnak", 'did you mean "rank"?', "Valid: method, layout, rank, paper, budget and 17 more"],
+        ["unknown key rnak", 'did you mean "rank"?', "Valid: method, layout, rank, paper, budget and 19 more"],
     ),
     "a former name of an argument": (plan(published="lotr"), ["unknown key published; it is called method"]),
     "dropout 1": (plan(dropout=1), ["dropout is 1", "expected a number from 0 up to, not including, 1"]),

@@ -138,8 +138,8 @@ class Adapter(nn.Module):
         for members in self._members[number]:
             pairs = self.factored[number].pairs_of([{**member.at, **chosen} for member in members])
             for member, pair in zip(members, pairs, strict=True):
-                factor = multiplier(self.plan.scale, self.plan.groups[number].network, member.site.in_)
-                found[member.site.name] = as_stored(pair, member, factor)
+                part = next(part for part in self._parts[member.site.name] if part.number == number)
+                found[member.site.name] = as_stored(pair, member, part.factor)
         return found
 
     def copies(self, site: Site) -> int:

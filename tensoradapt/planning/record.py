@@ -22,8 +22,6 @@ TINY = 1e-30  # multipliers, rates and divisors are above zero
 FACTORS = 64  # the most in a network; the largest of ours has about twenty
 SOURCES = ("draw", "own", "base", "given", "set")  # where the values of a factor can come from
 PLAN = ("train", "n_trained_base", "biases", "source")
-# fields of a spec that files of earlier versions lack: they have the defaults
-LATER = {"frozen", "shared", "sum", "start_rate", "map"}
 KEYS = {"spec", *PLAN, "networks", "groups"}
 
 
@@ -42,7 +40,7 @@ def plan_record(plan: Plan) -> dict[str, Any]:
 def plan_from_record(record: Any, path: Path) -> Plan:
     """Return the plan of a record; raise TensorAdaptError naming ``path`` for anything that is not one."""
     try:
-        odd = sorted((set(record) ^ KEYS) or (set(record["spec"]) ^ {*names(AdapterSpec)}) - LATER)
+        odd = sorted((set(record) ^ KEYS) or (set(record["spec"]) ^ {*names(AdapterSpec)}) - _later())
         if odd:
             raise ValueError(f"keys {odd} too many or too few")
         networks = [_read_network(**n) for n in record["networks"]]
@@ -62,6 +60,10 @@ def plan_from_record(record: Any, path: Path) -> Plan:
             f"{path} does not hold a plan ({type(error).__name__}: {str(error)[:300]}); the checkpoint is "
             "damaged, save it again"
         ) from None
+
+
+def _later() -> set[str]:
+    return {f.name for f in fields(AdapterSpec) if f.metadata["later"]}
 
 
 def whole(value: Any, least: int = 0) -> int:

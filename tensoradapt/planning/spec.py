@@ -217,6 +217,7 @@ class AdapterSpec:
     start_rate: float | None = value(
         checks.number,
         "the learning rate of the step of full fine-tuning that start='lora-sb' begins with; by default 1e-5",
+        later=True,
     )
     rule: str = value(
         partial(checks.one_of, RULES),
@@ -239,22 +240,26 @@ class AdapterSpec:
         "factors that are not trained: their names, or a table that says of each drawn (from the seed), ones, identity "
         "or shift",
         listed=True,
+        later=True,
     )
     shared: Mapping[str, str | Sequence[str]] | None = value(
         partial(checks.named, checks.strings),
         "index modes that a factor leaves out, by factor, as it is shared over them",
+        later=True,
     )
     sum: Sequence[Mapping[str, Any]] | None = value(
         _terms,
         "terms whose updates are added, in place of method, layout and rank: tables of these and of what else shapes "
         "tensors",
         listed=True,
+        later=True,
     )
     map: str | Mapping[str, int] | None = value(
         mapped.checked,
         'what all trained factors are made of: {"unilora": n}, one vector of n numbers, or {"nola": n}, n coefficients '
         "of random bases for each factor; the name alone takes its size from the budget",
         former=("theta_d_length", "num_basis"),
+        later=True,
     )
     rank_pattern: Mapping[str, Rank] | None = value(
         _rank_pattern, "ranks by site name pattern, for tensors whose sites all match"

@@ -31,7 +31,7 @@ from tensoradapt.networks import mapped
 from tensoradapt.sites.site import row_blocks
 from tensoradapt.storage.load import unattached
 from tensoradapt.testing.laws import float64
-from tensoradapt.training.distance import Distance
+from tensoradapt.training.distance.adapter_distance import Distance
 from tensoradapt.training.fit import fit
 from tensoradapt.training.state import TrainingState
 

@@ -311,7 +311,7 @@ def damaged_runs(ground: Ground, tmp_path: Path, pattern: str, every: int) -> No
 
 @pytest.mark.parametrize("pattern", DAMAGED)
 def test_damaged_runs(pattern: str, ground: Ground, tmp_path: Path) -> None:
-    damaged_runs(ground, tmp_path, pattern, 29)
+    damaged_runs(ground, tmp_path, pattern, 101)
 
 
 @pytest.mark.nightly

@@ -102,8 +102,8 @@ assert "| `gain` |" in markdown(AdapterSpec)
             ],
             "adapter/adapter.py": [
                 (
-                    "multiplier(plan.scale, group.network, member.site.in_))",
-                    "plan.spec.gain * multiplier(plan.scale, group.network, member.site.in_))",
+                    "factor = multiplier(plan.scale, group.network, member.site.in_)",
+                    "factor = plan.spec.gain * multiplier(plan.scale, group.network, member.site.in_)",
                 )
             ],
         },

@@ -29,6 +29,7 @@ from tensoradapt.testing.laws import LAWS, Case
 Patch = pytest.MonkeyPatch
 EXAMPLES = 12
 DELTA, PAIR, PICKS, VALUES = FactoredTensor.delta, FactoredTensor.pair, factored._picks, FactoredTensor._values
+LEAVES = FactoredTensor._leaves
 DRAW, GENERATED, MATCHED = draws.draw, rules.Generated, scale.solve
 MEAN_SQUARE, BACK = scale.mean_square, scale.ReducedNetwork.back
 STATE = FactoredTensor.state_dict
@@ -158,7 +159,11 @@ def state_without_the_last(self: FactoredTensor, *args: Any, **kwargs: Any) -> d
 
 
 def values(change: Callable[[Tensor], Tensor]) -> Callable[[Patch], Any]:
-    return patched(FactoredTensor, "_values", lambda self, factor, initial=False: change(VALUES(self, factor)))
+    def breaks(monkeypatch: Patch) -> None:
+        monkeypatch.setattr(FactoredTensor, "_values", lambda self, factor, initial=False: change(VALUES(self, factor)))
+        monkeypatch.setattr(FactoredTensor, "_leaves", lambda self, factors: [*map(change, LEAVES(self, factors))])
+
+    return breaks
 
 
 def pair_and_apply(monkeypatch: Patch) -> None:
