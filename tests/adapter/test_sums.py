@@ -10,6 +10,8 @@ from typing import Any
 import peft
 import pytest
 import torch
+from hypothesis import assume, given
+from hypothesis import strategies as st
 from support.families import PLANNED, RANKLESS, SPLIT, planned
 from support.models import inputs, make, perturb
 from torch import Tensor, nn
@@ -69,6 +71,51 @@ def test_a_sum_is_its_terms_added(name: str, tmp_path: Path) -> None:
         a, b = adapter.pair(site)
         torch.testing.assert_close(b @ a, dense[site.name], rtol=0, atol=1e-11)
     assert_saved_and_merged(model, base, adapter, tmp_path)
+
+
+TERMS = [name for name in PLANNED if name not in ("quanta", "randlora")]  # of square matrices alone; as large as these
+
+
+@given(names=st.lists(st.sampled_from(TERMS), min_size=2, max_size=3), rank=st.integers(1, 2), seed=st.integers(0, 99))
+def test_any_terms_have_the_laws_of_a_network(names: list[str], rank: int, seed: int) -> None:
+    """Count, oracle, pair and distance of drawn parameterizations, ranks and values."""
+    sites = ta.find_sites(make("bert"))[:4]
+    alone = [planned(sites, name, **({} if name in RANKLESS else {"rank": rank})) for name in names]
+    assume(sum(each.n_params for each in alone) <= alone[0].n_dense)  # more is refused
+    terms = [
+        {**term(n, plan), **({} if n in RANKLESS else {"rank": rank})} for n, plan in zip(names, alone, strict=True)
+    ]
+    plan = ta.plan(sites, sum=terms)
+    assert plan.n_params == sum(each.n_params for each in alone)
+    generator = torch.Generator().manual_seed(seed)
+    based = [[f for f in group.network.factors if f.source == "base"] for group in plan.groups]
+    values = [
+        {f.name: torch.randn(group.network.shape(f), generator=generator) for f in factors}
+        for group, factors in zip(plan.groups, based, strict=True)
+    ]
+    adapter = ta.Adapter(plan, seed=seed, values=values)
+    perturb(adapter)
+    dense = summed(adapter)
+    for site in plan.sites:
+        size = dense[site.name].abs().max().item()
+        a, b = adapter.pair(site)
+        torch.testing.assert_close(adapter.delta(site), dense[site.name], rtol=0, atol=1e-12 * size)
+        torch.testing.assert_close(b @ a, dense[site.name], rtol=0, atol=1e-11 * size)
+    assert_distance(adapter, generator)
+
+
+def assert_distance(adapter: ta.Adapter, generator: torch.Generator) -> None:
+    """The distance of a step is that of the dense updates."""
+    before = [{k: v.detach().clone() for k, v in tensor.trained.items()} for tensor in adapter.factored]
+    change = [{k: 0.1 * torch.randn(v.shape, generator=generator) for k, v in values.items()} for values in before]
+    curve = Distance(adapter).along(before, change)
+    old = [adapter.delta(site).detach() for site in adapter.plan.sites]
+    for length in (0.3, 1.0):
+        for tensor, values, step in zip(adapter.factored, before, change, strict=True):
+            for k, v in values.items():
+                tensor.trained[k].data.copy_(v + length * step[k])
+        moved = sum((adapter.delta(s) - d).square().sum().item() for s, d in zip(adapter.plan.sites, old, strict=True))
+        assert curve(length) == pytest.approx(moved, rel=1e-9)
 
 
 def summed(adapter: ta.Adapter) -> dict[str, Tensor]:
@@ -146,16 +193,7 @@ def test_it_exports_as_a_lora_of_the_summed_rank(tmp_path: Path) -> None:
 @pytest.mark.parametrize("start", ["zero", "subtract"])
 def test_the_distance_of_a_sum_is_that_of_its_dense_updates(terms: list[dict[str, Any]], start: str) -> None:
     _, adapter = attached("bert", terms, start=start)
-    before = [{k: v.detach().clone() for k, v in tensor.trained.items()} for tensor in adapter.factored]
-    change = [{k: 0.1 * torch.randn_like(v) for k, v in values.items()} for values in before]
-    curve = Distance(adapter).along(before, change)
-    old = [adapter.delta(site).detach() for site in adapter.plan.sites]
-    for length in (0.3, 1.0):
-        for tensor, values, step in zip(adapter.factored, before, change, strict=True):
-            for k, v in values.items():
-                tensor.trained[k].data.copy_(v + length * step[k])
-        moved = sum((adapter.delta(s) - d).square().sum().item() for s, d in zip(adapter.plan.sites, old, strict=True))
-        assert curve(length) == pytest.approx(moved, rel=1e-9)
+    assert_distance(adapter, torch.Generator().manual_seed(1))
 
 
 def test_equal_steps_move_a_sum_as_far_as_a_network() -> None:
