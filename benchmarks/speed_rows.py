@@ -158,6 +158,10 @@ def _ours_by_rank() -> Iterator[Row]:
             yield Ours(name + size, "tensoradapt", name, USUAL, {**_method(name), "rank": rank})
     for added in SUMS:
         yield Ours(f"{added.name} r=8", "tensoradapt", added.name, USUAL, {"method": added.name, "rank": 8})
+    for name in ("unilora", "nola"):  # over LoRA, at the sizes of their papers
+        yield Ours(f"{name} r=4", "tensoradapt", name, USUAL, {"method": name, "rank": 4})
+    for name in ("polar", "stella-diagonal"):
+        yield Ours(f"{name} r=8", "tensoradapt", name, USUAL, {"method": name, "rank": 8})
     for name in ("lora", "cp"):
         yield Ours(f"{name} hira r=8", "tensoradapt", name, USUAL, {"method": name, "rank": 8, "rule": "hira"})
 
