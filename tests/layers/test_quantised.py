@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 import tensoradapt as ta
 from tensoradapt.layers.stored_matrix import StoredMatrix
+from tensoradapt.networks.starts import STARTS
 from tensoradapt.sites.site import Site
 
 # both libraries try native kernels that a CPU has not, and warn or log of it
@@ -151,3 +152,18 @@ def test_a_layer_that_is_quantised_after_attach_is_merged_and_given_back() -> No
     assert not torch.equal(model(X), before)
     ta.unmerge(model)
     assert torch.equal(model(X), before)
+
+
+def test_inputs_and_weights_of_quantised_layers_are_read_and_gradients_refused() -> None:
+    sites = [Site(f"layers.{i}", f"layers.{i}", (("layer", i), ("proj", "q")), 32, 64, ()) for i in range(2)]
+    run = {"batches": [X], "loss": lambda model, x: model(x).sum()}
+    for start in [name for name, of in STARTS.items() if of.halves]:
+        model = four_bits("nf4")
+        plan = ta.plan(sites, ": out : in", start, 3)
+        if start == "lora-sb":
+            with pytest.raises(ta.TensorAdaptError, match="bitsandbytes 4-bit layer, whose codes have no gradient"):
+                ta.attach(model, plan, **run)
+            continue
+        before = model(X)
+        ta.attach(model, plan, **run)
+        assert torch.equal(model(X), before)
