@@ -14,6 +14,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from support.families import PLANNED, RANKLESS, SPLIT, planned
 from support.models import inputs, make, perturb
+from support.one_matrix import One
 from torch import Tensor, nn
 
 import tensoradapt as ta
@@ -235,15 +236,6 @@ def test_rasa_is_its_equation(rank: int, shared: int) -> None:
     each = [s.out + s.in_ for s in plan.sites]
     diagonals = len(plan.sites) * (rank - shared + shared * layers)
     assert plan.n_params == rank * sum(each) + diagonals
-
-
-class One(nn.Module):
-    def __init__(self, out: int, in_: int) -> None:
-        super().__init__()
-        self.lin = nn.Linear(in_, out)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.lin(x)
 
 
 @pytest.mark.parametrize("shape", [(30, 30), (48, 18)])

@@ -7,6 +7,7 @@ from typing import Any
 import peft
 import pytest
 import torch
+from support.one_matrix import One
 from torch import Tensor, nn
 
 from tensoradapt.adapter.factored import FactoredTensor
@@ -16,17 +17,6 @@ from tensoradapt.testing.laws import Case, float64
 
 TWO = ": out1 out2 : in1 in2"
 SHAPES = [(30, 30), (48, 18), (12, 30)]  # out, in: multiples of 6
-
-
-class One(nn.Module):
-    """A model of one matrix."""
-
-    def __init__(self, out: int, in_: int) -> None:
-        super().__init__()
-        self.lin = nn.Linear(in_, out)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.lin(x)
 
 
 def ours(name: str, out: tuple[int, int], in_: tuple[int, int], rank: Any = None) -> FactoredTensor:

@@ -132,10 +132,11 @@ def test_each_trainable_number_is_held_once(name: str, parameterization: str, mi
     assert len(trainable) == len({id(p) for p in trainable.values()})
 
 
-MODES = [  # in the others the modules of one model of each kind are read
-    pytest.param(name, mode, id=f"{name}-{mode}")
+FEW = ("bert", "gpt2", "qwen2")  # which are read in each mode by the fast tier; the others by the nightly one
+MODES = [
+    pytest.param(name, mode, id=f"{name}-{mode}", marks=() if mode == "train" or name in FEW else pytest.mark.nightly)
     for name in FAMILIES
-    for mode in ("train", *(("eval", "no_grad") if name in ("bert", "gpt2", "qwen2") else ()))
+    for mode in ("train", "eval", "no_grad")
 ]
 
 
