@@ -55,6 +55,7 @@ if TYPE_CHECKING:  # so that editors and type checkers know the names below, wit
     from tensoradapt.tasks.registry import load_task as load_task
     from tensoradapt.tasks.registry import register_task as register_task
     from tensoradapt.tasks.task import Task as Task
+    from tensoradapt.training.alignment import alignment as alignment
     from tensoradapt.training.equal_steps import equal_steps as equal_steps
     from tensoradapt.training.fit import fit as fit
     from tensoradapt.training.fit import parameter_groups as parameter_groups
@@ -100,6 +101,7 @@ _HOME = {
     "fit": "tensoradapt.training.fit",
     "fit_many": "tensoradapt.training.fit_many",
     "parameter_groups": "tensoradapt.training.fit",
+    "alignment": "tensoradapt.training.alignment",
     "equal_steps": "tensoradapt.training.equal_steps",
     "orthonormal": "tensoradapt.training.steps.orthonormal",
     "preconditioned": "tensoradapt.training.preconditioning",

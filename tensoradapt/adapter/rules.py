@@ -14,6 +14,7 @@ from torch import Tensor
 
 from tensoradapt.networks.contraction import size
 from tensoradapt.networks.network import PATTERNS, Factor, Network
+from tensoradapt.networks.tree import bonds_to_zero, is_tree
 
 
 class RandomNumbers(Protocol):
@@ -76,7 +77,7 @@ def matched(network: Network, factor: Factor, numbers: RandomNumbers) -> Tensor:
     """Draw orthonormal columns or rows (random signs on modes shorter than the bond) of the rule's entry size."""
     shape = network.shape(factor)
     bonds = set(network.bonds)
-    last = max((i for i, label in enumerate(factor.labels) if label in bonds), default=len(shape) - 1)
+    last = _columns(network, factor)
     batch = _batch(network, factor, last)
     axes = [*batch, *(i for i in range(len(shape)) if i not in batch and i != last), last]
     n_batch = math.prod(shape[i] for i in batch)
@@ -88,6 +89,13 @@ def matched(network: Network, factor: Factor, numbers: RandomNumbers) -> Tensor:
     flat = torch.stack([rule(n_rest, n_bond, numbers) for _ in range(n_batch)])
     drawn = flat.reshape([shape[i] for i in axes]).permute(*(axes.index(i) for i in range(len(shape)))).contiguous()
     return drawn * (entry_rms(network, factor) / drawn.square().mean().sqrt())
+
+
+def _columns(network: Network, factor: Factor) -> int:
+    """Return the axis of a factor's columns: the bond on the way to the zero factor in a tree, else the last bond."""
+    towards = bonds_to_zero(network).get(factor) if is_tree(network) else None
+    held = [i for i, label in enumerate(factor.labels) if label in ({towards[0]} if towards else network.bonds)]
+    return max(held, default=len(factor.labels) - 1)
 
 
 def _batch(network: Network, factor: Factor, last: int) -> list[int]:

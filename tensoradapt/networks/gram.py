@@ -43,6 +43,24 @@ def normal_matrix(network: Network, values: Mapping[str, Any], of: Factor, einsu
     return gram.reshape(*gram.shape[: len(gram.shape) - 2 * len(bonds)], n, n)
 
 
+def unfold(network: Network, of: Factor, value: Any) -> Any:  # (*stack, *shape) -> (*stack, *shared, alone, bonds)
+    """Return a factor's values or gradients as matrices that its normal matrix divides from the right."""
+    shared, alone, bonds = axes(network, of)
+    stack = value.ndim - len(of.labels)
+    order = [*range(stack), *(stack + of.labels.index(label) for label in (*shared, *alone, *bonds))]
+    turned = value.permute(order)
+    return turned.reshape(*turned.shape[: stack + len(shared)], -1, size(bonds, network.sizes))
+
+
+def fold(network: Network, of: Factor, matrices: Any) -> Any:  # (*stack, *shared, alone, bonds) -> (*stack, *shape)
+    """Undo ``unfold``."""
+    shared, alone, bonds = axes(network, of)
+    stack = matrices.shape[: matrices.ndim - 2 - len(shared)]
+    labels = (*shared, *alone, *bonds)
+    order = [*range(len(stack)), *(len(stack) + labels.index(label) for label in of.labels)]
+    return matrices.reshape(*stack, *(network.sizes[label] for label in labels)).permute(order)
+
+
 def axes(network: Network, of: Factor) -> tuple[Labels, Labels, Labels]:
     """Return a factor's modes that other factors have too, the modes it has alone, and its bonds."""
     others = {label for factor in network.factors if factor is not of for label in factor.labels}

@@ -12,6 +12,7 @@ import tensorly
 from tensorly.decomposition import partial_tucker
 
 from tensoradapt.errors import TensorAdaptError, did_you_mean
+from tensoradapt.networks.contraction import size
 from tensoradapt.networks.decomposition import checked, tensorly_on_numpy, widened
 from tensoradapt.networks.layout import Layout
 from tensoradapt.networks.network import Factor, Network
@@ -19,21 +20,32 @@ from tensoradapt.networks.network import Factor, Network
 label = "Tucker"
 
 
-def build(layout: Layout, rank: int | Mapping[str, int], only: Sequence[str] | None = None) -> Network:
-    """Join a factor (mode, r_mode) per mode to a core over all r_mode, which starts at zero.
+def build(
+    layout: Layout, rank: int | Mapping[str, int], only: Sequence[str] | None = None, zero: str | None = None
+) -> Network:
+    """Join a factor (mode, r_mode) per mode to a core over all r_mode.
 
-    The paper's multiplier is alpha. ``only`` names the modes with a factor; the core holds the others whole (Tucker-1;
-    Tucker-2 as in LoTR).
+    The core starts at zero, or the factor of the last row mode where that has more entries, or the one that ``zero``
+    names: the more entries start at zero, the more of the first gradient they take. The paper's multiplier is alpha.
+    ``only`` names the modes with a factor; the core holds the others whole (Tucker-1; Tucker-2 as in LoTR).
     """
     compressed = _compressed(layout, only)
     ranks = per_mode(compressed, rank, layout)
-    factors = tuple(Factor(m, (m, f"r_{m}"), paper=("orthogonal", 1.0)) for m in compressed)
-    core = Factor("core", tuple(f"r_{m}" if m in compressed else m for m in layout.names), "zero")
-    return Network(layout, (*factors, core), {f"r_{m}": ranks[m] for m in compressed})
+    labels: dict[str, tuple[str, ...]] = {m: (m, f"r_{m}") for m in compressed}
+    labels |= {"core": tuple(f"r_{m}" if m in compressed else m for m in layout.names)}
+    sizes = {**layout.size_of, **{f"r_{m}": ranks[m] for m in compressed}}
+    first = _zero(labels, layout, sizes, zero)
+
+    def factor(name: str) -> Factor:
+        if name == first:
+            return Factor(name, labels[name], "zero")
+        return Factor(name, labels[name], paper=None if name == "core" else ("orthogonal", 1.0))
+
+    return Network(layout, tuple(map(factor, labels)), {f"r_{m}": ranks[m] for m in compressed})
 
 
-def count(layout: Layout, rank: Mapping[str, int], only: Sequence[str] | None = None) -> int:
-    """Return the sum of n_m r_m over the modes with a factor, and the size of the core."""
+def count(layout: Layout, rank: Mapping[str, int], only: Sequence[str] | None = None, zero: str | None = None) -> int:
+    """Return the sum of n_m r_m over the modes with a factor, and the size of the core; ``zero`` changes nothing."""
     compressed = _compressed(layout, only)
     core = math.prod(rank[m] if m in compressed else n for m, n in layout.size_of.items())
     return sum(layout.size_of[m] * rank[m] for m in compressed) + core
@@ -54,10 +66,10 @@ def decompose(network: Network, tensor: np.ndarray, seed: int = 0) -> dict[str, 
     tensor, names, small = checked(network, tensor), network.layout.names, network.clipped()
     modes = [factor.name for factor in network.factors if factor.name != "core"]
     ranks = [small.bonds[f"r_{mode}"] for mode in modes]
-    size = np.linalg.norm(tensor) or 1.0
+    norm = np.linalg.norm(tensor) or 1.0
     with tensorly_on_numpy(), np.errstate(invalid="ignore"):  # TensorLy divides by the norm of a zero tensor
         axes = [names.index(mode) for mode in modes]
-        (_, factors), _ = partial_tucker(tensor / size, ranks, modes=axes, n_iter_max=50, tol=1e-7, random_state=seed)
+        (_, factors), _ = partial_tucker(tensor / norm, ranks, modes=axes, n_iter_max=50, tol=1e-7, random_state=seed)
         core = tensorly.tenalg.multi_mode_dot(tensor, factors, modes=axes, transpose=True)
     return widened(network, small, {**dict(zip(modes, factors, strict=True)), "core": core}, seed)
 
@@ -70,6 +82,17 @@ def from_cp(network: Network, factors: Mapping[str, np.ndarray]) -> dict[str, np
     bases = {mode: np.linalg.qr(factors[mode]) for mode in network.layout.names if f"r_{mode}" in network.bonds}
     inner = [bases[mode][1] if mode in bases else factors[mode] for mode in network.layout.names]
     return {**{mode: q for mode, (q, _) in bases.items()}, "core": tensorly.cp_to_tensor((None, inner))}
+
+
+def _zero(labels: Mapping[str, tuple[str, ...]], layout: Layout, sizes: Mapping[str, int], asked: str | None) -> str:
+    """Return the factor that starts at zero: the one asked for, else the larger of the core and the last row mode's."""
+    if asked is not None and asked not in labels:
+        raise TensorAdaptError(
+            f"zero={asked!r} is no factor of Tucker over layout {str(layout)!r}{did_you_mean(asked, list(labels))}"
+        )
+    last = layout.rows[-1].name
+    larger = last in labels and size(labels[last], sizes) > size(labels["core"], sizes)
+    return asked or (last if larger else "core")
 
 
 def _compressed(layout: Layout, only: Sequence[str] | None) -> tuple[str, ...]:

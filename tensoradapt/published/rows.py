@@ -46,6 +46,7 @@ _LOHA = "Hyeon-Woo et al., arXiv 2108.06098; as in PEFT, whose ranks above o i /
 _SPLIT_NOTE = "widths 384, 768, 1024 and 4096; others with split="
 
 # ways to tie the updates of q, k and v: the modes tied or split, the formula's sum of mode sizes, how many tensors
+_CORE = {"zero": "core"}  # starts at zero, as in the paper
 _TENSLORA = {
     "att": (": head dim : in", "i + h + H", "M*L"),
     "qkv": ("proj : out : in", "o + i + M", "L"),
@@ -131,7 +132,7 @@ def _tenslora(kind: str) -> Published:
     order = len(layout.replace(":", " ").split())
     source = "Marmoret et al., arXiv 2509.19391; heads in the model's order, where the released code mixes them up"
     formula = f"{tensors}*(r*({sides}) + r**{order})"
-    return Published(f"tenslora-{kind}", ((layout, QKV),), "tucker", source, formula, one_shape=True)
+    return Published(f"tenslora-{kind}", ((layout, QKV),), "tucker", source, formula, options=_CORE, one_shape=True)
 
 
 def _tenslora_cp(kind: str) -> Published:
@@ -141,6 +142,7 @@ def _tenslora_cp(kind: str) -> Published:
         _tenslora(kind),
         name=f"tenslora-cp-{kind}",
         parameterization="cp",
+        options={},
         formula=f"{tensors}*r*({sides})",
         power=0,
         zero="in",
@@ -231,6 +233,7 @@ ROWS: tuple[Published, ...] = (
         "Bershatsky et al., arXiv 2402.01376",
         "r*(o + i) + M*L*r**2",
         power=1,
+        zero="core",
         options={"only": ("out", "in")},
         draws=dict.fromkeys(("out", "in"), ("normal", 1.0)),
     ),
@@ -338,6 +341,7 @@ ROWS: tuple[Published, ...] = (
         "M*L*(r*(o + i) + r**2)",
         16,
         power=1,
+        zero="core",
         draws={"in": ("kaiming", 1.0), "out": ("kaiming_bond", 1.0)},
     ),
     Published(
@@ -348,6 +352,7 @@ ROWS: tuple[Published, ...] = (
         "M*L*(r*(o + i) + r**2)",
         32,
         power=1,
+        zero="core",
         draws=dict.fromkeys(("out", "in"), ("orthogonal", 1.0)),
         note="out and in stay orthonormal with ta.orthonormal, by landing; its runs adapt k, up and down besides",
     ),

@@ -14,11 +14,12 @@ from torch import Tensor, nn
 
 from tensoradapt.adapter.adapter import Adapter
 from tensoradapt.checks import Check, check_arguments, check_is, flag, number, of_kind, optional, shown
-from tensoradapt.errors import TensorAdaptError, did_you_mean, few
+from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.habits import answers_keywords
 from tensoradapt.text import count_text, duration_text
 from tensoradapt.training.equal_steps import equal_steps
-from tensoradapt.training.feed import Feed, elsewhere
+from tensoradapt.training.feed import Feed
+from tensoradapt.training.loss import loss_of
 from tensoradapt.training.options import Training
 from tensoradapt.training.preconditioning import preconditioned
 from tensoradapt.training.progress import ProgressBar, is_watched
@@ -184,7 +185,7 @@ def _steps(
     feed = Feed(batches, model, len(losses), steps)
     for step, batch in enumerate(feed, len(losses) + 1):
         start = time.perf_counter()
-        value = _loss(model, batch, loss, context)
+        value = loss_of(model, batch, loss, context)
         stepper.zero_grad(set_to_none=True)
         value.backward()
         norm = nn.utils.get_total_norm([p.grad for p in named.values() if p.grad is not None])
@@ -210,31 +211,6 @@ def _steps(
     if not note and len(losses) < steps:
         raise TensorAdaptError(f"the batches ended after {len(losses)} of {steps} steps; give one for each step")
     return FitResult("diverged" if note else "finished", note, tuple(losses), tuple(seconds))
-
-
-def _loss(
-    model: nn.Module, batch: Any, loss: Callable[[nn.Module, Any], Tensor] | None, context: torch.autocast
-) -> Tensor:
-    """Compute the loss of a batch, within a context; raise TensorAdaptError where there is none to train on."""
-    if loss is None and not isinstance(batch, Mapping):
-        raise TensorAdaptError(f"a batch is {shown(batch)}; expected a mapping of the model's arguments, or give loss=")
-    try:
-        with context:
-            value = loss(model, batch) if loss else getattr(model(**batch), "loss", None)
-    except RuntimeError as error:
-        if found := elsewhere(batch, model):
-            raise TensorAdaptError(
-                f"{found}; expected both on one device: call model.to or .to of the batch, or give batches on the CPU, "
-                "which are moved to a GPU"
-            ) from error
-        raise
-    if isinstance(value, Tensor) and value.numel() == 1 and value.requires_grad:
-        return value
-    where = "loss=" if loss else f"{type(model).__name__}, called with {few(sorted(map(str, batch)))},"
-    raise TensorAdaptError(
-        f"{where} returned the loss {shown(value)}; expected one number with a gradient. Give batches with labels, or "
-        "loss="
-    )
 
 
 def optimizer_of(model: nn.Module, groups: Sequence[Mapping[str, Any]], options: Training) -> torch.optim.Optimizer:

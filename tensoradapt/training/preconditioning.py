@@ -18,7 +18,7 @@ from tensoradapt.adapter.factored import FactoredTensor
 from tensoradapt.adapter.sharding import refuse_sharded
 from tensoradapt.checks import check_arguments, number
 from tensoradapt.errors import TensorAdaptError
-from tensoradapt.networks.gram import axes, normal_matrix
+from tensoradapt.networks.gram import axes, fold, normal_matrix, unfold
 from tensoradapt.networks.network import Factor, Network
 from tensoradapt.surgery.registry import adapters
 from tensoradapt.training.state import torch_optimizer
@@ -100,21 +100,14 @@ def divided(
 
     Factors and gradient of several tensors may be stacked along a first axis.
     """
-    shared, alone, bonds = axes(network, of)
-    if not bonds:
+    if not axes(network, of)[2]:
         return gradient
     values = {name: value.detach().double() for name, value in factors.items()}
     normal = normal_matrix(network, values, of, _stacked_einsum)
-    n, stack = normal.shape[-1], gradient.dim() - len(of.labels)
-    order = [*range(stack), *(stack + of.labels.index(label) for label in (*shared, *alone, *bonds))]
-    flat = gradient.double().permute(order)
+    eye = torch.eye(normal.shape[-1], dtype=normal.dtype, device=normal.device)
     # without a check for which a GPU would be waited for: with the ridge the matrix is not singular
-    solved, _ = torch.linalg.solve_ex(
-        normal + epsilon * torch.eye(n, dtype=normal.dtype, device=normal.device),
-        flat.reshape(*normal.shape[:-2], -1, n).mT,
-    )
-    back = [order.index(i) for i in range(len(order))]
-    return solved.mT.reshape(flat.shape).permute(back).to(gradient)
+    solved, _ = torch.linalg.solve_ex(normal + epsilon * eye, unfold(network, of, gradient.double()).mT)
+    return fold(network, of, solved.mT).to(gradient)
 
 
 def _stacked_einsum(equation: str, *operands: Tensor) -> Tensor:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -21,6 +20,7 @@ from tensoradapt.errors import TensorAdaptError
 from tensoradapt.networks.contraction import Labels, compile_program
 from tensoradapt.networks.gram import product
 from tensoradapt.networks.network import Factor, Network
+from tensoradapt.networks.tree import ends, is_tree
 
 Values = Mapping[str, Tensor]
 TINY = 1e-12  # relative ridge that keeps a rank-deficient side invertible
@@ -51,20 +51,6 @@ def check(network: Network) -> None:
             f"the tensor {network.equation} cannot be reduced: {why}. Reducing takes bonds that each join two "
             "trained factors without a cycle (lora, tucker, tensor_train, tt_matrix), or one bond in all factors (cp)"
         )
-
-
-@lru_cache(maxsize=4096)
-def is_tree(network: Network) -> bool:
-    """Say whether every bond joins two factors without a cycle, and the factors of each mode are neighbours."""
-    ends = [_ends(network, bond) for bond in network.bonds]
-    if any(len(pair) != 2 for pair in ends) or len(ends) != len(network.factors) - 1:
-        return False
-    reached = {network.factors[0]}
-    for _ in ends:
-        reached |= {factor for pair in ends if reached & set(pair) for factor in pair}
-    holders = {mode: sum(mode in factor.labels for factor in network.factors) for mode in network.layout.names}
-    joined = {mode: sum(all(mode in f.labels for f in pair) for pair in ends) for mode in holders}
-    return len(reached) == len(network.factors) and all(joined[mode] == n - 1 for mode, n in holders.items())
 
 
 def spectra(network: Network, values: Values) -> dict[str, Tensor]:
@@ -138,17 +124,13 @@ def relative_error(old: tuple[Network, Values], new: tuple[Network, Values]) -> 
     return max(0.0, lost / norm) ** 0.5 if norm > 0 else 0.0
 
 
-def _ends(network: Network, bond: str) -> tuple[Factor, ...]:
-    return tuple(factor for factor in network.factors if bond in factor.labels)
-
-
 def _is_sum(network: Network) -> bool:
     return len(network.bonds) == 1 and all(set(network.bonds) <= set(factor.labels) for factor in network.factors)
 
 
 def _shared(network: Network, bond: str) -> Labels:
     """Return the modes that both factors of a bond hold."""
-    left, right = _ends(network, bond)
+    left, right = ends(network, bond)
     return tuple(x for x in left.labels if x in right.labels and x != bond)
 
 
@@ -161,14 +143,14 @@ def _over(labels: Labels, tensor: Tensor, by: Labels, matrix: Tensor) -> Tensor:
 
 
 def _sides(network: Network, values: Values, bond: str) -> Iterator[Tensor]:  # two of (*shared, k, bond)
-    return (_side(network, values, factor, bond) for factor in _ends(network, bond))
+    return (_side(network, values, factor, bond) for factor in ends(network, bond))
 
 
 def _side(network: Network, values: Values, factor: Factor, bond: str) -> Tensor:  # (*shared, k, bond)
     """Return the triangular factor of everything on one side of a bond, as matrices (modes, bond)."""
     labels, tensor = factor.labels, values[factor.name]
     for between in [x for x in factor.labels if x in network.bonds and x != bond]:
-        other = next(f for f in _ends(network, between) if f is not factor)
+        other = next(f for f in ends(network, between) if f is not factor)
         behind = _side(network, values, other, between)
         tensor = _over(labels, tensor, (*_shared(network, between), between, f"{between}*"), behind.mT)
         labels = tuple(f"{between}*" if x == between else x for x in labels)
@@ -180,7 +162,7 @@ def _side(network: Network, values: Values, factor: Factor, bond: str) -> Tensor
 
 
 def _truncation(network: Network, values: Values, bond: str, k: int) -> Change:
-    first, second = _ends(network, bond)
+    first, second = ends(network, bond)
     left, right = _sides(network, values, bond)
     x, y = frames(left, right, k)
     labels = (*_shared(network, bond), bond, f"{bond}*")

@@ -56,9 +56,9 @@ def test_orthonormal_factors_leave_nothing_to_chance(rank: int) -> None:
 
 def test_columns_beyond_a_modes_entries_count_by_how_their_signs_agree() -> None:
     layout = Layout.parse("proj : out : in", {"proj": 1, "out": 32, "in": 48})
-    network = parameterizations.get("tucker").build(layout, {"proj": 4, "out": 4, "in": 4})
+    network = parameterizations.get("tucker").build(layout, {"proj": 4, "out": 4, "in": 4}, zero="core")
     factors = draws.draw(network, 0, "0", True)
-    alone = parameterizations.get("tucker").build(layout, {"proj": 1, "out": 4, "in": 4})
+    alone = parameterizations.get("tucker").build(layout, {"proj": 1, "out": 4, "in": 4}, zero="core")
     one = scale.mean_square(alone, draws.draw(alone, 0, "0", True))
     # four columns of signs say one thing: their steps add up, and do not average out
     assert scale.mean_square(network, factors) == pytest.approx(16 * one, rel=1e-9)
@@ -91,7 +91,7 @@ def formed(network: Network, factors: dict[str, torch.Tensor]) -> float:
 def test_two_zero_factors_are_refused_with_what_they_are() -> None:
     network = built("every factor of a tied tensor moves")
     factors = draws.draw(network, 0, "0", True)
-    with pytest.raises(TensorAdaptError, match="its factors layer, core are zero, and nothing would ever move"):
+    with pytest.raises(TensorAdaptError, match="its factors layer, out are zero, and nothing would ever move"):
         scale.matched_scale(network, {**factors, "layer": torch.zeros_like(factors["layer"])})
 
 

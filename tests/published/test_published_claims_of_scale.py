@@ -104,14 +104,14 @@ def test_claim_15_tensloras_first_step_grows_with_the_rank() -> None:
     """
     tucker, found = parameterizations.get("tucker"), {}
     for rank in (4, 16, 64):
-        network = tucker.build(sized("layer : out : in", 768, 12, 12), rank)
+        network = tucker.build(sized("layer : out : in", 768, 12, 12), rank, zero="core")
         found[rank] = mean_step(network, 1, random_signs=True)
         expected = math.sqrt(rank**2 * min(rank, 12)) / (768 * math.sqrt(12))
         assert found[rank] == pytest.approx(expected, rel=0.02)
     assert found[16] == pytest.approx(2.0e-2, rel=0.06)
     assert found[64] == pytest.approx(8.4e-2, rel=0.03)
     small = sized("layer : out : in", 256, 4, 4)
-    steps = [mean_step(tucker.build(small, rank), 1) for rank in (4, 16, 64)]
+    steps = [mean_step(tucker.build(small, rank, zero="core"), 1) for rank in (4, 16, 64)]
     assert steps[0] == pytest.approx(8 / (256 * 2), rel=1e-6)
     assert steps[1] > 6 * steps[0]
     assert steps[2] > 6 * steps[1]

@@ -177,6 +177,7 @@ CALLS: Mapping[str, tuple[Callable[..., Any], Mapping[str, Any]]] = {
         on_new(ta.reduce_rank),
         {"optimizer": None, "rank": 1, "budget": None, "energy": None, "sweeps": 1, "moments": "carry"},
     ),
+    "alignment": (ta.alignment, {"model": MODEL, "batch": batches()[0], "optimizer": None, "loss": None}),
     "equal_steps": (ta.equal_steps, {"optimizer": OPTIMIZER, "model": MODEL}),
     "orthonormal": (ta.orthonormal, {"optimizer": OPTIMIZER, "model": MODEL, "by": "landing", "weight": 5e-3}),
     "preconditioned": (ta.preconditioned, {"optimizer": OPTIMIZER, "model": MODEL, "epsilon": 1e-6}),

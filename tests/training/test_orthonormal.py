@@ -192,13 +192,17 @@ def test_the_form_is_one_of_the_same_tensors() -> None:
             torch.testing.assert_close(tensor.full().norm(), size * root, rtol=1e-10, atol=0)
 
 
+@pytest.mark.parametrize("scale", ["paper", "matched"])
 @pytest.mark.parametrize("layout", [TIED, "layer : out : in", "(layer proj) : out : in"])
-def test_landing_keeps_a_training_near_orthonormal(layout: str) -> None:
-    """Of a tensor that is fitted to a random one of its size."""
+def test_landing_keeps_a_training_near_orthonormal(layout: str, scale: str) -> None:
+    """Of a tensor fitted to a random one of its size, with the core at zero as in papers, or a larger factor."""
+    options = {"zero": "core"} if scale == "paper" else {}
     ends = []
     for by in ("landing", None):
         sites = ta.find_sites(make("bert").config, ("q", "v"))
-        adapter = ta.Adapter(ta.plan(sites, method="tucker", layout=layout, rank=2, scale="paper"), seed=2)
+        adapter = ta.Adapter(
+            ta.plan(sites, method="tucker", layout=layout, rank=2, scale=scale, options=options), seed=2
+        )
         assert max(distances(adapter).values()) < 1e-12
         optimizer = torch.optim.Adam(adapter.parameters(), lr=3e-3)
         if by:

@@ -26,15 +26,13 @@ from tensoradapt.adapter.adapter import Adapter
 from tensoradapt.adapter.factored import FactoredTensor
 from tensoradapt.networks.contraction import Labels, Program, compile_program, size
 from tensoradapt.networks.gram import primed
-from tensoradapt.networks.layout import RUNTIME
 from tensoradapt.networks.network import Factor, Network
-from tensoradapt.planning.plan import Member
-from tensoradapt.planning.scale import multiplier, triangle
+from tensoradapt.planning.scale import triangle
 from tensoradapt.training.distance import mode_products, polynomials
+from tensoradapt.training.distance.blocks import Block, Ranges, blocks_of, index_modes, ranges_of, squares_of
 from tensoradapt.training.distance.cross_terms import CrossTerms
 
 Values = Mapping[str, Tensor]  # factors by name
-Ranges = tuple[tuple[str, int], ...]  # a mode and how many of its first entries
 
 
 TENSOR = "tensor*"  # the axis of stacked tensors
@@ -106,18 +104,6 @@ def _writes(adapter: Adapter) -> list[Any]:
 
 
 @dataclass(frozen=True)
-class Block:
-    """The slices of a tensor that its sites read: ranges of modes, and the squared multiplier at each index position.
-
-    ``mask`` has the multipliers; it is None where all are ``weight``.
-    """
-
-    ranges: Ranges
-    weight: float
-    mask: tuple[float, ...] | None = None
-
-
-@dataclass(frozen=True)
 class Place:
     """A site of an entangled tensor: the number of the tensor, index positions, and the squared multiplier."""
 
@@ -131,13 +117,13 @@ def _parts(adapter: Adapter) -> list[DistancePart]:
     stacks: dict[tuple[Network, Block], list[int]] = {}
     places: dict[tuple[Network, Ranges], list[Place]] = {}
     for i, (tensor, group) in enumerate(zip(adapter.factored, adapter.plan.groups, strict=True)):
-        squares = [multiplier(adapter.plan.scale, group.network, member.site.in_) ** 2 for member in group.members]
+        squares = squares_of(adapter.plan, group)
         if _entangled(tensor.network):
             for member, square in zip(group.members, squares, strict=True):
                 at = {name: value for name, value in member.at.items() if isinstance(value, int)}
-                places.setdefault((tensor.network, _ranges(member)), []).append(Place(i, at, square))
+                places.setdefault((tensor.network, ranges_of(member)), []).append(Place(i, at, square))
         else:
-            for block in _blocks(tensor.network, group.members, squares):
+            for block in blocks_of(tensor.network, group.members, squares):
                 stacks.setdefault((tensor.network, block), []).append(i)
     parts: list[DistancePart] = []
     shared: dict[Any, Tensor] = {}
@@ -157,10 +143,6 @@ def _chunks(items: Sequence[Any], entries: int, most: int = ENTRIES) -> Iterable
     return (items[at : at + n] for at in range(0, len(items), n))
 
 
-def _ranges(member: Member) -> Ranges:
-    return tuple((name, len(value)) for name, value in member.at.items() if isinstance(value, range))
-
-
 @lru_cache(maxsize=1024)
 def _entangled(network: Network) -> bool:
     """Say whether several factors have one row or column mode."""
@@ -171,24 +153,6 @@ def _entangled(network: Network) -> bool:
 def _held(network: Network) -> Counter[str]:
     """Return how many factors have each label."""
     return Counter(label for factor in network.factors for label in factor.labels)
-
-
-def _index(network: Network) -> tuple[str, ...]:
-    return tuple(mode.name for mode in network.layout.index if mode.name not in RUNTIME)
-
-
-def _blocks(network: Network, members: Sequence[Member], squares: Sequence[float]) -> list[Block]:
-    index = [mode for mode in network.layout.index if mode.name not in RUNTIME]
-    grids: dict[Ranges, dict[tuple[Any, ...], float]] = {}
-    for member, square in zip(members, squares, strict=True):
-        grid = grids.setdefault(_ranges(member), {})
-        at = tuple(member.at[mode.name] for mode in index)
-        grid[at] = grid.get(at, 0.0) + square
-    blocks = []
-    for ranges, grid in grids.items():
-        values = tuple(grid.get(at, 0.0) for at in itertools.product(*(range(mode.size) for mode in index)))
-        blocks.append(Block(ranges, values[0]) if len(set(values)) == 1 else Block(ranges, 1.0, values))
-    return blocks
 
 
 class _Weights:
@@ -277,7 +241,7 @@ class _Stack:
         if self.block.mask is None:
             return []
         if "mask*" not in self._still:
-            shape = [1, *(self.network.sizes[mode] for mode in _index(self.network))]
+            shape = [1, *(self.network.sizes[mode] for mode in index_modes(self.network))]
             self._still["mask*"] = like.new_tensor(self.block.mask).reshape(shape)
         return [self._still["mask*"]]
 
@@ -314,7 +278,7 @@ def _scheme(network: Network, ranges: Ranges, masked: bool, n: int) -> Scheme:
 
     A Gram matrix takes the place of a factor whose own modes have no fewer entries than its bonds.
     """
-    index = set(_index(network)) if masked else set()
+    index = set(index_modes(network)) if masked else set()
     held = _held(network)
     sizes = {**network.sizes, **dict(ranges), TENSOR: n, "power*": 2, "copy*": 2}
     sizes |= {f"{bond}'": k for bond, k in network.bonds.items()}
@@ -334,7 +298,7 @@ def _scheme(network: Network, ranges: Ranges, masked: bool, n: int) -> Scheme:
             found = {f"{factor.name}*": own, f"{factor.name}*'": copy}
         powers |= {power: 4 - len(found) for power in found if factor.trainable}
         operands += [(power, *labels) if factor.trainable else labels for power, labels in found.items()]
-    mask = [_index(network)] if masked else []
+    mask = [index_modes(network)] if masked else []
     program = compile_program([*operands, *mask], (*powers, TENSOR), {**sizes, **powers}, tuple(powers))
     return Scheme(grams, program)
 
@@ -408,7 +372,7 @@ class _Sites:
 
 def _products(network: Network, ranges: Ranges) -> int:
     """Return how many entries the largest array of a site has."""
-    sizes, index = {**network.sizes, **dict(ranges)}, dict.fromkeys(_index(network), 0)
+    sizes, index = {**network.sizes, **dict(ranges)}, dict.fromkeys(index_modes(network), 0)
     frozen = [factor for factor in network.factors if not factor.trainable]
     alone = {x for factor in frozen for x in _alone(network, factor, index)}
     entries = size(tuple(m.name for m in (*network.layout.rows, *network.layout.cols) if m.name not in alone), sizes)

@@ -17,7 +17,7 @@ from torch import Tensor
 from tensoradapt.adapter import rules
 from tensoradapt.networks.contraction import Labels, size
 from tensoradapt.networks.network import Factor, Network
-from tensoradapt.training.rounding import is_tree
+from tensoradapt.networks.tree import bonds_to_zero, is_tree
 
 
 @dataclass(frozen=True)
@@ -60,14 +60,11 @@ def unfoldings(network: Network) -> tuple[Unfolding, ...]:
     """Return an unfolding of every factor but the one that holds the size; none without an orthonormal form."""
     if not (is_tree(network) or _is_svd(network)):
         return ()
-    found, reached = [], [network.zero]
-    for parent in reached:  # grows on the way
-        for bond in (label for label in parent.labels if label in network.bonds):
-            for factor in (f for f in network.factors if bond in f.labels and f not in reached):
-                shared = tuple(x for x in factor.labels if x in parent.labels and x != bond)
-                rows = tuple(x for x in factor.labels if x not in (*shared, bond))
-                found.append(Unfolding(network, factor, shared, rows, bond))
-                reached.append(factor)
+    found = []
+    for factor, (bond, parent) in bonds_to_zero(network).items():
+        shared = tuple(x for x in factor.labels if x in parent.labels and x != bond)
+        rows = tuple(x for x in factor.labels if x not in (*shared, bond))
+        found.append(Unfolding(network, factor, shared, rows, bond))
     return tuple(found)
 
 

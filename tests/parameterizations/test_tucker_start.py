@@ -1,0 +1,69 @@
+"""Which factor of Tucker starts at zero, and that most entries take most of a gradient."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from support.models import inputs, logits, make
+from torch import Tensor, nn
+
+import tensoradapt as ta
+from tensoradapt.networks.layout import Layout
+from tensoradapt.parameterizations import tucker
+from tensoradapt.testing.laws import float64
+
+SIZES = {"layer": 3, "proj": 4, "head": 4, "dim": 5, "model": 20, "out": 20, "in": 16}
+
+
+@pytest.mark.parametrize(
+    ("layout", "rank", "options", "zero"),
+    [
+        (": out : in", 1, {}, "out"),
+        (": out : in", 8, {}, "out"),
+        (": out : in", 16, {}, "out"),  # 320 entries, and 256
+        (": out : in", {"out": 20, "in": 16}, {}, "out"),  # 400 entries, and 320
+        ("layer proj : head dim : model", 4, {}, "core"),
+        ("layer proj : head dim : model", 1, {}, "dim"),
+        ("layer : out : in", 4, {"only": ("in",)}, "core"),
+        ("layer : out : in", 4, {"only": ("out", "in")}, "out"),
+        ("layer : out : in", 4, {"zero": "core"}, "core"),
+        ("layer : out : in", 4, {"zero": "in"}, "in"),
+    ],
+)
+def test_the_larger_of_core_and_output_factor_starts_at_zero(
+    layout: str, rank: Any, options: dict[str, Any], zero: str
+) -> None:
+    network = tucker.build(Layout.parse(layout, SIZES), rank, **options)
+    assert network.zero.name == zero
+    assert [f.name for f in network.factors if f.init == "zero"] == [zero]
+
+
+def test_published_rows_keep_the_core_of_their_papers() -> None:
+    config = make("bert").config
+    for name in ("lotr", "flora", "polar", "stella", "tenslora-depth"):
+        assert {group.network.zero.name for group in ta.plan(config, name, rank=1).groups} == {"core"}, name
+
+
+def test_an_unknown_factor_is_refused() -> None:
+    with pytest.raises(ta.TensorAdaptError, match=r"zero='outer' is no factor of Tucker over .*; did you mean \"out\""):
+        tucker.build(Layout.parse(": out : in", SIZES), 2, zero="outer")
+
+
+def test_at_rank_one_it_takes_of_the_first_gradient_what_lora_does() -> None:
+    """One number that starts at zero follows one direction; a factor follows as many as LoRA's B."""
+
+    def loss(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+        return logits(model(**batch))[..., 0].sum()
+
+    found = {}
+    with float64():
+        for name, options in (("tucker", {}), ("core", {"zero": "core"}), ("lora", {})):
+            model = make("bert")
+            method = "lora" if name == "lora" else "tucker"
+            ta.attach(model, ta.plan(model, layout=": out : in", method=method, rank=1, options=options), seed=1)
+            shares = ta.alignment(model, inputs("bert"), loss=loss)
+            found[name] = torch.tensor(shares[shares["factor"] == "all"]["share"].iloc[1:].to_numpy()).mean()
+    assert 0.5 < found["tucker"] / found["lora"] < 2
+    assert found["core"] < found["tucker"] / 3
