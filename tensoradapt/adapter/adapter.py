@@ -363,12 +363,17 @@ class Adapter(nn.Module):
 
 
 def check_filled(adapter: Adapter) -> None:
-    """Raise TensorAdaptError for an adapter that was attached on the meta device and has no values yet."""
+    """Raise TensorAdaptError for an adapter without values: attached on the meta device, or moved there."""
     if adapter.empty:
         raise TensorAdaptError(
             "the adapter was attached on the meta device and has no values yet. Load the base weights, then "
             "detach(model) and attach(model, plan) again; or move the model with to_empty(device=...), then call "
             "adapter.reset_parameters(), which draws the adapter's numbers, or restore(model, folder)"
+        )
+    if any(parameter.is_meta for parameter in adapter.parameters()):
+        raise TensorAdaptError(
+            "the adapter was moved to the meta device, where it lost its values. Load the base model again, then "
+            "load(model, folder) for an adapter that was saved, or attach(model, plan) for a new one"
         )
 
 

@@ -76,6 +76,12 @@ def check_values(network: Network, values: Mapping[str, Tensor]) -> None:
             what = f"shape {shape}" if shape != needed else "non-finite entries"
             axes = network.axes(factor)
             raise TensorAdaptError(f"factor {factor.name!r} has {what}; expected finite numbers {axes}")
+        largest, dtype = float(values[factor.name].abs().max()), torch.get_default_dtype()
+        if largest > torch.finfo(dtype).max:
+            raise TensorAdaptError(
+                f"factor {factor.name!r} reaches {largest:.3g}, and {dtype} holds up to {torch.finfo(dtype).max:.3g}; "
+                "expected smaller values: divide them, and multiply the update by a scale"
+            )
 
 
 def starts_at_zero(factor: Factor, start: str) -> bool:

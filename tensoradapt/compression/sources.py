@@ -27,6 +27,7 @@ from tensoradapt.sites.site import Site, Sites
 from tensoradapt.surgery.checks import DEQUANTISE, check_readable
 
 MOST_SITES = 1_000_000
+MOST = float(np.finfo(np.float32).max)
 Update = LoraPair | np.ndarray  # a site's update: dense (out, in) where its pair would be larger
 
 
@@ -101,6 +102,13 @@ def _check(site: Site, update: Update) -> None:
         )
     if not all(np.isfinite(part).all() for part in parts):
         raise TensorAdaptError(f"the update of site {site.name} has non-finite entries; the training has diverged")
+    with np.errstate(over="ignore"):
+        norm = norm_of(update)
+    if not norm <= MOST:
+        raise TensorAdaptError(
+            f"the update of site {site.name} has norm {norm:.3g}, and float32, in which adapters are held, goes up to "
+            f"{MOST:.3g}; expected a smaller one. Has the training diverged?"
+        )
 
 
 def _parts(update: Update) -> tuple[np.ndarray, ...]:

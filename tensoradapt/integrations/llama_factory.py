@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from collections.abc import Callable
@@ -49,9 +50,10 @@ def launch(config: TensorConfig, *callbacks: TrainerCallback) -> None:
             "USE_RAY is set, and Ray's workers know nothing of the config: they would train LoRA. Unset it; on several "
             "GPUs start this script with torchrun"
         )
+    # first: it patches what transformers knows of installed packages, before anything loads TRL
+    tuner = importlib.import_module("llamafactory.train.tuner")
     from llamafactory import launcher
     from llamafactory.model import adapter, loader
-    from llamafactory.train.tuner import run_exp
 
     adapter.LoraConfig = lambda **given: replaced(config, given)
     loader.init_adapter = checked(adapter.init_adapter)
@@ -59,7 +61,7 @@ def launch(config: TensorConfig, *callbacks: TrainerCallback) -> None:
         launcher.launch()
         return
     del sys.argv[1]
-    run_exp(callbacks=list(callbacks))  # the launcher's own training would start processes without this config
+    tuner.run_exp(callbacks=list(callbacks))  # the launcher's own training would start processes without this config
 
 
 def replaced(config: TensorConfig, given: dict[str, Any]) -> TensorConfig:

@@ -62,7 +62,8 @@ def fits(base: nn.Module, x: Any) -> bool:
     """Say whether a call is a plain product that nothing looks into: no hook, transform, compilation or subclass."""
     if torch.compiler.is_compiling() or type(base) is not nn.Linear or type(x) is not Tensor or "forward" in vars(base):
         return False
-    weight, bias = base._parameters["weight"], base._parameters["bias"]  # at once, not through nn.Module
+    # at once, not through nn.Module; a hook may make the weight, as spectral_norm's and prune's do
+    weight, bias = base._parameters.get("weight"), base._parameters.get("bias")
     return (
         type(weight) is nn.Parameter
         and not weight.requires_grad

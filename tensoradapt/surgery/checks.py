@@ -124,6 +124,11 @@ def check_site(modules: Mapping[str, nn.Module], site: Site, model: str) -> Stor
         )
     matrix = StoredMatrix.of(modules[site.module], site)
     check_fits(matrix)
+    if matrix.parameter.is_inference():
+        raise TensorAdaptError(
+            f"the weight of site {site.name} was made in torch.inference_mode(), and no gradient goes through such a "
+            "tensor; make or load the model outside it, as under torch.no_grad()"
+        )
     return matrix
 
 
@@ -187,6 +192,12 @@ def check_readable(matrix: StoredMatrix, use: str, instead: str) -> None:
     if matrix.quantisation is not None:
         return
     weight = matrix.parameter
+    if type(weight) is Tensor:
+        raise TensorAdaptError(
+            f"the weight of site {matrix.site.name} is no Parameter: a hook makes it at each call, as "
+            f"torch.nn.utils.prune and spectral_norm do, and {use} needs a Parameter. Make it one with prune.remove or "
+            "remove_spectral_norm, or use the adapter unmerged"
+        )
     plain = type(weight) is nn.Parameter and weight.is_floating_point() and weight.dtype.itemsize > 1
     if plain or is_parametrized(matrix.module):
         return _check_computes(matrix, use, instead)

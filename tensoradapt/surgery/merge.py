@@ -250,7 +250,7 @@ def _check_finite(matrix: StoredMatrix, wide: Tensor, total: Tensor) -> None:
 
 
 def _squared(matrix: Tensor) -> float:
-    return float(torch.linalg.vector_norm(matrix).square())
+    return float(torch.linalg.vector_norm(matrix, dtype=torch.float64).square())  # whose squares are beyond float32
 
 
 def _summed(total: Tensor, changes: Iterable[tuple[Adapter, Tensor]], check: Check) -> Tensor:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from tensoradapt.adapter.adapter import Adapter
+from tensoradapt.adapter.adapter import Adapter, check_filled
 from tensoradapt.adapter.factored import FactoredTensor
 from tensoradapt.adapter.sharding import refuse_sharded
 from tensoradapt.checks import check_arguments, of_kind, optional
@@ -94,6 +94,7 @@ def alignment(
 
 
 def _check(model: nn.Module, adapter: Adapter, optimizer: torch.optim.Optimizer | None) -> None:
+    check_filled(adapter)
     if adapter.plan.spec.rule != "add":
         raise TensorAdaptError(
             f'alignment measures updates that are added to the weights, and the adapter has rule="'

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tensoradapt.adapter.adapter import Adapter
+from tensoradapt.adapter.adapter import Adapter, check_filled
 from tensoradapt.adapter.sharding import refuse_sharded
 from tensoradapt.checks import Check, check_arguments, check_rank, is_number, is_whole, one_of, optional, shown, whole
 from tensoradapt.errors import TensorAdaptError, did_you_mean
@@ -112,6 +112,7 @@ def reduce_rank(
     check_arguments(locals(), **CHECKS)
     adapter = attached(model)
     refuse_sharded(model, "rank reduction")
+    check_filled(adapter)
     _check(adapter)
     values = [{name: value.detach().double() for name, value in t.factors.items()} for t in adapter.factored]
     smaller = _smaller_networks(adapter, values, rank, budget, energy)

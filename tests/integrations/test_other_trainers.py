@@ -108,6 +108,43 @@ def test_llama_factory_trains_nothing_else_instead() -> None:
     assert checked(lambda *_: ours)(None, base, None, None, True) is ours
 
 
+LLAMA_FACTORY = {
+    "__init__": "",
+    "launcher": "def launch(): raise SystemExit('launched')",
+    "model/__init__": "import transformers_patched",  # as TRL fails that is loaded before the patch
+    "model/adapter": "def init_adapter(*given): ...",
+    "model/loader": "",
+    "train/__init__": "",
+    "train/tuner": """
+import sys, types
+sys.modules["transformers_patched"] = types.ModuleType("transformers_patched")
+from llamafactory import model
+
+def run_exp(callbacks):
+    raise SystemExit(f"trained with {len(callbacks)} callbacks")
+""",
+}
+
+
+@pytest.mark.parametrize(("command", "said"), [("train", "trained with 1 callbacks"), ("export", "launched")])
+def test_llama_factory_patches_transformers_before_anything_loads_trl(
+    command: str, said: str, tmp_path: Path, installed: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, text in LLAMA_FACTORY.items():
+        file = tmp_path / "llamafactory" / f"{name}.py"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["launcher.py", command, "x.yaml"])
+    before = set(sys.modules)
+    try:
+        with pytest.raises(SystemExit, match=said):
+            launch(CONFIG, object())  # type: ignore[arg-type]
+    finally:
+        for name in set(sys.modules) - before:
+            del sys.modules[name]
+
+
 @pytest.mark.parametrize("words", [[], ["webui"], ["trian", "x.yaml"]])
 def test_llama_factorys_other_commands_are_refused(
     words: list[str], installed: None, monkeypatch: pytest.MonkeyPatch

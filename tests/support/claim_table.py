@@ -34,13 +34,17 @@ from support.page_numbers import (
     size,
     span,
     spread,
+    spread_of_rank_one,
     sweep,
     tally,
     times,
+    tucker_cells,
+    tucker_scores,
 )  # fmt: skip
 
 README, INDEX, WHICH, RESULTS = "README.md", "docs/index.md", "docs/start/which-method.md", "docs/results/README.md"
 EQUAL, TABLES = "docs/results/equal-steps.md", "docs/results/tables.md"
+LEARN, CORE = "docs/concepts/how-factors-learn.md", "Tucker, core at zero"
 WHOLE, SPLIT = "layer proj : out : in", "layer proj : head dim : model"
 LORTA = ("lorta", "r=64")
 
@@ -255,6 +259,15 @@ CLAIMS: list[Claim] = [
         TABLES,
         "{} numbers for two classes on MiniLM, {} on STS-B, {:,} on CIFAR-10, {:,} on polyreactivity",
         lambda: tuple(recompute.HEADS[task] for task in ("sst2", "stsb", "cifar10", "polyreactivity")),
+    ),
+    *(
+        (LEARN, f"| {arm} | {rank} | {{:.3f}} | {{:.3f}} | {{:.3f}} |", lambda cell=(arm, rank): tucker_scores(*cell))
+        for arm, rank in tucker_cells()
+    ),
+    (
+        LEARN,
+        "With the core at zero they lie {:.3f} apart; with the larger factor at zero {:.3f}.",
+        lambda: (spread_of_rank_one(CORE), spread_of_rank_one("Tucker")),
     ),
 ]
 

@@ -26,6 +26,7 @@ HEAD, STEP = recompute.HEADS["sst2"], best_rate.STEP
 LORA = ("LoRA", "8")
 CP1, CP4, LORA1, LORA2 = ("CP (LoRTA)", "1"), ("CP (LoRTA)", "4"), ("LoRA", "1"), ("LoRA", "2")
 FROZEN, FULL = ("frozen base + head", ""), ("full fine-tuning", "")
+TUCKER_START = "benchmarks/records/tucker_start.csv"
 Row = dict[str, str]
 Key = tuple[str, str]  # method and rank
 
@@ -173,6 +174,23 @@ def spread(optimizer: str) -> tuple[float, float, float]:
     """How far apart the best rates at 60 steps are, the lowest and the highest."""
     rates = best_rate.table(60)[optimizer]["rates"].values()
     return max(rates) / min(rates), min(rates), max(rates)
+
+
+def tucker_cells() -> tuple[tuple[str, str], ...]:
+    """The arms and ranks of benchmarks/records/tucker_start.csv."""
+    return tuple(dict.fromkeys((row["arm"], row["rank"]) for row in rows(TUCKER_START)))
+
+
+def tucker_scores(arm: str, rank: str) -> tuple[float, ...]:
+    """Mean accuracies over seeds of an arm of it: after a quarter, a half and all of the steps."""
+    found = [row for row in rows(TUCKER_START) if (row["arm"], row["rank"]) == (arm, rank)]
+    return tuple(float(np.mean([float(row[at]) for row in found])) for at in ("quarter", "half", "accuracy"))
+
+
+def spread_of_rank_one(tucker: str) -> float:
+    """How far apart LoRA, CP and an arm of Tucker are at rank 1."""
+    found = [tucker_scores(arm, "1")[-1] for arm in ("LoRA", "CP", tucker)]
+    return max(found) - min(found)
 
 
 def row_to_take(key: tuple[str, str]) -> str:
