@@ -115,9 +115,11 @@ def revived(network: Network, factors: Mapping[str, np.ndarray], seed: int) -> F
 
     Where two factors are zero at an entry of their bond, no gradient reaches either. All but one, the network's zero
     factor if it is among them, are drawn anew there, and that one is set to exactly zero. Labels that all factors of a
-    bond share index separate matrices, so each of their positions is treated alone.
+    bond share index separate matrices, so each of their positions is treated alone. Where the zero factor is zero as a
+    whole, so is the tensor, and no other needs to be.
     """
     values, drawn, cleared = {n: np.array(f) for n, f in factors.items()}, draw(network, seed), []
+    vanishes = not values[network.zero.name].any()
     for bond in network.bonds:
         held = sorted((f for f in network.factors if bond in f.labels), key=lambda f: f.init == "zero")
         keys = [bond, *(x for x in held[0].labels if x != bond and all(x in f.labels for f in held))]
@@ -125,9 +127,12 @@ def revived(network: Network, factors: Mapping[str, np.ndarray], seed: int) -> F
         empty = norms <= NEGLIGIBLE * norms.max(axis=tuple(range(1, norms.ndim)), keepdims=True)
         for position in np.argwhere(empty.sum(axis=0) > 1):
             slices = [tuple(dict(zip(keys, position, strict=True)).get(x, slice(None)) for x in f.labels) for f in held]
-            for factor, index in zip(held[:-1], slices, strict=False):
-                values[factor.name][index] = drawn[factor.name][index]
-            cleared.append((held[-1].name, slices[-1]))
+            kept = held[-1] if not vanishes or held[-1] is network.zero else None
+            for factor, index in zip(held, slices, strict=True):
+                if factor is kept:
+                    cleared.append((factor.name, index))
+                else:
+                    values[factor.name][index] = drawn[factor.name][index]
     for name, index in cleared:  # last, so that every path through several such entries meets a zero
         values[name][index] = 0
     return values

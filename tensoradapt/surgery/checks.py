@@ -192,7 +192,7 @@ def check_readable(matrix: StoredMatrix, use: str, instead: str) -> None:
     if matrix.quantisation is not None:
         return
     weight = matrix.parameter
-    if type(weight) is Tensor:
+    if type(weight) is Tensor and not is_parametrized(matrix.module):
         raise TensorAdaptError(
             f"the weight of site {matrix.site.name} is no Parameter: a hook makes it at each call, as "
             f"torch.nn.utils.prune and spectral_norm do, and {use} needs a Parameter. Make it one with prune.remove or "

@@ -638,4 +638,4 @@ def test_what_a_family_of_ones_own_leaves_dead_is_revived(sites: Any) -> None:
     result = compress(pairs(sites), sites, MATRIX, Still(), 2, seed=4)
     assert seeds == [4]
     assert result.error == pytest.approx(1)
-    assert [name for name, values in result.factors[0].items() if not values.any()] == ["core"]
+    assert [name for name, values in result.factors[0].items() if not values.any()] == ["out"]
