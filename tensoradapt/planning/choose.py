@@ -38,7 +38,7 @@ CP = Proposal("cp", "layer proj : out : in", "the best measured at 2,000 paramet
 TRAIN = Proposal("tensor_train", "layer proj : out : in", "the best measured at 7,000 parameters on MiniLM")
 CP_LAYER = Proposal("cp", "layer : out : in", "the best measured at 20,000 parameters on MiniLM")
 CP_HEADS = Proposal("cp", None, "LoRTA: the fewest parameters of all")
-TUCKER = Proposal("tucker", None, "heads are split, which suits it below 7,000 parameters on MiniLM")
+TUCKER = Proposal("tucker", None, "each mode has a rank of its own; measured with split heads on MiniLM")
 TENSORS = (CP, TRAIN, CP_LAYER, CP_HEADS)
 PURPOSES = {
     "smallest": "the smallest file",

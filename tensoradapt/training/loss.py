@@ -32,6 +32,13 @@ def loss_of(
                 "which are moved to a GPU"
             ) from error
         raise
+    except (TypeError, ValueError) as error:
+        if loss is not None or isinstance(error, TensorAdaptError):
+            raise
+        raise TensorAdaptError(
+            f"{type(model).__name__}, called with {few(sorted(map(str, batch)))}, raised "
+            f"{type(error).__name__}: {error}; expected a batch of what the model takes, such as input_ids and labels"
+        ) from error
     if isinstance(value, Tensor) and value.numel() == 1 and value.requires_grad:
         return value
     where = "loss=" if loss else f"{type(model).__name__}, called with {few(sorted(map(str, batch)))},"

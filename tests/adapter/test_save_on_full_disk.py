@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from harness.disks import fill, small_disk
+from harness.two_saves import TwoSaves, adapters, contents, exports
 from support.checkpoints import IDS, bert
-from support.disks import fill, small_disk
-from support.two_saves import TwoSaves, adapters, contents, exports
 
 import tensoradapt as ta
 from tensoradapt import files

@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from support import fuzz_cli
+from harness import fuzz_cli
 
 import tensoradapt as ta
 from tensoradapt.cli.completion import SHELLS

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import hostile_files
-from support.disks import fill, small_disk
-from support.fuzz_cli import Ended, call
+from harness import hostile_files
+from harness.disks import fill, small_disk
+from harness.fuzz_cli import Ended, call
 
 from tensoradapt.cli import doctor
 from tensoradapt.data import assets

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from support import fuzz_cli
+from harness import fuzz_cli
 
 from tensoradapt.cli.main import main
 

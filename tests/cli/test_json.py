@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import hostile_files
+from harness import hostile_files
 from support.sweeping import write_spec
 from support.synthetic_runs import write_many
 

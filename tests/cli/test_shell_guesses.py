@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from support import fuzz_cli
+from harness import fuzz_cli
 
 from tensoradapt.cli.main import main
 

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from support import hostile_files
+from harness import hostile_files
 from support.terminals import BOLD, bare, screen
 
 from tensoradapt.cli.main import main

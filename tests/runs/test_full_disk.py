@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.disks import fill, small_disk
+from harness.disks import fill, small_disk
 from support.sweeping import attempts, done, finish, results, start, started, write_spec
 
 

@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from support.faults import state
+from harness.faulty_operations import state
 from support.models import inputs, make, perturb
 from torch import nn
 from torch.nn.utils.parametrizations import weight_norm

@@ -6,7 +6,7 @@ from tempfile import mkdtemp
 
 import pytest
 import torch
-from support.faults import every_fault, state
+from harness.faulty_operations import every_fault, state
 from transformers import BertConfig, BertForSequenceClassification
 
 import tensoradapt as ta

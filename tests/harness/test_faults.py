@@ -1,6 +1,6 @@
 """A save that is killed, or whose system calls fail, leaves the last good state: the old files or the new ones.
 
-``python tests/faults.py`` tries every fault and prints how many there were.
+``python tests/harness/faults.py`` tries every fault and prints how many there were.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.faulty_saves import Faults, failed, killed
-from support.system_calls import needs_strace
-from support.two_saves import KINDS
+from harness.faulty_saves import Faults, failed, killed
+from harness.system_calls import needs_strace
+from harness.two_saves import KINDS
 
 import tensoradapt as ta
 
@@ -89,12 +89,12 @@ def test_a_clock_that_goes_back_changes_nothing(tmp_path: Path, monkeypatch: pyt
 
 
 def test_the_record_counts_at_least_500_faults_and_nothing_lost() -> None:
-    record = json.loads((Path(__file__).parents[1] / "benchmarks" / "records" / "faults.json").read_text())
+    record = json.loads((Path(__file__).parents[2] / "benchmarks" / "records" / "faults.json").read_text())
     assert set(record["saves"]) == set(KINDS)
     kills, errors = Counter[str](), Counter[str]()
     for counts in record["saves"].values():
         kills.update(counts["kills"])
         errors.update(counts["errors"])
     assert kills.total() + errors.total() >= 500 and {*kills, *errors} == {"old", "new"}
-    page = (Path(__file__).parents[1] / "docs" / "reference" / "robustness.md").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "robustness.md").read_text()
     assert f"{kills.total()} kills and {errors.total()} errors" in page

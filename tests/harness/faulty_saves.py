@@ -6,8 +6,8 @@ import shutil
 from collections import Counter
 from pathlib import Path
 
-from support.system_calls import OF_FILES, REFUSED, WELL, system_calls, traced
-from support.two_saves import KINDS, TwoSaves
+from harness.system_calls import OF_FILES, REFUSED, WELL, system_calls, traced
+from harness.two_saves import KINDS, TwoSaves
 
 import tensoradapt as ta
 

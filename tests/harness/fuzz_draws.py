@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from support.hostile_files import ESCAPE, ODD_VALUES
+from harness.hostile_files import ESCAPE, ODD_VALUES
 
 Rng = np.random.Generator
 CUTS = (

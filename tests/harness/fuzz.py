@@ -1,7 +1,7 @@
-"""Fuzz all surfaces, print what came of the inputs, and keep those that escape: ``python tests/fuzz.py``.
+"""Fuzz all surfaces, print what came of the inputs, and keep those that escape: ``python tests/harness/fuzz.py``.
 
 An input ends well if it is accepted, or refused by one TensorAdaptError. All else is an escape: another exception, a
-warning, more than five seconds, a file left behind. Exit code 1 if there was one; it is then in tests/corpus/.
+warning, more than five seconds, a file left behind. Exit code 1 if there was one; it is then in tests/harness/corpus/.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from typing import Any
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-sys.path[:0] = [str(Path(__file__).parent)]
+sys.path[:0] = [str(Path(__file__).parents[1])]
 
-from support import fuzz_runs, fuzz_surfaces  # noqa: E402
-from support.fuzz import ACCEPTED, REFUSED  # noqa: E402
+from harness import fuzz_runs, fuzz_surfaces  # noqa: E402
+from harness.fuzz_calls import ACCEPTED, REFUSED  # noqa: E402
 
 from tensoradapt.text import align  # noqa: E402
 

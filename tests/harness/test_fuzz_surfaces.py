@@ -7,16 +7,16 @@ import warnings
 from pathlib import Path
 
 import pytest
+from harness import fuzz_runs
+from harness.fuzz_calls import ACCEPTED, REFUSED
+from harness.fuzz_surfaces import SURFACES
 from hypothesis import given
 from hypothesis import strategies as st
-from support import fuzz_runs
-from support.fuzz import ACCEPTED, REFUSED
-from support.fuzz_surfaces import SURFACES
 
 from tensoradapt.errors import TensorAdaptError
 
 ENDS = (ACCEPTED, REFUSED)
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize("surface", SURFACES)

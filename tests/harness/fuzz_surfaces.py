@@ -15,12 +15,12 @@ from tempfile import mkdtemp
 from typing import Any
 
 import yaml
-from support import hostile_files
+from harness import hostile_files
+from harness.fuzz_calls import CALLBACKS, ODD
+from harness.fuzz_cli import checked
+from harness.fuzz_draws import Rng, damaged_bytes, damaged_json, damaged_text, name, odd_value, one
+from harness.public_calls import CALLS, CONFIG, LIGHT, OWN, PLAN, SPEC, adapter, bert
 from support.checksums import sum_again
-from support.fuzz import CALLBACKS, ODD
-from support.fuzz_cli import checked
-from support.fuzz_draws import Rng, damaged_bytes, damaged_json, damaged_text, name, odd_value, one
-from support.public_calls import CALLS, CONFIG, LIGHT, OWN, PLAN, SPEC, adapter, bert
 from support.synthetic_runs import write_synthetic
 
 import tensoradapt as ta

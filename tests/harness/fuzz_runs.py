@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from support.fuzz import ACCEPTED, REFUSED, SLOWEST, verdict
-from support.fuzz_surfaces import SURFACES, grounds
+from harness.fuzz_calls import ACCEPTED, REFUSED, SLOWEST, verdict
+from harness.fuzz_surfaces import SURFACES, grounds
 
-CORPUS = Path(__file__).parents[1] / "corpus"
+CORPUS = Path(__file__).parent / "corpus"
 PATIENCE = 60  # seconds by the clock, as the machine may be shared; of the processor's time SLOWEST are allowed
 
 

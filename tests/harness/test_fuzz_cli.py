@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support import fuzz_cli, hostile_files
+from harness import fuzz_cli, hostile_files
+from harness.fuzz_cli import Commands, call, checked, escapes, files
 from support.checksums import sum_again
-from support.fuzz_cli import Commands, call, checked, escapes, files
 from support.sweeping import write_spec
 
 from tensoradapt.runs.store import SUMS

@@ -14,7 +14,7 @@ from typing import Any
 from unittest.mock import patch
 
 import numpy as np
-from support.fuzz import LONGEST, SLOWEST, outcome
+from harness.fuzz_calls import LONGEST, SLOWEST, outcome
 
 from tensoradapt.cli.main import main, parser
 from tensoradapt.errors import TensorAdaptError

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.fuzz import escapes, one_wrong, several_wrong
-from support.public_calls import CALLS, LIGHT, adapted, adapter
+from harness.fuzz_calls import escapes, one_wrong, several_wrong
+from harness.public_calls import CALLS, LIGHT, adapted, adapter
 
 import tensoradapt as ta
 

@@ -1,4 +1,4 @@
-"""Try every fault of every kind of save, print what they left, and write it to a file: ``python tests/faults.py``.
+"""Try every fault of every kind of save and print what they left: ``python tests/harness/faults.py``.
 
 Needs strace. A fault is a kill (SIGKILL) at one system call of a save over older files, or an error (ENOSPC, EIO or
 EROFS) of one call of files. Each must leave the old state or the new one, whole, and a save afterwards must succeed.
@@ -15,14 +15,14 @@ from importlib import metadata
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-sys.path[:0] = [str(Path(__file__).parent)]
+sys.path[:0] = [str(Path(__file__).parents[1])]
 
-from support.faulty_saves import Faults, failed, killed  # noqa: E402
-from support.two_saves import KINDS  # noqa: E402
+from harness.faulty_saves import Faults, failed, killed  # noqa: E402
+from harness.two_saves import KINDS  # noqa: E402
 
 from tensoradapt.text import align  # noqa: E402
 
-RECORD = Path(__file__).parents[1] / "benchmarks" / "records" / "faults.json"
+RECORD = Path(__file__).parents[2] / "benchmarks" / "records" / "faults.json"
 
 
 def main() -> None:
