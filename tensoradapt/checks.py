@@ -63,7 +63,9 @@ def check_whole(what: str, value: Any, least: int = 1, most: int | None = None) 
 def check_number(what: str, value: Any, above: float) -> None:
     """Raise TensorAdaptError unless ``value`` is a finite number above a bound."""
     if not is_number(value, above):
-        raise TensorAdaptError(f"{what} is {shown(value)}; expected a finite number above {above}")
+        other = hasattr(value, "__float__") and not isinstance(value, Real)  # Decimal, and arrays and tensors
+        as_one = f" as an int or a float, not a {type(value).__name__}" if other else ""
+        raise TensorAdaptError(f"{what} is {shown(value)}; expected a finite number above {above}{as_one}")
 
 
 def check_arguments(given: Mapping[str, Any], **checks: Check) -> None:

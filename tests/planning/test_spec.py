@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import re
+from decimal import Decimal
 from types import SimpleNamespace
 from typing import Any
 
@@ -49,7 +50,12 @@ REFUSED: dict[str, list[tuple[Any, str]]] = {
         (0, "scale is 0; expected a finite number above 0"),
         (float("inf"), "scale is inf; expected a finite number"),
     ],
-    "alpha": [(-1, "alpha is -1; expected a finite number above 0"), ("8", "alpha is '8'; expected a finite number")],
+    "alpha": [
+        (-1, "alpha is -1; expected a finite number above 0"),
+        ("8", "alpha is '8'; expected a finite number"),
+        (Decimal("0.5"), r"alpha is Decimal\('0.5'\); .* above 0 as an int or a float, not a Decimal"),
+        (np.array(0.5), r"alpha is array\(0.5\); .* above 0 as an int or a float, not a ndarray"),
+    ],
     "start": [("zeros", "start is 'zeros'; did you mean \"zero\"")],
     "start_rate": [(0, "start_rate is 0; expected a finite number above 0")],
     "rule": [("dorra", "rule is 'dorra'; did you mean \"dora\""), (None, "rule is None")],
