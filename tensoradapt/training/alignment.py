@@ -246,12 +246,13 @@ def _tensor(
     """Measure a tensor's factors, all together and one by one."""
     gradient = sum(squares.get(name, 0.0) for name in dict.fromkeys(m.site.name for m in group.members))
     trained = {name: p for name, p in tensor.trained.items() if p.requires_grad}
+    # in their own dtype, by which their rounding is known
     factors = {name: torch.zeros_like(p) if p.grad is None else p.grad for name, p in trained.items()}
 
     def measure(names: Iterable[str]) -> Measure:
-        part = {name: factors[name].double() for name in names}
+        part = {name: factors[name] for name in names}
         moves = {name: step[name] for name in part} if step else {}
-        along = -sum(float((part[name] * move).sum()) for name, move in moves.items())
+        along = -sum(float((part[name].double() * move).sum()) for name, move in moves.items())
         moved = tangent.length(moves) ** 2 if moves else 0.0
         return Measure(gradient, tangent.projected(part) ** 2, moved, along)
 

@@ -26,7 +26,8 @@ Values = dict[str, Tensor]
 RELATIVE = 1e-5  # the residual at which a projection ends, over the gradient, which is often of float32
 MOST = 200  # products with J^T J that a projection takes at most
 LARGE = 512  # rows from which a normal matrix is not taken apart
-SINGULAR = 1e-12  # eigenvalues of a normal matrix, over the largest, that count as zero
+SINGULAR = 1e-12  # eigenvalues of a normal matrix, over the largest, that count as zero at least
+DAMPING = 1e-10  # added to the whitened J^T J at least, whose diagonal blocks are the identity
 
 
 class Tangent:
@@ -54,16 +55,19 @@ class Tangent:
         """Return the norm of the projection of G on the range of J from ``J^T G``; factors left out do not change.
 
         It is ``sqrt(g^T (J^T J)^+ g)``, by conjugate gradients in variables that are whitened factor by factor, in
-        which the diagonal blocks of J^T J are the identity.
+        which the diagonal blocks of J^T J are the identity. Directions that the gradient's rounding does not resolve
+        count in part or not at all.
         """
-        roots = {name: self._root(name, value.double()) for name, value in gradient.items()}
+        eps = max((torch.finfo(value.dtype).eps for value in gradient.values()), default=0.0)
+        singular, damping = max(SINGULAR, 10 * eps), max(DAMPING, 1000 * eps)
+        roots = {name: self._root(name, value.double(), singular) for name, value in gradient.items()}
         asked = {name: self._whitened(name, value.double(), roots) for name, value in gradient.items()}
         if not (right := _flat(asked)).any():
             return 0.0
 
         def product(x: np.ndarray) -> np.ndarray:
             back = self.gram({name: self._whitened(name, value, roots) for name, value in _unflat(x, asked).items()})
-            return _flat({name: self._whitened(name, back[name], roots) for name in asked})
+            return _flat({name: self._whitened(name, back[name], roots) for name in asked}) + damping * x
 
         operator = LinearOperator((len(right), len(right)), matvec=product, dtype=np.float64)
         found, _ = cg(operator, right, rtol=RELATIVE, maxiter=MOST)
@@ -75,12 +79,12 @@ class Tangent:
             return part * root
         return fold(self.network, factor, unfold(self.network, factor, part) @ root)
 
-    def _root(self, name: str, part: Tensor) -> Tensor | float:  # (*shared, bonds, bonds)
+    def _root(self, name: str, part: Tensor, singular: float) -> Tensor | float:  # (*shared, bonds, bonds)
         """Return the inverse root of a factor's normal matrix, or a number like it along a part where that is large."""
         factor = self._factors[name]
         if size(axes(self.network, factor)[2], self.network.sizes) <= LARGE:
             normal = normal_matrix(self.network, {**self.moving, **self.still}, factor, torch.einsum)
-            return inverse_root(self.scale**2 * normal)
+            return inverse_root(self.scale**2 * normal, singular)
         back = float((part * self.gram({name: part})[name]).sum())
         return (float(part.square().sum()) / back) ** 0.5 if back > 0 else 0.0
 
@@ -110,10 +114,10 @@ class Tangent:
         return block.weight * compile_program(labels, (), sizes).run(operands, torch.einsum)
 
 
-def inverse_root(matrix: Tensor) -> Tensor:  # (*, n, n), symmetric
-    """Return ``matrix^(-1/2)`` where the matrix is not singular, and zero in the directions where it is."""
+def inverse_root(matrix: Tensor, singular: float) -> Tensor:  # (*, n, n), symmetric
+    """Return ``matrix^(-1/2)``, and zero in the directions of eigenvalues below ``singular`` times the largest."""
     values, vectors = torch.linalg.eigh(matrix)
-    alive = values > SINGULAR * values[..., -1:]
+    alive = values > singular * values[..., -1:]
     roots = torch.where(alive, values.clamp_min(torch.finfo(values.dtype).tiny).rsqrt(), 0)
     return (vectors * roots[..., None, :]) @ vectors.mT
 
