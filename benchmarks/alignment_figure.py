@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import alignment
@@ -42,11 +43,14 @@ def methods(ax: Axes, table: pd.DataFrame, column: str, title: str) -> None:
 
 
 def factors(ax: Axes, table: pd.DataFrame) -> None:
-    """One line for each factor, named at its end."""
-    for colour, (name, rows) in zip(COLOURS, table.groupby("factor", sort=False), strict=False):
-        ax.plot(rows["step"], rows["moved"].clip(lower=1e-4), color=colour, linewidth=1.5)
-        ax.annotate(name, (rows["step"].iloc[-1], max(rows["moved"].iloc[-1], 1e-4)), xytext=(3, 0),
-                    textcoords="offset points", va="center", color=colour)  # fmt: skip
+    """One line for each factor; lines that end together have one name."""
+    ends: dict[int, list[str]] = {}
+    for colour, (name, rows) in zip(COLOURS, table[table["moved"] > 0].groupby("factor", sort=False), strict=False):
+        ax.plot(rows["step"], rows["moved"], color=colour, linewidth=1.5)
+        ends.setdefault(round(4 * math.log10(rows["moved"].iloc[-1])), []).append(str(name))
+    for level, names in ends.items():
+        ax.annotate("\n".join(names), (alignment.STEPS, 10 ** (level / 4)), xytext=(3, 0), textcoords="offset points",
+                    va="center")  # fmt: skip
     ax.set_yscale("log")
     ax.set_title(f"{TIED}: each factor's part of a step")
     ax.set_xlabel("step")

@@ -124,6 +124,23 @@ def test_a_step_is_measured_as_it_changes_the_weights() -> None:
     assert (table["cosine"].abs() <= table["share"] + 1e-9).all()
 
 
+@pytest.mark.parametrize("small", [1e-2, 1e-4, 1e-6])
+def test_no_share_is_above_one_where_float32_resolves_no_direction(small: float) -> None:
+    model = make("bert", torch.float32)
+    adapter = ta.attach(model, ": out : in", "tucker", rank=4, options={"zero": "core"}).float()
+    perturb(adapter)
+    with torch.no_grad():
+        for tensor in adapter.factored:
+            for name in ("out", "in"):  # columns that are nearly parallel
+                value = tensor.trained[name]
+                value[:, 1:] = value[:, :1] + small * value[:, 1:]
+    table = ta.alignment(model, inputs("bert", torch.float32), loss=loss)
+    assert (table["share"] <= 1).all()
+    whole = table[table["factor"] == "all"].set_index("tensor")["share"]
+    parts = table[table["factor"] != "all"].groupby("tensor")["share"].max()
+    assert (whole[parts.index] >= 0.98 * parts).all()
+
+
 def test_nothing_is_left_changed() -> None:
     model = make("bert")
     adapter = ta.attach(model, TIED, "cp", rank=2)
