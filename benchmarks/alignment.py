@@ -9,13 +9,13 @@ it is taken, with ``ta.alignment``. Writes records/alignment.csv; methods that a
 
 from __future__ import annotations
 
-import csv
 import itertools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from kept import append, read
 from minilm import Bench, Setting
 
 import tensoradapt as ta
@@ -34,13 +34,13 @@ METHODS: Mapping[str, Mapping[str, Any]] = {
 }  # fmt: skip
 STEPS, EVERY, LR, HEAD, SEED = 150, 10, 2e-3, 0.06, 0
 SETTING = Setting(steps=STEPS, n_train=4000, n_validation=100, n_test=100, batch=16)
-COLUMNS = ("method", "step", "tensor", "factor", "share", "moved", "cosine")
 
 
 def main() -> None:
-    done = {row["method"] for row in rows()}
+    done = {row["method"] for row in read(CSV)}
     for name in (name for name in METHODS if name not in done):
-        append([{"method": name, **row} for row in measured(METHODS[name])])
+        for row in measured(METHODS[name]):
+            append(CSV, {"method": name, **row})
 
 
 def measured(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -68,24 +68,6 @@ def measured(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
 def rate_at(step: int) -> float:
     """The schedule of ``ta.fit``: a tenth of the steps up, then linearly down."""
     return min((step + 1) / (0.1 * STEPS), (STEPS - step) / (0.9 * STEPS))
-
-
-def rows() -> list[dict[str, str]]:
-    """The rows that are there."""
-    if not CSV.exists():
-        return []
-    with CSV.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def append(new: list[dict[str, Any]]) -> None:
-    first = not CSV.exists()
-    with CSV.open("a", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        if first:
-            writer.writeheader()
-        writer.writerows(new)
-    print(f"{new[0]['method']}: {len(new)} rows", flush=True)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import alignment
 import figure_style
 import matplotlib as mpl
 import pandas as pd
+from kept import read
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -19,7 +20,7 @@ TIED = "CP r=64"  # whose factors' parts of a step are shown
 
 
 def main() -> None:
-    table = pd.DataFrame(alignment.rows()).astype({"step": int, "share": float, "moved": float, "cosine": float})
+    table = pd.DataFrame(read(alignment.CSV)).astype({"step": int, "share": float, "moved": float, "cosine": float})
     with mpl.rc_context(figure_style.RC):
         figure = Figure(figsize=(10.4, 3.4), layout="constrained")
         share, cosine, moved = figure.subplots(1, 3, sharex=True)

@@ -9,12 +9,12 @@ sentences after a quarter, a half and all of the steps. Writes records/tucker_st
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from kept import append, read
 from minilm import Bench, Setting
 
 import tensoradapt as ta
@@ -22,7 +22,6 @@ import tensoradapt as ta
 CSV = Path(__file__).parent / "records" / "tucker_start.csv"
 FREE, LR, HEAD, SEEDS = ": out : in", 2e-3, 0.06, (0, 1, 2)
 SETTING = Setting(steps=150, n_train=4000, n_validation=100, n_test=1500, batch=16)
-COLUMNS = ("arm", "rank", "seed", "n_params", "quarter", "half", "accuracy")
 CORE = {"options": {"zero": "core"}}
 ARMS: Mapping[str, Mapping[str, Any]] = {
     "LoRA": {"method": "lora"},
@@ -38,11 +37,11 @@ def main() -> None:
     for seed in SEEDS:
         bench = Bench(SETTING, seed)
         for arm, rank in CELLS:
-            if (arm, rank, seed) not in kept():
-                append(one(bench, arm, rank))
+            if (arm, rank, seed) not in done():
+                append(CSV, one(bench, arm, rank))
     for arm, rank in CELLS:
-        found = [rows for (name, r, _), rows in kept().items() if (name, r) == (arm, rank)]
-        means = {at: float(np.mean([float(row[at]) for row in found])) for at in COLUMNS[4:]}
+        found = [rows for (name, r, _), rows in done().items() if (name, r) == (arm, rank)]
+        means = {at: float(np.mean([float(row[at]) for row in found])) for at in ("quarter", "half", "accuracy")}
         print(f"{arm:32} r={rank}", {at: round(value, 4) for at, value in means.items()}, f"{len(found)} seeds")
 
 
@@ -63,22 +62,9 @@ def one(bench: Bench, arm: str, rank: int) -> dict[str, Any]:
     return {**row, **{name: round(value, 4) for name, value in scores.items()}}
 
 
-def kept() -> dict[tuple[str, int, int], dict[str, str]]:
+def done() -> dict[tuple[str, int, int], dict[str, str]]:
     """The rows that are there, by arm, rank and seed."""
-    if not CSV.exists():
-        return {}
-    with CSV.open() as file:
-        return {(row["arm"], int(row["rank"]), int(row["seed"])): row for row in csv.DictReader(file)}
-
-
-def append(row: Mapping[str, Any]) -> None:
-    new = not CSV.exists()
-    with CSV.open("a", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        if new:
-            writer.writeheader()
-        writer.writerow(row)
-    print(row, flush=True)
+    return {(row["arm"], int(row["rank"]), int(row["seed"])): row for row in read(CSV)}
 
 
 if __name__ == "__main__":

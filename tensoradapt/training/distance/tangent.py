@@ -27,6 +27,7 @@ RELATIVE = 1e-5  # the residual at which a projection ends, over the gradient, w
 MOST = 200  # products with J^T J that a projection takes at most
 LARGE = 512  # rows from which a normal matrix is not taken apart
 SINGULAR = 1e-12  # eigenvalues of a normal matrix, over the largest, that count as zero at least
+MOST_DAMPED = 1e-2  # the most that a dtype makes them: more would count resolved directions in part
 DAMPING = 1e-10  # added to the whitened J^T J at least, whose diagonal blocks are the identity
 
 
@@ -59,7 +60,7 @@ class Tangent:
         count in part or not at all.
         """
         eps = max((torch.finfo(value.dtype).eps for value in gradient.values()), default=0.0)
-        singular, damping = max(SINGULAR, 10 * eps), max(DAMPING, 1000 * eps)
+        singular, damping = max(SINGULAR, min(10 * eps, MOST_DAMPED)), max(DAMPING, min(1000 * eps, MOST_DAMPED))
         roots = {name: self._root(name, value.double(), singular) for name, value in gradient.items()}
         asked = {name: self._whitened(name, value.double(), roots) for name, value in gradient.items()}
         if not (right := _flat(asked)).any():
