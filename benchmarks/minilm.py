@@ -66,9 +66,13 @@ class Bench:
         options = {"head_lr": rate("head"), "heads": head_of(model), **options}
         return ta.fit(model, self.batches(model, order), lr=lr, steps=steps or self.setting.steps, **options)
 
+    def predictions(self, model: nn.Module, split: str = "test") -> np.ndarray:  # (n, 2)
+        """The logits of the examples of a split."""
+        return predict(self.data.task, model, self._rows[split], "cpu")
+
     def correct(self, model: nn.Module, split: str = "test") -> np.ndarray:  # bool (n,)
         """Which examples the model has right."""
-        return predict(self.data.task, model, self._rows[split], "cpu").argmax(1) == getattr(self.data, split).labels
+        return self.predictions(model, split).argmax(1) == getattr(self.data, split).labels
 
     def accuracy(self, model: nn.Module, split: str = "test") -> float:
         """The share of examples the model has right."""

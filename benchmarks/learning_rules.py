@@ -1,0 +1,244 @@
+"""Rules by which factors could learn, each at its own best rate: rates by factor, gradients, and steps of their own.
+
+    python benchmarks/learning_rules.py             # runs what is missing, then prints the means
+    python benchmarks/learning_rules.py --part 0/2  # parts run side by side
+
+CP r=64 and tensor-train r=32 over LoRTA's layout on the rated sentences, 100 equal steps. Rates are 1.8 apart and
+searched with one seed by the loss on validation until the best is inside; two more seeds are run at it. The rules:
+
+- AdamW: as ``fit`` trains.
+- rates x10: layer, proj and head learn ten times as fast.
+- balanced: layer, proj and head learn as fast as if their norm were that of the input side's factor.
+- preconditioned: ``ta.preconditioned`` before AdamW.
+- whitened: Adam's division in coordinates in which all directions move the tensor equally far.
+- RITE: second moments as a matrix over the bonds, carried from one whitening to the next (Yen et al., arXiv
+  2410.20625).
+
+The last two are written here alone. Writes records/learning_rules.csv.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from kept import append, read
+from minilm import Bench, Setting
+from torch import Tensor, nn
+from transformers import get_linear_schedule_with_warmup
+
+import tensoradapt as ta
+from tensoradapt.adapter.adapter import Adapter
+from tensoradapt.adapter.factored import FactoredTensor
+from tensoradapt.networks.gram import axes, fold, normal_matrix, unfold
+from tensoradapt.networks.network import Factor, Network
+from tensoradapt.training.equal_steps import squared_target
+
+CSV = Path(__file__).parent / "records" / "learning_rules.csv"
+SETTING = Setting(steps=100, n_train=4000, n_validation=400, n_test=1000, batch=16)
+LAYOUT, HEAD, BASE, STEP, MOST = "layer proj : head dim : model", 0.06, 2e-3, 1.8, 4
+SEARCHED, MORE = 1000, (0, 1)
+NETWORKS = {"CP r=64": ("cp", 64), "Tensor-train r=32": ("tensor_train", 32)}
+SMALL = ("layer", "proj", "head")
+
+
+class Whitened(torch.optim.Optimizer):
+    """Steps of a network's factors in coordinates in which every direction moves the tensor equally far.
+
+    Each factor's gradient G, unfolded to (modes, bonds), is taken to G H^-1/2, where a rule makes a step of it, and
+    back by H^-1/2. Equal steps give the whole step its length; beside the zero factor's part no other moves the tensor
+    by more than ``most`` of its norm, as it has none at the start.
+    """
+
+    def __init__(self, adapter: Adapter, lr: float, rule: str, most: float = 0.1) -> None:
+        self.tensors, self.rule, self.most = adapter.factored, RULES[rule], most
+        self.target = math.sqrt(squared_target(adapter))
+        super().__init__(list(adapter.parameters()), {"lr": lr})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        """Move the factors of every tensor."""
+        for tensor in self.tensors:
+            self._move(tensor, self.param_groups[0]["lr"])
+
+    def _move(self, tensor: FactoredTensor, lr: float) -> None:
+        network, values = tensor.network, {name: value.detach().double() for name, value in tensor.factors.items()}
+        zero = next(factor for factor in network.factors if factor.init == "zero")
+        moves, lengths = {}, {}
+        for factor in network.factors:
+            root, inverse = roots(normal(network, factor, values))
+            value = tensor.trained[factor.name]
+            assert value.grad is not None
+            moves[factor] = self.rule(self.state[value], unfold(network, factor, value.grad.double()), root, inverse)
+            lengths[factor] = float((moves[factor] @ root).norm())
+        size = float((unfold(network, zero, values[zero.name]) @ roots(normal(network, zero, values), 0)[0]).norm())
+        unit = lr * self.target / tensor.scale / lengths[zero]  # what equal steps will make of the zero factor's part
+        for factor, move in moves.items():
+            held = factor is zero or unit * lengths[factor] <= self.most * size
+            length = lr if held else lr * self.most * size / (unit * lengths[factor])
+            value = tensor.trained[factor.name]
+            value.sub_(length * fold(network, factor, move).to(value))
+
+
+def normal(network: Network, factor: Factor, values: Mapping[str, Tensor]) -> Tensor:
+    """Return the factor's normal matrix; of one without bonds the number one."""
+    if axes(network, factor)[2]:
+        return torch.as_tensor(normal_matrix(network, values, factor, torch.einsum))
+    return torch.ones(1, 1, dtype=torch.float64)
+
+
+def roots(matrix: Tensor, ridge: float = 1e-3) -> tuple[Tensor, Tensor]:
+    """Return M^1/2 and M^-1/2 with a ridge of a part of the mean eigenvalue; zeros for a matrix of zeros."""
+    found, vectors = torch.linalg.eigh(matrix)
+    found = found.clamp_min(0) + ridge * found.clamp_min(0).mean(-1, keepdim=True)
+    inverse = torch.where(found > 0, found.rsqrt(), 0.0)
+    return (vectors * found.sqrt()[..., None, :]) @ vectors.mT, (vectors * inverse[..., None, :]) @ vectors.mT
+
+
+def whitened(state: dict[str, Tensor], gradient: Tensor, _: Tensor, inverse: Tensor) -> Tensor:
+    """Adam's step of whitened gradients, entry by entry."""
+    first = decayed(state, "first", gradient, 0.9)
+    second = decayed(state, "second", (gradient @ inverse) ** 2, 0.99)
+    return (first @ inverse) / (second.sqrt() + 1e-12) @ inverse
+
+
+def rite(state: dict[str, Tensor], gradient: Tensor, root: Tensor, inverse: Tensor) -> Tensor:
+    """Divide by the root of a matrix of second moments over the bonds, which is carried to the new whitening."""
+    white = gradient @ inverse
+    if "second" in state:
+        carry = root @ state["inverse"]
+        state["second"] = carry @ state["second"] @ carry.mT
+    state["inverse"] = inverse
+    second = decayed(state, "second", white.mT @ white / white.shape[-2], 0.99)
+    return decayed(state, "first", white @ roots(second, 1e-6)[1] @ inverse, 0.9)
+
+
+def decayed(state: dict[str, Tensor], name: str, new: Tensor, beta: float) -> Tensor:
+    """Return a running mean, without the bias of its start."""
+    seen = beta * state.get(f"{name} seen", torch.zeros(())) + (1 - beta)
+    state[name] = beta * state.get(name, torch.zeros_like(new)) + (1 - beta) * new
+    state[f"{name} seen"] = seen
+    return state[name] / seen
+
+
+RULES: Mapping[str, Callable[..., Tensor]] = {"whitened": whitened, "RITE": rite}
+RATES: Mapping[tuple[str, str], Mapping[str, float]] = {
+    ("rates x10", "cp"): dict.fromkeys(SMALL, 10),
+    ("rates x10", "tensor_train"): dict.fromkeys(SMALL, 10),
+    # over those of equal sizes, the root of 384 columns / of the factor's own positions and, in a train, bonds
+    ("balanced", "cp"): {"layer": 4.23, "proj": 3.46, "head": 5.99},
+    ("balanced", "tensor_train"): {"layer": 24, "proj": 19.6, "head": 33.9},
+}
+CELLS = [("CP r=64", rule) for rule in ("AdamW", "rates x10", "balanced", "preconditioned", "whitened", "RITE")]
+CELLS += [("Tensor-train r=32", rule) for rule in ("AdamW", "balanced", "preconditioned")]
+
+
+def search(network: str, rule: str) -> None:
+    """Run a cell: rates until the best is inside, then more seeds at it."""
+    bench = Bench(SETTING, SEARCHED)
+    while (k := missing(network, rule)) is not None:
+        append(CSV, trained(bench, network, rule, k))
+    for seed in MORE:
+        if not rows(network, rule, seed):
+            append(CSV, trained(Bench(SETTING, seed), network, rule, best(network, rule)))
+
+
+def missing(network: str, rule: str) -> int | None:
+    """Return the power of the ratio that is to be tried next, None where the best rate is inside."""
+    tried = {int(row["k"]) for row in rows(network, rule, SEARCHED)}
+    if not tried:
+        return 0
+    k = best(network, rule)
+    return next((other for other in (k + 1, k - 1) if other not in tried and abs(other) <= MOST), None)
+
+
+def best(network: str, rule: str) -> int:
+    """Return the power at which the loss on validation is least."""
+    return int(min(rows(network, rule, SEARCHED), key=lambda row: float(row["validation_loss"]))["k"])
+
+
+def rows(network: str, rule: str, seed: int) -> list[dict[str, str]]:
+    """The rows of a cell with a seed."""
+    return [row for row in read(CSV) if (row["network"], row["rule"], row["seed"]) == (network, rule, str(seed))]
+
+
+def trained(bench: Bench, network: str, rule: str, k: int) -> dict[str, Any]:
+    """Train one run and return its row."""
+    method, rank = NETWORKS[network]
+    lr, model = BASE * STEP**k, bench.fresh()
+    spec: dict[str, Any] = {"rates": RATES[rule, method]} if (rule, method) in RATES else {}
+    adapter = ta.attach(model, ta.plan(model, LAYOUT, method, rank, **spec), seed=bench.seed)
+    optimizers = made(model, adapter, rule, lr)
+    losses, seconds = trained_steps(bench, model, optimizers)
+    model.eval()
+    return {
+        **{"network": network, "rule": rule, "k": k, "lr": f"{lr:.3g}", "seed": bench.seed},
+        **{"n_params": adapter.n_params, "loss": f"{np.mean(losses[-20:]):.4f}"},
+        **{"validation_loss": f"{validated(bench, model):.4f}", "accuracy": f"{bench.accuracy(model):.4f}"},
+        "step_ms": f"{1e3 * np.median(seconds):.1f}",
+    }
+
+
+def made(model: nn.Module, adapter: Adapter, rule: str, lr: float) -> tuple[torch.optim.Optimizer, ...]:
+    """Return the optimizer of the factors, whose steps are equal, and that of the head."""
+    factors = set(adapter.parameters())
+    groups = ta.parameter_groups(model, lr)
+    own = [{**group, "params": [p for p in group["params"] if p in factors]} for group in groups]
+    head = [p for group in groups for p in group["params"] if p not in factors]
+    stepper = Whitened(adapter, lr, rule) if rule in RULES else torch.optim.AdamW(own, weight_decay=0.0)
+    ta.equal_steps(stepper, model)
+    if rule == "preconditioned":
+        ta.preconditioned(stepper, model)
+    return stepper, torch.optim.AdamW(head, HEAD, weight_decay=0.0)
+
+
+def trained_steps(
+    bench: Bench, model: nn.Module, optimizers: Sequence[torch.optim.Optimizer]
+) -> tuple[list[float], list[float]]:
+    """Train, and return the losses and what each step of the optimizers took."""
+    n, losses, seconds = SETTING.steps, [], []
+    schedules = [get_linear_schedule_with_warmup(each, n // 10, n) for each in optimizers]
+    named = [p for p in model.parameters() if p.requires_grad]
+    torch.manual_seed(bench.seed)
+    model.train()
+    for batch in islice(bench.batches(model), n):
+        model.zero_grad()
+        loss = model(**batch).loss
+        loss.backward()
+        nn.utils.clip_grad_norm_(named, 1.0)
+        begun = time.perf_counter()
+        for part in (*optimizers, *schedules):
+            part.step()
+        seconds.append(time.perf_counter() - begun)
+        losses.append(loss.item())
+    return losses, seconds
+
+
+def validated(bench: Bench, model: nn.Module) -> float:
+    """Return the mean loss on validation."""
+    logits = torch.from_numpy(bench.predictions(model, "validation"))
+    return float(nn.functional.cross_entropy(logits, torch.as_tensor(bench.data.validation.labels)))
+
+
+def main() -> None:
+    """Run a part of the cells, then print the means at the best rates."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--part", default="0/1", help="K/N: every N-th cell from the K-th")
+    at, of = map(int, parser.parse_args().part.split("/"))
+    for network, rule in CELLS[at::of]:
+        search(network, rule)
+    table = pd.DataFrame(read(CSV)).astype({"seed": int, "accuracy": float, "loss": float, "step_ms": float})
+    chosen = table[table["seed"] != SEARCHED]
+    print(chosen.groupby(["network", "rule", "lr"])[["accuracy", "loss", "step_ms"]].agg(["mean", "count"]).round(4))
+
+
+if __name__ == "__main__":
+    main()
