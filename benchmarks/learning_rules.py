@@ -9,6 +9,8 @@ searched with one seed by the loss on validation until the best is inside; two m
 - AdamW: as ``fit`` trains.
 - rates x10: layer, proj and head learn ten times as fast.
 - balanced: layer, proj and head learn as fast as if their norm were that of the input side's factor.
+- norms kept equal: after each step all factors are given one norm, and the moments of AdamW follow.
+- twice the rank: until a third of the steps, then ``ta.reduce_rank``, as MetaTT does.
 - preconditioned: ``ta.preconditioned`` before AdamW.
 - whitened: Adam's division in coordinates in which all directions move the tensor equally far.
 - RITE: second moments as a matrix over the bonds, carried from one whitening to the next (Yen et al., arXiv
@@ -137,7 +139,8 @@ RATES: Mapping[tuple[str, str], Mapping[str, float]] = {
     ("balanced", "cp"): {"layer": 4.23, "proj": 3.46, "head": 5.99},
     ("balanced", "tensor_train"): {"layer": 24, "proj": 19.6, "head": 33.9},
 }
-CELLS = [("CP r=64", rule) for rule in ("AdamW", "rates x10", "balanced", "preconditioned", "whitened", "RITE")]
+EVERY = ("AdamW", "rates x10", "balanced", "norms kept equal", "twice the rank", "preconditioned", *RULES)
+CELLS = [("CP r=64", rule) for rule in EVERY]
 CELLS += [("Tensor-train r=32", rule) for rule in ("AdamW", "balanced", "preconditioned")]
 
 
@@ -175,9 +178,9 @@ def trained(bench: Bench, network: str, rule: str, k: int) -> dict[str, Any]:
     method, rank = NETWORKS[network]
     lr, model = BASE * STEP**k, bench.fresh()
     spec: dict[str, Any] = {"rates": RATES[rule, method]} if (rule, method) in RATES else {}
-    adapter = ta.attach(model, ta.plan(model, LAYOUT, method, rank, **spec), seed=bench.seed)
-    optimizers = made(model, adapter, rule, lr)
-    losses, seconds = trained_steps(bench, model, optimizers)
+    wide = rank * (2 if rule == "twice the rank" else 1)
+    adapter = ta.attach(model, ta.plan(model, LAYOUT, method, wide, **spec), seed=bench.seed)
+    losses, seconds = trained_steps(bench, model, made(model, adapter, rule, lr), after(model, adapter, rule, rank))
     model.eval()
     return {
         **{"network": network, "rule": rule, "k": k, "lr": f"{lr:.3g}", "seed": bench.seed},
@@ -200,23 +203,51 @@ def made(model: nn.Module, adapter: Adapter, rule: str, lr: float) -> tuple[torc
     return stepper, torch.optim.AdamW(head, HEAD, weight_decay=0.0)
 
 
+def after(model: nn.Module, adapter: Adapter, rule: str, rank: int) -> Callable[[int, torch.optim.Optimizer], None]:
+    """Return what a rule does after a step."""
+
+    def then(step: int, optimizer: torch.optim.Optimizer) -> None:
+        if rule == "norms kept equal":
+            keep_norms_equal(adapter, optimizer)
+        if rule == "twice the rank" and step == SETTING.steps // 3:
+            ta.reduce_rank(model, optimizer, rank=rank)
+
+    return then
+
+
+@torch.no_grad()
+def keep_norms_equal(adapter: Adapter, optimizer: torch.optim.Optimizer) -> None:
+    """Give the factors of each tensor one norm without a change of the tensor; Adam's moments are those of the new."""
+    for tensor in adapter.factored:
+        norms = {name: float(value.norm()) for name, value in tensor.trained.items()}
+        mean = math.exp(sum(map(math.log, norms.values())) / len(norms))
+        for name, value in tensor.trained.items():
+            times = mean / norms[name]
+            value.mul_(times)
+            optimizer.state[value]["exp_avg"].div_(times)
+            optimizer.state[value]["exp_avg_sq"].div_(times**2)
+
+
 def trained_steps(
-    bench: Bench, model: nn.Module, optimizers: Sequence[torch.optim.Optimizer]
+    bench: Bench,
+    model: nn.Module,
+    optimizers: Sequence[torch.optim.Optimizer],
+    then: Callable[[int, torch.optim.Optimizer], None],
 ) -> tuple[list[float], list[float]]:
     """Train, and return the losses and what each step of the optimizers took."""
     n, losses, seconds = SETTING.steps, [], []
     schedules = [get_linear_schedule_with_warmup(each, n // 10, n) for each in optimizers]
-    named = [p for p in model.parameters() if p.requires_grad]
     torch.manual_seed(bench.seed)
     model.train()
-    for batch in islice(bench.batches(model), n):
+    for step, batch in enumerate(islice(bench.batches(model), n), 1):
         model.zero_grad()
         loss = model(**batch).loss
         loss.backward()
-        nn.utils.clip_grad_norm_(named, 1.0)
+        nn.utils.clip_grad_norm_([p for p in model.parameters() if p.grad is not None], 1.0)
         begun = time.perf_counter()
         for part in (*optimizers, *schedules):
             part.step()
+        then(step, optimizers[0])
         seconds.append(time.perf_counter() - begun)
         losses.append(loss.item())
     return losses, seconds
