@@ -15,13 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from tensoradapt.adapter.factored import FactoredTensor
-from tensoradapt.adapter.sharding import refuse_sharded
 from tensoradapt.checks import check_arguments, number
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.networks.gram import axes, fold, normal_matrix, unfold
 from tensoradapt.networks.network import Factor, Network
-from tensoradapt.surgery.registry import adapters
 from tensoradapt.training.state import torch_optimizer
+from tensoradapt.training.steps.held import held_adapters, refuse_closure, refuse_lbfgs, refuse_merged
 
 
 def preconditioned(optimizer: torch.optim.Optimizer, model: nn.Module, epsilon: float = 1e-6) -> Any:
@@ -40,7 +39,8 @@ def preconditioned(optimizer: torch.optim.Optimizer, model: nn.Module, epsilon: 
         The hook's handle; ``handle.remove()`` ends it.
 
     Raises:
-        TensorAdaptError: without an adapter, for sharded parameters, or an epsilon that is not above 0.
+        TensorAdaptError: without an adapter; for an optimizer that lacks some of its factors or needs a closure, for
+            sharded, merged or mapped adapters, and an epsilon that is not above 0.
 
     >>> import tensoradapt as ta
     >>> from transformers import BertConfig, BertForSequenceClassification
@@ -49,19 +49,20 @@ def preconditioned(optimizer: torch.optim.Optimizer, model: nn.Module, epsilon: 
     >>> handle = ta.preconditioned(torch.optim.AdamW(adapter.parameters(), lr=1e-3), model)
     """
     check_arguments(locals(), optimizer=torch_optimizer, epsilon=number)
-    attached = list(adapters(model).values())
-    if not attached:
-        raise TensorAdaptError(f"{type(model).__name__} has no adapter to precondition; call attach(model, plan) first")
-    if any(adapter.mapped for adapter in attached):
+    refuse_lbfgs(optimizer)
+    held = held_adapters(optimizer, model, "precondition", "preconditioned gradients")
+    if any(adapter.mapped for adapter in held):
         raise TensorAdaptError(
             "a map makes the adapter's factors of other numbers, and preconditioning divides gradients of factors; "
             "train with a plain optimizer, or plan without map="
         )
-    refuse_sharded(model, "preconditioning", "Leave it out under FSDP2, or train under DDP")
 
     @torch.no_grad()
-    def hook(*_: Any) -> None:
-        for tensors in _alike([tensor for adapter in attached for tensor in adapter.factored]):
+    def hook(_: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        refuse_closure(args, kwargs)
+        for adapter in held:
+            refuse_merged(adapter)
+        for tensors in _alike([tensor for adapter in held for tensor in adapter.factored]):
             _divide(tensors, epsilon)
 
     return optimizer.register_step_pre_hook(hook)

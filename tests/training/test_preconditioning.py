@@ -92,6 +92,45 @@ class Full(torch.nn.Module):
         return self.tensor.full()
 
 
+@pytest.mark.parametrize("parameterization", ["cp", "tucker", "tensor_train", "tensor_ring", "lora"])
+def test_two_preconditioned_steps_of_sgd_do_not_depend_on_the_gauge(parameterization: str) -> None:
+    """Factors that differ by a matrix on a bond, or in CP by scales, are one tensor, before the steps and after them."""
+
+    def weights(gauge: bool) -> list[torch.Tensor]:
+        model = make("bert", torch.float64)
+        adapter = ta.attach(model, ta.plan(model, TIED, parameterization, 2), seed=0).double()
+        for parameter in adapter.parameters():
+            torch.nn.init.normal_(parameter, generator=torch.Generator().manual_seed(parameter.numel()))
+        if gauge:
+            turn(adapter.factored[0])
+        found = [adapter.factored[0].full().detach()]
+        optimizer = torch.optim.SGD(adapter.parameters(), lr=1e-3)
+        ta.preconditioned(optimizer, model, 1e-14)
+        for _ in range(2):
+            optimizer.zero_grad()
+            model(**inputs("bert"), labels=torch.tensor([2, 5])).loss.backward()
+            optimizer.step()
+        return [*found, adapter.factored[0].full().detach()]
+
+    (start, after), (other, elsewhere) = weights(gauge=False), weights(gauge=True)
+    torch.testing.assert_close(other, start, rtol=0, atol=1e-9 * float(start.norm()))
+    moved = float((after - start).norm())
+    assert moved > 1e-6 and float((elsewhere - after).norm()) < 1e-9 * max(moved, float(start.norm()))
+
+
+@torch.no_grad()
+def turn(tensor: FactoredTensor) -> None:
+    """Put another matrix and its inverse on every bond; on one of more than two factors scales whose product is 1."""
+    generator = torch.Generator().manual_seed(3)
+    for bond, n in tensor.network.bonds.items():
+        ends = [(tensor.trained[f.name], f.labels.index(bond)) for f in tensor.network.factors if bond in f.labels]
+        matrix = torch.eye(n, dtype=torch.float64) + torch.randn(n, n, generator=generator, dtype=torch.float64) / 2
+        if len(ends) > 2:
+            matrix = torch.diag(1.5 + torch.rand(n, generator=generator, dtype=torch.float64))
+        for (value, axis), by in zip(ends, (matrix, torch.linalg.inv(matrix).T), strict=False):
+            value.copy_((value.movedim(axis, -1) @ by).movedim(-1, axis))
+
+
 def test_a_hook_divides_every_gradient_before_the_step_and_ends_when_removed() -> None:
     model = make("bert", torch.float64)
     adapter = ta.attach(model, ta.plan(model, method="cp", rank=2))
@@ -157,8 +196,53 @@ def test_what_cannot_be_preconditioned_is_refused() -> None:
     with pytest.raises(ta.TensorAdaptError, match="has no adapter to precondition; call attach"):
         ta.preconditioned(optimizer, model)
     ta.attach(model, ta.plan(model, method="cp", rank=2))
+    some = list(model.tensoradapt.parameters())[1:]
+    whole = torch.optim.SGD(model.tensoradapt.parameters(), lr=1.0)
+    with pytest.raises(ta.TensorAdaptError, match=r"lacks 5 of the factors that require gradients, such as .*pass it"):
+        ta.preconditioned(optimizer, model)
+    with pytest.raises(ta.TensorAdaptError, match="lacks 1 of the factors"):
+        ta.preconditioned(torch.optim.SGD(some, lr=1.0), model)
     with pytest.raises(ta.TensorAdaptError, match="epsilon is 0; expected a finite number above 0"):
-        ta.preconditioned(optimizer, model, 0)
+        ta.preconditioned(whole, model, 0)
+    with pytest.raises(ta.TensorAdaptError, match="LBFGS moves the weights several times in a step"):
+        ta.preconditioned(torch.optim.LBFGS(model.tensoradapt.parameters()), model)
+    ta.preconditioned(whole, model)
+    before = [p.detach().clone() for p in model.tensoradapt.parameters()]
+    with pytest.raises(ta.TensorAdaptError, match="given a closure"):
+        whole.step(lambda: 0.0)
+    ta.merge(model)
+    with pytest.raises(ta.TensorAdaptError, match="the adapter is merged into the weights"):
+        whole.step()
+    assert all(map(torch.equal, before, model.tensoradapt.parameters()))
+
+
+@pytest.mark.parametrize(("dtype", "error"), [(torch.bfloat16, 2**-8), (torch.float16, 2**-10)])
+def test_gradients_of_half_precision_are_divided_in_float64(dtype: torch.dtype, error: float) -> None:
+    made = tensor("cp", TIED)
+    of, gradient = made.network.factors[1], torch.randn(3, 3)
+    exact = divided(made.network, made.factors, of, gradient.to(dtype).double(), 1e-6)
+    found = divided(made.network, made.factors, of, gradient.to(dtype), 1e-6)
+    assert found.dtype == dtype
+    torch.testing.assert_close(found.double(), exact, rtol=error, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", ["cp", "tucker", "tensor_train"])
+@pytest.mark.parametrize("rank", [1, 8])
+def test_at_the_start_and_above_a_modes_size_the_first_steps_are_finite(method: str, rank: int) -> None:
+    """All normal matrices but one are zero at the start; with a rank of 8 over modes of 2 to 4 they are singular."""
+    model = make("bert")
+    adapter = ta.attach(model, ta.plan(model, TIED, method, rank, frozen=["layer"]))
+    frozen = adapter.factored[0].factors["layer"].detach().clone()
+    optimizer = torch.optim.AdamW(adapter.parameters(), lr=1e-3)
+    ta.preconditioned(optimizer, model)
+    for _ in range(3):
+        optimizer.zero_grad()
+        loss = model(**inputs("bert"), labels=torch.tensor([2, 5])).loss
+        loss.backward()
+        optimizer.step()
+        assert loss.isfinite() and all(p.isfinite().all() for p in adapter.parameters())
+    assert adapter.factored[0].full().abs().sum() > 0
+    torch.testing.assert_close(adapter.factored[0].factors["layer"], frozen, rtol=0, atol=0)
 
 
 def test_multipliers_of_factors_reach_the_optimizer_and_the_matched_scale() -> None:
