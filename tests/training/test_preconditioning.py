@@ -94,7 +94,7 @@ class Full(torch.nn.Module):
 
 @pytest.mark.parametrize("parameterization", ["cp", "tucker", "tensor_train", "tensor_ring", "lora"])
 def test_two_preconditioned_steps_of_sgd_do_not_depend_on_the_gauge(parameterization: str) -> None:
-    """Factors that differ by a matrix on a bond, or in CP by scales, are one tensor, before the steps and after them."""
+    """Factors that differ by a matrix on a bond, or in CP by scales, are one tensor before and after the steps."""
 
     def weights(gauge: bool) -> list[torch.Tensor]:
         model = make("bert", torch.float64)
