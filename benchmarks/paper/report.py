@@ -81,6 +81,14 @@ def machine(run: Run) -> str:
     return str(measured.get("device_name") or f"{run.provenance['cpu']}, {measured['threads']} thread(s)")
 
 
+def runs_of_means(means: pd.DataFrame) -> pd.DataFrame:
+    """Return a row for each seed of rows of means; a star marks a score at chance or of a run that diverged."""
+    kept = ["task", "metric", "method", "parameterization", "layout", "rank", "budget", "n_params", "lr", "scores"]
+    runs = means[[name for name in kept if name in means]].rename(columns={"scores": "score"})
+    runs = runs.assign(score=runs["score"].astype(str).str.strip("'").str.split()).explode("score", ignore_index=True)
+    return runs.assign(lost=runs["score"].str.endswith("*"), score=runs["score"].str.rstrip("*").astype(float))
+
+
 def draw(runs: pd.DataFrame, name: str, stem: Path, formats: Sequence[str] = ("png",), **more: Any) -> list[Path]:
     """Draw a figure of ``FIGURES`` with its answer and its caption, and ``more`` options; return its files' paths."""
     figure, options = FIGURES[name]

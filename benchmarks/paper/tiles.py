@@ -64,6 +64,12 @@ TILES = (
         "tensoradapt sweep docs/examples/layouts/spec.toml",
         figure="layouts",
     ),
+    Tile(
+        "../examples/around",
+        "frontier.png",
+        "means.csv",
+        "tensoradapt sweep docs/examples/around/spec.toml",
+    ),
 )
 
 
@@ -113,7 +119,4 @@ def decided(runs: pd.DataFrame, path: Path, task: str) -> tuple[int, int, str]:
 def read(path: Path) -> pd.DataFrame:
     """Read the runs of a table: a row for each, or rows of means whose column ``scores`` has those of the seeds."""
     table = pd.read_csv(path)
-    if "scores" not in table:
-        return table
-    scores = table["scores"].str.strip("'").str.split()
-    return table.assign(score=scores).explode("score", ignore_index=True).astype({"score": float})
+    return report.runs_of_means(table) if "scores" in table else table

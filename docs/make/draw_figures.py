@@ -34,15 +34,7 @@ def read(path: Path) -> pd.DataFrame:
     table = pd.read_csv(path)
     if path.name == "plateau.csv":
         return plateau.runs_of(table)
-    return _runs(table) if "scores" in table else table
-
-
-def _runs(means: pd.DataFrame) -> pd.DataFrame:
-    """Return a row for each seed of rows of means; a star marks a score at chance or of a run that diverged."""
-    kept = ["task", "metric", "method", "parameterization", "layout", "rank", "budget", "n_params", "lr", "scores"]
-    runs = means[[name for name in kept if name in means]].rename(columns={"scores": "score"})
-    runs = runs.assign(score=runs["score"].astype(str).str.strip("'").str.split()).explode("score", ignore_index=True)
-    return runs.assign(lost=runs["score"].str.endswith("*"), score=runs["score"].str.rstrip("*").astype(float))
+    return report.runs_of_means(table) if "scores" in table else table
 
 
 def drawn() -> Iterator[tuple[Path, str, pd.DataFrame]]:

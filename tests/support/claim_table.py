@@ -15,10 +15,12 @@ from support.page_numbers import (
     LORA1,
     LORA2,
     STEP,
+    around,
     cells,
     compressed,
     decided_on_sentences,
     figure,
+    gain_around,
     gain_of_whole_outputs,
     gaps,
     lora1,
@@ -44,6 +46,7 @@ from support.page_numbers import (
 
 README, INDEX, WHICH, RESULTS = "README.md", "docs/index.md", "docs/start/which-method.md", "docs/results/README.md"
 EQUAL, TABLES = "docs/results/equal-steps.md", "docs/results/tables.md"
+AROUND = "docs/examples/around/README.md"
 LEARN, CORE = "docs/concepts/how-factors-learn.md", "Tucker, core at zero"
 WHOLE, SPLIT = "layer proj : out : in", "layer proj : head dim : model"
 LORTA = ("lorta", "r=64")
@@ -263,6 +266,31 @@ CLAIMS: list[Claim] = [
     *(
         (LEARN, f"| {arm} | {rank} | {{:.3f}} | {{:.3f}} | {{:.3f}} |", lambda cell=(arm, rank): tucker_scores(*cell))
         for arm, rank in tucker_cells()
+    ),
+    (
+        AROUND,
+        "CP {}, tensor-train {}, LoRA's product {}, means over three sizes",
+        lambda: tuple(map(gain_around, ("CP", "Tensor-train", "LoRA"))),
+    ),
+    (
+        "docs/guides/hira.md",
+        "the same network added, by {} over CP,",
+        lambda: (gain_around("CP", "Tensor-train", "LoRA"),),
+    ),
+    ("docs/guides/sums.md", "with as many parameters: {} (", lambda: (gain_around("RaSA"),)),
+    (AROUND, "all three together {}", lambda: (gain_around("CP", "Tensor-train", "LoRA"),)),
+    (AROUND, "are not told apart from LoRA: {} and {}.", lambda: tuple(map(gain_around, ("GraLoRA", "RaSA")))),
+    (
+        AROUND,
+        "With 74,304 parameters CP by HiRA's rule has {:.3f}, LoRA r=8 with twice as many {:.3f}, added CP {:.3f}.",
+        lambda: tuple(
+            around(*cell).mean() for cell in (("CP by HiRA's rule", "75000"), ("lora", "8.0"), ("CP", "75000"))
+        ),
+    ),
+    (
+        AROUND,
+        "{:.3f} and {:.3f} with 18,000, {:.3f} and {:.3f} with 74,000",
+        lambda: tuple(around(name, n).mean() for n in ("19000", "75000") for name in ("CP", "Tensor-train")),
     ),
     (
         LEARN,

@@ -165,6 +165,29 @@ def gain_of_whole_outputs(parameterization: str) -> str:
     return f"{gap.mean:.3f} ({gap.low:.3f} to {gap.high:.3f})"
 
 
+BUDGETS = ("19000", "37500", "75000")
+AROUND = {  # cells of docs/examples/around of one number of parameters, whose difference is taken over sizes
+    "CP": [(("CP by HiRA's rule", n), ("CP", n)) for n in BUDGETS],
+    "Tensor-train": [(("Tensor-train by HiRA's rule", n), ("Tensor-train", n)) for n in BUDGETS],
+    "LoRA": [(("hira", r), ("lora", r)) for r in ("1.0", "2.0", "4.0")],
+    "GraLoRA": [(("gralora", "1.0"), ("lora", "2.0")), (("gralora", "2.0"), ("lora", "4.0"))],
+    "RaSA": [(("rasa", r), ("lora", r)) for r in ("2.0", "4.0")],
+}
+
+
+def around(method: str, size: str) -> Floats:
+    """The accuracy of each seed of a cell of docs/examples/around, by rank or budget."""
+    found = one("docs/examples/around/means.csv", method=method, **{"rank" if "." in size else "budget": size})
+    return np.array([float(score) for score in found["scores"].strip("'").split()])
+
+
+def gain_around(*names: str) -> str:
+    """What the first cells of these pairs gain over the second, as a mean over sizes and names, paired over seeds."""
+    gains = [np.mean([around(*a) - around(*b) for a, b in AROUND[name]], axis=0) for name in names]
+    gap = t_interval(np.mean(gains, axis=0))
+    return f"{gap.mean:.3f} ({gap.low:.3f} to {gap.high:.3f})"
+
+
 def rate(cell: str, steps: int = 300, optimizer: str = "equal") -> float:
     """A cell's best rate in benchmarks/records/best_rate.csv."""
     return float(best_rate.table(steps)[optimizer]["rates"][cell])
