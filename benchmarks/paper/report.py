@@ -33,6 +33,7 @@ FIGURES: Mapping[str, tuple[str, Mapping[str, Any]]] = {  # by the name of a fil
     "plateau": ("curves", {"x": "steps", "col": "task", "headline": False}),  # its table has no pairs of seeds
     "differences": ("differences", {"at": "budget"}),
     "layouts": ("layouts", {}),
+    "forgetting": ("forgetting", {}),
 }
 DPI = 200
 Row = dict[str, Any]

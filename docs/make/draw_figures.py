@@ -20,7 +20,13 @@ sys.path.append(str(DOCS.parent / "benchmarks" / "paper"))
 import plateau  # noqa: E402  # these are in the folder above
 import report  # noqa: E402
 
-TABLES = ("results/figures/frontier*.csv", "examples/*/means.csv", "results/**/records.csv", "results/**/plateau.csv")
+TABLES = (
+    "results/figures/frontier*.csv",
+    "examples/*/means.csv",
+    "examples/*/runs.csv",
+    "results/**/records.csv",
+    "results/**/plateau.csv",
+)
 REFERENCES = {"layouts": "cp over layer proj : head dim : model"}  # by kind of figure; others: LoRA
 
 
@@ -41,7 +47,9 @@ def drawn() -> Iterator[tuple[Path, str, pd.DataFrame]]:
     """Yield each figure that is there: its files' path without an ending, its kind and its runs."""
     for path in tables():
         pictures = (
-            sorted(path.parent.glob("*.png")) if path.stem in ("means", "records") else [path.with_suffix(".png")]
+            sorted(path.parent.glob("*.png"))
+            if path.stem in ("means", "runs", "records")
+            else [path.with_suffix(".png")]
         )
         for picture in (picture for picture in pictures if picture.is_file()):
             whole = path.stem.startswith("frontier")  # a table of one figure has its name

@@ -16,13 +16,25 @@ from torch import nn
 
 from tensoradapt.adapter import checkpoint
 from tensoradapt.adapter.adapter import Adapter
-from tensoradapt.checks import Check, anything, as_path, check_arguments, check_number, named, optional, shown
+from tensoradapt.checks import (
+    Check,
+    anything,
+    as_path,
+    check_arguments,
+    check_number,
+    named,
+    one_of,
+    optional,
+    shown,
+    text,
+)
 from tensoradapt.checks import seed as check_seed
 from tensoradapt.compression.core import Core, can_be_cut
-from tensoradapt.compression.fit import Factors, Fit, Job, fit_within, in_best_order
+from tensoradapt.compression.fit import Factors, Fit, Job, fit_within, in_best_order, with_row
+from tensoradapt.compression.library import is_library, read_library
 from tensoradapt.compression.sources import TrainedUpdates, difference, norm_of, read, update_of
-from tensoradapt.errors import TensorAdaptError
-from tensoradapt.networks.layout import Mode
+from tensoradapt.errors import TensorAdaptError, located
+from tensoradapt.networks.layout import RUNTIME, Mode
 from tensoradapt.networks.network import Network
 from tensoradapt.planning.plan import Plan
 from tensoradapt.planning.spec import AdapterSpec
@@ -30,7 +42,7 @@ from tensoradapt.published import methods
 from tensoradapt.surgery.attach import attach
 from tensoradapt.text import Rank
 
-ORDERS = ("given", "search")
+ORDERS, DAMAGED = ("given", "search"), ("error", "skip")
 GROWN = 2.0  # above this, components cancel: others are at most about as large as the tensor
 
 
@@ -47,16 +59,17 @@ class Tried:
 class Compressed:
     """Updates in factored form: a plan with scale 1, the factors of its tensors, and their errors.
 
-    ``factors`` are float64 and have the names of the networks' factors. ``error`` is the relative Frobenius error over
-    all sites, ``site_errors`` that of each (for a site whose update is zero it is relative to the root mean square norm
-    of all), both computed in float64 from the factors and the source. ``growth`` of a CP is the largest component's
-    norm over the tensor's; far above 1 the components cancel.
+    ``factors`` are float64 and have the names of the networks' factors. ``left`` and ``norms``, (adapters, sites), are
+    the squared Frobenius norms of what they leave of each update and of the update, in float64 from the factors and the
+    source; the errors are made of them. ``growth`` of a CP is the largest component's norm over the tensor's; far above
+    1 the components cancel. Of a library ``task_spectra`` has for each tensor the singular values of its unfolding
+    along the mode ``task``: how many directions the adapters share.
     """
 
     plan: Plan
     factors: tuple[Factors, ...]
-    error: float
-    site_errors: Mapping[str, float]
+    left: np.ndarray
+    norms: np.ndarray
     n_source_params: int
     seconds: float
     source: str = ""
@@ -66,10 +79,48 @@ class Compressed:
     cuts: tuple[str, ...] = ()
     tried: tuple[Tried, ...] = ()
     left_out: tuple[str, ...] = ()
+    task_spectra: tuple[np.ndarray, ...] = ()
 
     @property
     def n_params(self) -> int:
         return self.plan.n_params
+
+    @property
+    def error(self) -> float:
+        """The relative Frobenius error over all sites, and all adapters of a library."""
+        return math.sqrt(self.left.sum() / (float(self.norms.sum()) or 1.0))
+
+    @property
+    def site_errors(self) -> Mapping[str, float]:
+        """The error of each site; for one whose update is zero it is relative to the root mean square norm of all."""
+        names = [site.name for site in self.plan.sites]
+        return dict(zip(names, _relative(self.left.sum(0), self.norms.sum(0)), strict=True))
+
+    @property
+    def task_errors(self) -> Mapping[str, float]:
+        """The error of each adapter of a library, by its name."""
+        return dict(zip(self.plan.spec.tasks, _relative(self.left.sum(1), self.norms.sum(1)), strict=False))
+
+    @property
+    def n_params_each(self) -> int:
+        """The numbers that each adapter of a library has of its own: those of factors with the mode ``task``."""
+        factors = [(g.network, f) for g in self.plan.groups for f in g.network.factors if RUNTIME[0] in f.labels]
+        return sum(math.prod(net.shape(f)) // net.sizes[RUNTIME[0]] for net, f in factors)
+
+    def with_adapter(self, name: str, source: Any) -> Compressed:
+        """Return a library with one more adapter in its bases: only the adapter's own numbers are solved for.
+
+        Its error is in ``task_errors``; the other adapters stay as they are.
+
+        Args:
+            name: of the adapter, which no other has.
+            source: what ``compress`` takes of one adapter.
+
+        Raises:
+            TensorAdaptError: without adapters, for a name that is taken, a source that cannot be read for the library's
+                sites, and a network in which several factors have the mode ``task``.
+        """
+        return with_adapter(self, name, source)
 
     def attach(self, model: nn.Module, dropout: float = 0.0) -> Adapter:
         """Attach an adapter that starts training from these factors, in torch's default dtype."""
@@ -103,9 +154,21 @@ class Compressed:
             lines.append(f"largest component {self.growth:.3g} times the tensor{warns if self.growth > GROWN else ''}")
         if self.tried:
             lines.append(f"tried ranks {', '.join(f'{t.rank}: {t.error:.3g}' for t in self.tried)}")
-        if self.left_out:
+        if self.task_errors:
+            lines.insert(2, self._adapters_text())
+        if self.left_out and self.task_errors:
+            lines.append(f"left out: {len(self.left_out)} adapters, such as {self.left_out[0]}")
+        elif self.left_out:
             lines.append(f"not in the error: {len(self.left_out)} other parameters changed, such as {self.left_out[0]}")
         return "\n".join([*lines, f"{'exact by construction, ' if self.exact else ''}{self.seconds:.3g} s"])
+
+    def _adapters_text(self) -> str:
+        errors = self.task_errors
+        best, worst = min(errors, key=errors.__getitem__), max(errors, key=errors.__getitem__)
+        return (
+            f"{len(errors)} adapters with {self.n_params_each:,} numbers of their own each; relative error "
+            f"{errors[best]:.3g} ({best}) to {errors[worst]:.3g} ({worst})"
+        )
 
 
 def _max_error(value: Any, where: str) -> None:
@@ -126,6 +189,7 @@ CHECKS: Mapping[str, Check] = {
     "options": optional(partial(named, anything)),
     "seed": check_seed,
     "order": _order_choice,
+    "damaged": partial(one_of, DAMAGED),
 }
 
 
@@ -142,17 +206,22 @@ def compress(
     split: Mapping[str, Any] | None = None,
     seed: int = 0,
     order: str = "given",
+    damaged: str = "error",
 ) -> Compressed:
     """Decompose trained updates in a factored form; give exactly one of ``rank``, ``max_error`` and ``budget``.
 
     A LoRA stack is decomposed as a small core (QR), exactly, where a side of the layout is one mode that is wider than
     its matrices' ranks summed. Other sides are kept whole; with both whole, the dense stack is in memory several times
-    over, 8 bytes an entry. The result prints which sides were cut. CP adapters become Tucker and tensor-train of their
-    own rank exactly; all others are decomposed by ``decompose`` of the parameterization, or by least squares.
+    over, 8 bytes an entry. The result prints which sides were cut. Several adapters of one model become one tensor,
+    over a layout with the mode ``task``: they are read one at a time, their core takes half a GiB at most, and the
+    result is one adapter whose tasks they are (docs/guides/adapter-libraries.md). CP adapters become Tucker and
+    tensor-train of their own rank exactly; all others are decomposed by ``decompose`` of the parameterization, or by
+    least squares.
 
     Args:
         source: path of a LoRA folder as PEFT saves it; an Adapter (its selected task; shared biases are left out and
-            named); a pair (tuned model, base model); or a mapping of site names to (A, B) or dense (out, in) updates.
+            named); a pair (tuned model, base model); a mapping of site names to (A, B) or dense (out, in) updates; or a
+            library: a list of LoRA folders, or a mapping of names to any of these but pairs of models.
         sites: from ``find_sites``; or a model or config: those that the source has. An Adapter knows its own.
         layout: one layout, or one for each set of sites; default the parameterization's.
         method: a name, or an object like the modules of ``tensoradapt.parameterizations``.
@@ -163,13 +232,14 @@ def compress(
         split: sizes of the parts of a mode, as in ``plan``.
         seed: the seed of random starts.
         order: "search" finds the order of modes with the least error, of chains (tensor_train, tensor_ring).
+        damaged: "skip" leaves out adapters of a library that cannot be read, and names them in ``left_out``.
 
     Returns:
         The plan and its factors, with the errors; ``attach`` of it puts them into a model.
 
     Raises:
-        TensorAdaptError: for sources that cannot be read, modules and sites that differ, parameterizations with frozen
-            factors, and an error that no rank reaches.
+        TensorAdaptError: for sources that cannot be read, modules and sites that differ, adapters of different base
+            models or one that is there twice, parameterizations with frozen factors, and an error that no rank reaches.
 
     >>> import tensoradapt as ta
     >>> import numpy as np
@@ -189,14 +259,26 @@ def compress(
     if given > 1:
         raise not_one
     _refuse_sum(method)
-    spec = AdapterSpec(method, layout, options=options, split=split, scale=1.0, train=())
-    job = Job(read(source, sites), spec, int(seed))
+    trained = read_library(source, sites, damaged) if is_library(source) else read(source, sites)
+    _check_task_mode(trained.tasks, layout)
+    spec = AdapterSpec(method, layout, options=options, split=split, scale=1.0, train=(), tasks=trained.tasks)
+    job = Job(trained, spec, int(seed))
     if not given and any(group.rank for group in job.plan(1).groups):
         raise not_one
     if order == "search":
         job = in_best_order(job, rank, budget, max_error)
     fit, tried = fit_within(job, max_error) if max_error is not None else (job.fit(rank, budget), {})
     return _result(job, fit, tried, time.perf_counter() - began)
+
+
+def _check_task_mode(tasks: Sequence[str], layout: Any) -> None:
+    """Raise TensorAdaptError where several adapters are given without a mode for them."""
+    texts = (layout,) if isinstance(layout, str) else layout or ()
+    if tasks and not all(RUNTIME[0] in str(text).partition(":")[0].split() for text in texts or [""]):
+        raise TensorAdaptError(
+            f"{len(tasks)} adapters and layout={shown(layout)} were given; their mode in a layout is called task: give "
+            "one with it, as in layout='task layer proj : out : in'"
+        )
 
 
 def _refuse_sum(method: Any) -> None:
@@ -209,32 +291,89 @@ def _refuse_sum(method: Any) -> None:
 
 def _result(job: Job, fit: Fit, fits: Mapping[int, Fit], seconds: float) -> Compressed:
     """Return the result of a job; its errors are computed anew, from the factors."""
-    updates = job.source.updates
-    error, sites = _errors(fit, job.source)
-    norms = [math.hypot(*(norm_of(updates[m.site.name]) for m in group.members)) for group in fit.plan.groups]
+    left, norms = squares(fit.plan, fit.factors, job.source)
+    names = [site.name for site in fit.plan.sites]
+    of_group = [
+        math.sqrt(norms[:, [names.index(m.site.name) for m in group.members]].sum()) for group in fit.plan.groups
+    ]
     growth = getattr(job.family, "growth", None)
-    grown = max(map(growth, fit.factors, norms)) if growth else None
+    grown = max(map(growth, fit.factors, of_group)) if growth else None
     orders = tuple(_order(group.network) for group in fit.plan.groups)
     cuts = tuple(_cut_text(group.network, core) for group, core in zip(fit.plan.groups, job.cores, strict=False))
     tried = tuple(Tried(rank, trial.plan.n_params, trial.error) for rank, trial in sorted(fits.items()))
     return Compressed(
-        *(fit.plan, fit.factors, error, sites, job.source.n_params, seconds, job.source.name, fit.exact, grown),
-        *(orders, cuts or ("not needed",), tried, job.source.left_out),
+        fit.plan,
+        fit.factors,
+        left,
+        norms,
+        job.source.n_params,
+        seconds,
+        job.source.name,
+        exact=fit.exact,
+        growth=grown,
+        orders=orders,
+        cuts=cuts or ("not needed",),
+        tried=tried,
+        left_out=job.source.left_out,
+        task_spectra=tuple(map(_task_spectrum, job.cores)) if job.source.tasks else (),
     )
 
 
-def _errors(fit: Fit, source: TrainedUpdates) -> tuple[float, dict[str, float]]:
-    """Compute the error over all sites and that of each, in float64 and without a dense stack."""
-    adapter = Adapter(fit.plan, values=_tensors(fit.factors)).double()
+def squares(
+    plan: Plan, factors: Sequence[Factors], source: TrainedUpdates, first: int = 0
+) -> tuple[np.ndarray, np.ndarray]:  # (adapters, sites) each
+    """Return the squared norms of what factors leave of each update, and of itself, without a dense stack.
+
+    ``first``: the number of the task that a library's first adapter has in the plan.
+    """
+    adapter = Adapter(plan, values=_tensors(factors)).double()
     with torch.no_grad():
-        for tensor, factors in zip(adapter.tensors, fit.factors, strict=True):
-            for name, parameter in tensor.trained.items():  # type: ignore[union-attr, operator]
-                parameter.copy_(torch.from_numpy(factors[name]))
-    left = {s.name: norm_of(difference(source.updates[s.name], update_of(adapter, s))) for s in fit.plan.sites}
-    norms = {name: norm_of(source.updates[name]) for name in left}
-    whole = math.hypot(*norms.values())
-    usual = whole / math.sqrt(len(norms)) or 1.0
-    return math.hypot(*left.values()) / (whole or 1.0), {n: left[n] / (norms[n] or usual) for n in left}
+        for tensor, values in zip(adapter.factored, factors, strict=True):
+            for name, parameter in tensor.trained.items():
+                parameter.copy_(torch.from_numpy(values[name]))
+    left, norms = np.zeros((2, len(source.updates), len(plan.sites)))
+    for number, own in enumerate(source.updates.values()):
+        for i, site in enumerate(plan.sites):
+            update = own[site.name]
+            found = update_of(adapter, site, first + number if plan.spec.tasks else None)
+            left[number, i], norms[number, i] = norm_of(difference(update, found)) ** 2, norm_of(update) ** 2
+    return left, norms
+
+
+def with_adapter(library: Compressed, name: str, source: Any) -> Compressed:
+    """Return a library with one more adapter, as ``Compressed.with_adapter`` says."""
+    check_arguments(locals(), name=text)
+    tasks = library.plan.spec.tasks
+    if not tasks or name in tasks:
+        has = f"the library has an adapter {name!r}" if tasks else "this is no library, as it was made of one adapter"
+        raise TensorAdaptError(f"{has}; expected a library of ta.compress([...]), and a name that none of it has")
+    with located(f"adapter {name!r}"):
+        one = read(source, library.plan.sites)
+    widened = [
+        with_row(group, factors, one.updates)
+        for group, factors in zip(library.plan.groups, library.factors, strict=True)
+    ]
+    groups = tuple(replace(g, network=net) for g, (net, _) in zip(library.plan.groups, widened, strict=True))
+    plan = replace(library.plan, groups=groups, spec=replace(library.plan.spec, tasks=(*tasks, name)))
+    factors = tuple(values for _, values in widened)
+    more = squares(plan, factors, one, first=len(tasks))
+    left, norms = (np.concatenate(pair) for pair in zip((library.left, library.norms), more, strict=True))
+    params = library.n_source_params + one.n_params
+    return replace(library, plan=plan, factors=factors, left=left, norms=norms, n_source_params=params, exact=False)
+
+
+def _relative(left: np.ndarray, norms: np.ndarray) -> list[float]:
+    """Return relative errors of squared norms; where there is nothing they are relative to the mean."""
+    usual = float(norms.mean()) or 1.0
+    return np.sqrt(left / np.where(norms > 0, norms, usual)).tolist()
+
+
+def _task_spectrum(core: Core) -> np.ndarray:
+    """Return the singular values of a core's unfolding along the mode of its adapters, the largest first."""
+    axis = core.layout.names.index(RUNTIME[0])
+    unfolded = np.moveaxis(core.values, axis, 0).reshape(core.values.shape[axis], -1)
+    triangle = np.linalg.qr(unfolded.T, mode="r")
+    return np.asarray(np.linalg.svd(triangle, compute_uv=False))
 
 
 def _order(network: Network) -> tuple[str, ...]:
@@ -244,6 +383,9 @@ def _order(network: Network) -> tuple[str, ...]:
 def _cut_text(network: Network, core: Core) -> str:
     sizes = network.layout.size_of
     cut = [f"{mode} {sizes[mode]} cut to {basis.shape[1]}" for mode, basis in core.bases.items()]
+    if core.outside:
+        share = core.outside / (core.outside + float(np.linalg.norm(core.values)) ** 2)
+        cut.append(f"which leaves out {100 * share:.2g} % of the squared norm")
     sides = (network.layout.rows, network.layout.cols)
     whole = [_whole_text(network, side) for side in sides if side[0].name not in core.bases]
     return f"{', '.join([*cut, *whole])}: a core of {core.values.nbytes / 2**20:.3g} MiB"

@@ -13,10 +13,11 @@ import numpy as np
 
 from tensoradapt import parameterizations
 from tensoradapt.adapter.adapter import Adapter
-from tensoradapt.compression.core import Core, core_of
+from tensoradapt.compression.core import Core, Updates, can_be_cut, core_of, resized, within
 from tensoradapt.compression.sources import TrainedUpdates
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.networks import least_squares
+from tensoradapt.networks.layout import RUNTIME
 from tensoradapt.networks.network import Network
 from tensoradapt.planning.build_plan import build_plan
 from tensoradapt.planning.plan import Group, Plan
@@ -33,7 +34,7 @@ class Fit:
 
     plan: Plan
     factors: tuple[Factors, ...]
-    error: float  # over the cores, and so over the stacks, since their bases are exact
+    error: float  # over the cores and what their bases leave out, and so over the stacks
     exact: bool = False
 
 
@@ -44,7 +45,7 @@ class Job:
     source: TrainedUpdates
     spec: AdapterSpec  # without a size
     seed: int
-    cores: list[Core] = field(default_factory=list)  # made once: they depend neither on rank nor on order of modes
+    cores: list[Core] = field(default_factory=list)  # the last fit's; one adapter's are made once for all ranks
 
     @property
     def family(self) -> Any:
@@ -78,11 +79,12 @@ class Job:
         planned = self.plan(rank, budget)
         if exact := _from_cp(self, planned):
             return Fit(planned, tuple(exact), 0.0, exact=True)
-        if not self.cores:
-            self.cores.extend(core_of(group, self.source.updates) for group in planned.groups)
+        if not self.cores or self.source.tasks:  # a library's depend on the rank
+            self.cores[:] = [core_of(group, self.source.updates) for group in planned.groups]
         parts = [self._fit_core(group.network, core) for group, core in zip(planned.groups, self.cores, strict=True)]
-        total = sum(float(np.linalg.norm(core.values)) ** 2 for core in self.cores)
-        left = sum(error**2 for _, error in parts)
+        outside = sum(core.outside for core in self.cores)
+        total = outside + sum(float(np.linalg.norm(core.values)) ** 2 for core in self.cores)
+        left = outside + sum(error**2 for _, error in parts)
         return Fit(planned, tuple(factors for factors, _ in parts), math.sqrt(left / total) if total else 0.0)
 
     def _fit_core(self, network: Network, core: Core) -> tuple[Factors, float]:
@@ -93,6 +95,31 @@ class Job:
         decompose = getattr(self.family, "decompose", least_squares.decompose)
         factors = least_squares.revived(net, decompose(net, small.values, seed=self.seed), self.seed)
         return small.lifted(network, factors), float(np.linalg.norm(small.values - least_squares.dense(net, factors)))
+
+
+def with_row(group: Group, factors: Factors, updates: Updates) -> tuple[Network, Factors]:
+    """Return a library's network and factors with a place for one more adapter, by least squares in their bases."""
+    network, (mode,) = group.network, RUNTIME
+    holders = [factor for factor in network.factors if mode in factor.labels]
+    if len(holders) != 1:
+        raise TensorAdaptError(
+            f"{' and '.join(f.name for f in holders)} have the mode {mode}; an adapter can be added where one factor "
+            "has it"
+        )
+    (own,) = holders
+    bases = {}
+    for side in (network.layout.rows, network.layout.cols):
+        if can_be_cut(network, side):
+            (factor,) = (f for f in network.factors if side[0].name in f.labels)
+            first = np.moveaxis(factors[factor.name], factor.labels.index(side[0].name), 0)
+            bases[side[0].name] = np.linalg.qr(first.reshape(len(first), -1))[0]
+    one = replace(group, network=replace(network, layout=resized(network.layout, {mode: 1})))
+    core = within(one, updates, bases)
+    small = replace(network, layout=core.layout)
+    row = least_squares.solve(small, core.values, core.lowered(network, factors), own)
+    more = resized(network.layout, {mode: network.sizes[mode] + 1})
+    values = np.concatenate([factors[own.name], row], axis=own.labels.index(mode))
+    return replace(network, layout=more), {**factors, own.name: values}
 
 
 def fit_within(job: Job, max_error: float) -> tuple[Fit, dict[int, Fit]]:

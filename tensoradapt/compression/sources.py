@@ -1,6 +1,7 @@
 """Read trained updates, site by site and in float64, from any source.
 
-A source is a LoRA folder, an adapter, a fine-tuned model and its base, or a mapping of site names.
+A source is a LoRA folder, an adapter, a fine-tuned model and its base, a mapping of site names, or several of these, of
+one model: a library, whose adapters are read anew whenever they are asked for, so that one is in memory at a time.
 """
 
 from __future__ import annotations
@@ -33,14 +34,22 @@ Update = LoraPair | np.ndarray  # a site's update: dense (out, in) where its pai
 
 @dataclass(frozen=True)
 class TrainedUpdates:
-    """The updates that a source holds, by site name, and what it holds besides."""
+    """The updates that a source holds, of each adapter by site name, and what it holds besides.
 
-    updates: Mapping[str, Update]
+    The adapters of a library have names; a single one has the name "".
+    """
+
+    updates: Mapping[str, Mapping[str, Update]]
     sites: Sequence[Site]
     n_params: int  # numbers that the source holds them in
     name: str
-    left_out: tuple[str, ...] = ()  # other parameters that had changed
+    left_out: tuple[str, ...] = ()  # other parameters that had changed, or adapters that were skipped
     adapter: Adapter | None = None
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The names of the adapters of a library; none for a single one."""
+        return tuple(name for name in self.updates if name)
 
 
 def read(source: Any, sites: Any = None) -> TrainedUpdates:
@@ -62,13 +71,13 @@ def read(source: Any, sites: Any = None) -> TrainedUpdates:
             "(tuned_model, base_model), or a mapping of site names to (A, B) or dense updates"
         )
     for site in trained.sites:
-        _check(site, trained.updates[site.name])
+        _check(site, trained.updates[""][site.name])
     return trained
 
 
-def update_of(adapter: Adapter, site: Site) -> Update:
-    """Return a site's update as an adapter computes it."""
-    a, b = map(_numpy, adapter.pair(site))
+def update_of(adapter: Adapter, site: Site, task: int | None = None) -> Update:
+    """Return a site's update as an adapter computes it, for the task of a number."""
+    a, b = map(_numpy, adapter.pair(site, task))
     return b @ a if len(a) >= min(site.out, site.in_) else LoraPair(a, b)
 
 
@@ -121,11 +130,11 @@ def _from_folder(path: Path, sites: Any) -> TrainedUpdates:
     pairs = read_lora(path)
     if sites is None:
         raise TensorAdaptError(f"{path} does not say what model it is for: pass find_sites(model), a model or a config")
-    adapted = _given(sites) or _sites_of(pairs, sites)
+    adapted = given(sites) or _sites_of(pairs, sites)
     matched = _matched(adapted, pairs, path)
     _check_covered(adapted, matched, path)
     updates = {site.name: _block(site, matched[site.module]) for site in adapted}
-    return TrainedUpdates(updates, adapted, sum(pair.a.size + pair.b.size for pair in pairs.values()), str(path))
+    return TrainedUpdates({"": updates}, adapted, sum(pair.a.size + pair.b.size for pair in pairs.values()), str(path))
 
 
 def _sites_of(pairs: Mapping[str, LoraPair], source: Any) -> list[Site]:
@@ -189,22 +198,22 @@ def _from_adapter(adapter: Adapter, sites: Any) -> TrainedUpdates:
         )
     plan, task = adapter.plan, adapter.task()
     twin = in_double(adapter, task)
-    asked = plan.sites if sites is None else _given(sites) or find_sites(sites, "all")
+    asked = plan.sites if sites is None else given(sites) or find_sites(sites, "all")
     _check_names([site.name for site in asked], [site.name for site in plan.sites], "the adapter")
     updates = {site.name: update_of(twin, site) for site in plan.sites}
     name = f"{plan.parameterization} adapter{f', task {task}' if task else ''}"
     biases = tuple(f"bias.{proj}" for proj, _ in plan.biases if adapter.biases[proj].count_nonzero())
-    return TrainedUpdates(updates, asked, plan.n_params - plan.n_biases, name, biases, twin)
+    return TrainedUpdates({"": updates}, asked, plan.n_params - plan.n_biases, name, biases, twin)
 
 
 def _from_mapping(source: Mapping[str, Any], sites: Any) -> TrainedUpdates:
-    asked = _given(sites)
+    asked = given(sites)
     if not asked:
         raise TensorAdaptError("a mapping of updates needs sites= from find_sites, whose names are its keys")
     _check_names([site.name for site in asked], list(source), "the mapping")
     updates = {name: _update(value, name) for name, value in source.items()}
     n_params = sum(part.size for update in updates.values() for part in _parts(update))
-    return TrainedUpdates(updates, asked, n_params, f"{len(updates)} updates")
+    return TrainedUpdates({"": updates}, asked, n_params, f"{len(updates)} updates")
 
 
 def _update(value: Any, site: str) -> Update:
@@ -229,7 +238,7 @@ def _check_names(sites: Sequence[str], names: Sequence[str], what: str) -> None:
 
 
 def _from_models(tuned: nn.Module, base: nn.Module, sites: Any) -> TrainedUpdates:
-    compared = _given(sites) or find_sites(base if sites is None else sites, "all")
+    compared = given(sites) or find_sites(base if sites is None else sites, "all")
     updates: dict[str, Update] = {}
     for site in compared:
         matrices = [StoredMatrix.of(_submodule(model, site), site) for model in (tuned, base)]
@@ -245,7 +254,7 @@ def _from_models(tuned: nn.Module, base: nn.Module, sites: Any) -> TrainedUpdate
     others = [(name, p) for name, p in tuned.named_parameters() if name not in covered]
     changed = [name for name, p in others if name not in before or not torch.equal(p, before[name].to(p.device))]
     n_params = sum(site.out * site.in_ for site in compared)
-    return TrainedUpdates(updates, compared, n_params, f"fine-tuned {type(tuned).__name__}", tuple(changed))
+    return TrainedUpdates({"": updates}, compared, n_params, f"fine-tuned {type(tuned).__name__}", tuple(changed))
 
 
 def _submodule(model: nn.Module, site: Site) -> nn.Module:
@@ -255,7 +264,7 @@ def _submodule(model: nn.Module, site: Site) -> nn.Module:
         raise TensorAdaptError(f"site {site.name}: {type(model).__name__} has no module {site.module!r}") from None
 
 
-def _given(sites: Any) -> Sequence[Site]:
+def given(sites: Any) -> Sequence[Site]:
     """Return the sites, if ``sites`` are such; nothing for a model, a config or None."""
     if isinstance(sites, Site):
         return (sites,)

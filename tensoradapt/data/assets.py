@@ -23,6 +23,7 @@ from tensoradapt.data.asset_table import Asset as Asset
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 
 __all__ = ["Asset", "fetch"]
+GENERAL_TEXT = "general-text"
 ASSETS: Mapping[str, Asset] = {asset.name: asset for asset in ROWS}
 
 
@@ -69,6 +70,13 @@ def fetch(asset: Asset | str) -> Path:
             "set TENSORADAPT_CACHE to a folder you can write, with room for it"
         ) from error
     return folder
+
+
+def cached(name: str) -> Path | None:
+    """Return the folder of a built-in asset if it is whole in the cache; nothing is downloaded."""
+    asset = _named(name)
+    folder = cache_dir() / f"{asset.name}-{asset.version}"
+    return folder if _complete(asset, folder) else None
 
 
 def _named(name: str) -> Asset:

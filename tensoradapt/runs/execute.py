@@ -8,6 +8,7 @@ import random
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
@@ -17,15 +18,17 @@ import torch
 from torch import nn
 
 from tensoradapt.adapter.checkpoint import expected
+from tensoradapt.errors import TensorAdaptError
 from tensoradapt.metrics.metric import Metric
 from tensoradapt.planning.build_plan import build_plan
 from tensoradapt.planning.plan import Plan
 from tensoradapt.planning.spec import AdapterSpec
 from tensoradapt.records import as_json
+from tensoradapt.runs import forgetting
 from tensoradapt.runs.batches import batches, predict
 from tensoradapt.runs.config import RunConfig
 from tensoradapt.runs.provenance import peak_memory, reset_peak_memory
-from tensoradapt.surgery.attach import attach
+from tensoradapt.surgery.attach import attach, disabled
 from tensoradapt.surgery.shared_base import SharedBase
 from tensoradapt.tasks import Data, DataSpec, Task
 from tensoradapt.tasks.registry import restore
@@ -66,6 +69,7 @@ def execution(
     model, plan = prepare(task, config, base)
     model.to(device)
     train, validation, test = (task.encode(part, config.model, config.data.max_length) for part in data.parts)
+    before, missed = _general_loss(task, config, model, device)
     torch.manual_seed(config.seed)
     heads = task.heads(model)
     fitted = FitResult("finished", "", (), ())
@@ -79,6 +83,11 @@ def execution(
             name: predict(task, model, part, device) for name, part in (("validation", validation), ("test", test))
         }
     result = _result(config, data, fitted, scores, plan, model)
+    if before is not None:
+        after, _ = _general_loss(task, config, model, device, trained=True)
+        result["forgetting"] = None if after is None or not math.isfinite(after - before) else after - before
+    if missed:
+        result["note"] = "; ".join(part for part in (result["note"], missed) if part)
     measured = {
         "seconds": time.perf_counter() - begun - pauses.seconds,
         "evaluation_seconds": time.perf_counter() - trained,
@@ -91,6 +100,21 @@ def execution(
     if task.metric.examples:
         arrays["scores"] = _examples(task.metric, scores["test"], data, result["status"])
     return {"config": config.as_dict(), "result": result, "measurements": measured, "arrays": arrays}
+
+
+def _general_loss(
+    task: Task, config: RunConfig, model: nn.Module, device: str, trained: bool = False
+) -> tuple[float | None, str]:
+    """Return the cross entropy of general text under a causal model or, not ``trained``, under its base; or why not."""
+    if not task.causal:
+        return None, ""
+    try:
+        ids = forgetting.windows(config.model)
+    except TensorAdaptError as error:
+        return None, f"forgetting was not measured: {error}"
+    base = nullcontext() if trained or config.kind != "adapter" else disabled(model)
+    with base, autocast(config.training.precision, device):
+        return forgetting.general_loss(model, ids, device), ""
 
 
 def prepare(task: Task, config: RunConfig, base: SharedBase | None = None) -> tuple[nn.Module, Plan | None]:

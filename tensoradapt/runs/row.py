@@ -56,7 +56,9 @@ RESULT: Mapping[str, Check] = {
     "note": words,
     "n_params": count,
     "n_trained_base": checks.optional(count),
+    "forgetting": checks.optional(score),
 }
+OPTIONAL = ("n_trained_base", "forgetting")  # which runs of earlier versions and of other tasks have not
 METRIC: Mapping[str, Check] = {  # low or high is None where the metric has no such end
     "name": checks.text,
     "chance": score,
@@ -77,7 +79,7 @@ COLUMNS = tuple(
             *("id", "status", "model", "task", "method", *SETUP, "rank", "budget", "n_params", "lr", "seed", "steps"),
             *("tuning", "metric", "chance", "validation", "score", "seconds", "peak_memory_bytes", "kind"),
             *("parameterization", "note", *names(AdapterSpec), *names(Training), *names(DataSpec), "n_trained_base"),
-            *("metric_low", "metric_high", *MEASURED),
+            *("forgetting", "metric_low", "metric_high", *MEASURED),
         )
     )
 )
@@ -93,7 +95,7 @@ FLAGS = _typed(("bool",))
 WHOLE = _typed(("int",), "n_params", "n_trained_base", "adapter_bytes", "threads")
 NUMBERS = (
     *WHOLE,
-    *_typed(("float",), "chance", "validation", "score", "metric_low", "metric_high"),
+    *_typed(("float",), "chance", "validation", "score", "forgetting", "metric_low", "metric_high"),
     *("seconds", "step_seconds_median", "peak_memory_bytes", "peak_device_bytes"),
 )
 
@@ -144,7 +146,7 @@ def shown_cells(row: Row) -> tuple[str, ...]:
 def _reached(result: Mapping[str, Any]) -> Row:
     """Return the part of a row that the result says, with the adapter as it was resolved."""
     expected = (*RESULT, "metric", "validation", "test")
-    if missing := [key for key in expected if key not in result and key != "n_trained_base"]:
+    if missing := [key for key in expected if key not in result and key not in OPTIONAL]:
         raise TensorAdaptError(f"{missing[0]} is missing")
     row = {key: check(result.get(key), key) for key, check in RESULT.items()}
     metric = checks.checked(checks.mapping(result["metric"], "metric"), METRIC, "metric.")

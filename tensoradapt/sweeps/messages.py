@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tensoradapt.analysis.names import display
+from tensoradapt.data import assets
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.planning.spec import with_defaults
 from tensoradapt.runs.config import RunConfig
@@ -187,6 +188,17 @@ class Progress:
         ended = self._before + done
         seconds = (time.monotonic() - self._since) / done * (self.total - ended)
         return f"{ended}/{self.total}" + (f", about {duration_text(seconds)} left" if self.total > ended else "")
+
+
+def forgetting_text(spec: SweepSpec) -> str:
+    """Fetch the text by which runs of causal models measure what they forget; return a line if that cannot be."""
+    if not any(restore(task, spec.own.get(task, {})).causal for task in spec.task):
+        return ""
+    try:
+        assets.fetch(assets.GENERAL_TEXT)
+    except TensorAdaptError as error:
+        return f"forgetting will not be measured: {error}"
+    return ""
 
 
 def data_text(spec: SweepSpec, task: str) -> str:

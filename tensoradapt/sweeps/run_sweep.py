@@ -28,6 +28,7 @@ from tensoradapt.sweeps.messages import (
     data_text,
     ended_text,
     extended_text,
+    forgetting_text,
     plan_text,
     precision_text,
     run_text,
@@ -146,7 +147,8 @@ def sweep(
             chosen = EXECUTORS[executor](root, slots)
             store.check_writable(root)
         say(plan_text(spec, planned, now, todo))
-        for line in filter(None, (precision_text(spec, slots), *(data_text(spec, task) for task in spec.task))):
+        seen = (data_text(spec, task) for task in spec.task)
+        for line in filter(None, (precision_text(spec, slots), *seen, forgetting_text(spec))):
             say(line)
         cost = measure(root, now.configs, left, slots, probe)
         asked = Asked(todo, 1 if executor == "inline" else workers, spec.pack, _largest(planned))

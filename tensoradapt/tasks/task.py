@@ -56,6 +56,7 @@ class Task(ABC):
         content: a text that identifies the data of a task that a plug-in or a module holds, such as its name and
             version: it becomes part of a run's id. Without one, planning loads the data and hashes it.
         by_length: whether ``load`` leaves out examples that are too long, which the plan of a sweep then counts.
+        causal: whether its models write text, so that runs measure what they forget of general text.
         references: the kinds of runs without an adapter that it allows.
 
     >>> import tensoradapt as ta
@@ -71,6 +72,7 @@ class Task(ABC):
     licence: str = ""
     content: str = ""
     by_length: ClassVar[bool] = False
+    causal: ClassVar[bool] = False
     references: ClassVar[tuple[str, ...]] = ("head", "full")
 
     @abstractmethod

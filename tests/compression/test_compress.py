@@ -123,9 +123,9 @@ def test_sides_of_one_mode_are_cut_to_the_rank_of_the_stack_and_others_kept(site
     """Duplicates do not count; one mode of a side with head and dim has no basis of its own."""
     source = shared(sites, width=3)
     group = ta.plan(sites, MATRIX, "tucker", rank=2).groups[0]
-    core = core_of(group, {name: LoraPair(*pair) for name, pair in source.items()})
+    core = core_of(group, {"": {name: LoraPair(*pair) for name, pair in source.items()}})
     assert core.values.shape == (12, 3, 3)
-    assert core_of(group, {n: b @ a for n, (a, b) in source.items()}).values.shape == (12, 30, 30)
+    assert core_of(group, {"": {n: b @ a for n, (a, b) in source.items()}}).values.shape == (12, 30, 30)
     assert "sides out 30 cut to 3, in 30 cut to 3" in str(compress(source, sites, MATRIX, "tucker", 2))
     few = {name: source[name] for name in list(source)[:4]}
     assert "sides model 30 cut to 5, head dim kept whole" in str(compress(few, sites[:4], TIED, "tucker", 2))
@@ -137,7 +137,7 @@ def test_a_side_is_kept_whole_where_the_ranks_sum_to_its_width_and_the_result_sa
     more = compress(pairs(sites, rank=3), sites, MATRIX, "tucker", 2)
     why = "kept whole (the ranks of its matrices sum to its width or more)"
     assert f"sides out 30 {why}, in 30 {why}: a core of 0.0824 MiB" in str(more)
-    core = core_of(more.plan.groups[0], {name: LoraPair(*pair) for name, pair in pairs(sites, rank=3).items()})
+    core = core_of(more.plan.groups[0], {"": {name: LoraPair(*pair) for name, pair in pairs(sites, rank=3).items()}})
     assert core.values.nbytes == pytest.approx(0.0824 * 2**20, rel=1e-3)
 
 

@@ -77,6 +77,11 @@ def compress_update(update: Any, **arguments: Any) -> Any:
     return ta.compress({SITE.name: update}, [SITE], ": out : in", **arguments)
 
 
+def library() -> Any:
+    updates = {name: {SITE.name: torch.ones(16, 16)} for name in "ab"}
+    return ta.compress(updates, [SITE], "task : out : in", "cp", rank=2)
+
+
 def dry_sweep(spec: Any, **arguments: Any) -> Any:
     return ta.sweep(spec, **{"dry_run": True, "say": lambda *_: None, "out": "runs", **arguments})
 
@@ -113,6 +118,7 @@ OPTIMIZER = torch.optim.AdamW(adapter().parameters())
 COMPRESS = {
     "source": "lora", "sites": CONFIG, "layout": "layer proj : out : in", "method": "cp", "rank": 2,
     "max_error": None, "budget": None, "options": None, "split": None, "seed": 0, "order": "given",
+    "damaged": "error",
 }  # fmt: skip
 EXPORT = {
     "model": MODEL, "path": "exported", "adapter": None, "rank": None, "round_up": False, "dtype": "float32",
@@ -160,6 +166,16 @@ CALLS: Mapping[str, tuple[Callable[..., Any], Mapping[str, Any]]] = {
     "fit_many": (on_new(ta.fit_many), {"runs": {"default": {"batches": batches(), "lr": 1e-3, "steps": 1}}}),
     "fit_many of one run": (on_new(lambda model, **run: ta.fit_many(model, {"default": run})), {**FIT, "seed": 0}),
     "compress": (ta.compress, COMPRESS),
+    "compress a library": (
+        lambda **given: ta.compress({"a": given.pop("source"), "b": given.pop("other")}, **given),
+        {
+            **COMPRESS,
+            "layout": "task : out : in",
+            "sites": [SITE],
+            "source": {SITE.name: torch.ones(16, 16)},
+            "other": {SITE.name: torch.ones(16, 16)},
+        },
+    ),
     "compress an update": (compress_update, {"update": torch.ones(16, 16), "method": "cp", "rank": 2}),
     "export_lora": (ta.export_lora, EXPORT),
     "load": (taken_out(ta.load), {**LOAD, "path": "saved"}),
@@ -167,6 +183,7 @@ CALLS: Mapping[str, tuple[Callable[..., Any], Mapping[str, Any]]] = {
     "restore": (ta.restore, {"model": MODEL, "path": "saved", "name": None}),
     "save": (adapter().save, {"path": "again"}),
     "Compressed.save": (compress_update(torch.ones(16, 16), method="cp", rank=2).save, {"path": "again"}),
+    "Compressed.with_adapter": (library().with_adapter, {"name": "c", "source": {SITE.name: torch.ones(16, 16)}}),
     "push_to_hub": (ta.push_to_hub, {**CARD, **HUB, "private": None, "message": "saved", "card": None}),
     "model_card": (ta.model_card, CARD),
     "unmerge": (ta.unmerge, {"model": MODEL}),

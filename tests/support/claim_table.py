@@ -20,6 +20,7 @@ from support.page_numbers import (
     compressed,
     decided_on_sentences,
     figure,
+    forgetting_gains,
     gain_around,
     gain_of_whole_outputs,
     gaps,
@@ -291,6 +292,11 @@ CLAIMS: list[Claim] = [
         AROUND,
         "{:.3f} and {:.3f} with 18,000, {:.3f} and {:.3f} with 74,000",
         lambda: tuple(around(name, n).mean() for n in ("19000", "75000") for name in ("CP", "Tensor-train")),
+    ),
+    (
+        "docs/examples/forgetting/README.md",
+        "more likely, by {:.3f} to {:.3f} nats",
+        lambda: (min(gains := forgetting_gains()), max(gains)),
     ),
     (
         LEARN,

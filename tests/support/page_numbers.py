@@ -165,6 +165,14 @@ def gain_of_whole_outputs(parameterization: str) -> str:
     return f"{gap.mean:.3f} ({gap.low:.3f} to {gap.high:.3f})"
 
 
+def forgetting_gains() -> list[float]:
+    """By how much general text became more likely in each configuration of docs/examples/forgetting, nats a token."""
+    cells: dict[tuple[str, str], list[float]] = {}
+    for row in rows("docs/examples/forgetting/runs.csv"):
+        cells.setdefault((row["method"], row["rank"]), []).append(-float(row["forgetting"]))
+    return [float(np.mean(values)) for values in cells.values()]
+
+
 BUDGETS = ("19000", "37500", "75000")
 AROUND = {  # cells of docs/examples/around of one number of parameters, whose difference is taken over sizes
     "CP": [(("CP by HiRA's rule", n), ("CP", n)) for n in BUDGETS],

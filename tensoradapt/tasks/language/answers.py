@@ -32,6 +32,7 @@ class Answers(Task):
     licence: str = ""
     content: str = ""
     by_length: ClassVar[bool] = True
+    causal: ClassVar[bool] = True
 
     def splits(self, n_train: int | None = None, n_test: int | None = None) -> Splits:
         """Return all prompts with their answers, of any length."""

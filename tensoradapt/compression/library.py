@@ -1,0 +1,110 @@
+"""A library of adapters of one model as a source of trained updates: each is read anew whenever it is asked for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tensoradapt.adapter.adapter import Adapter
+from tensoradapt.checks import shown
+from tensoradapt.compression.sources import TrainedUpdates, Update, given, read
+from tensoradapt.errors import TensorAdaptError, located
+from tensoradapt.lora.config import read_config
+from tensoradapt.sites.site import Site
+
+BASE = "base_model_name_or_path"
+
+
+class Library(Mapping[str, Mapping[str, Update]]):
+    """The updates of adapters by name and site name; a folder is read each time, so that one is in memory at a time."""
+
+    def __init__(self, sources: Mapping[str, Any], sites: Sequence[Site]) -> None:
+        self._sources, self._sites = dict(sources), sites
+
+    def __getitem__(self, name: str) -> Mapping[str, Update]:
+        with located(f"adapter {name!r}"):
+            return read(self._sources[name], self._sites).updates[""]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._sources)
+
+    def __len__(self) -> int:
+        return len(self._sources)
+
+
+def is_library(source: Any) -> bool:
+    """Say whether a source is several: a list, or a mapping of names to folders, adapters or mappings."""
+    if isinstance(source, Mapping):
+        return any(isinstance(value, str | os.PathLike | Adapter | Mapping) for value in source.values())
+    return isinstance(source, list) and any(isinstance(one, str | os.PathLike) for one in source)
+
+
+def read_library(source: Any, sites: Any = None, damaged: str = "error") -> TrainedUpdates:
+    """Read every adapter of a library once, to see that they are of one model and adapt the same sites.
+
+    Args:
+        source: a list of LoRA folders, which are named after themselves, or a mapping of names to sources.
+        sites: as ``compress`` takes them; those of a model or config are found by the first adapter.
+        damaged: "error", or "skip" to leave out adapters that cannot be read for these sites; ``left_out`` says why.
+
+    Raises:
+        TensorAdaptError: for fewer than two adapters, one that is there twice, adapters of different base models, and,
+            unless they are skipped, those that cannot be read or have other sites than the first.
+    """
+    whole: dict[str, Any] = {}
+    found, n_params, bases, left_out = given(sites), 0, dict[str, str](), list[str]()
+    for name, one in _named(source).items():
+        try:
+            with located(f"adapter {name!r}"):
+                trained = read(one, found or sites)
+                base = _base(one)
+        except TensorAdaptError as error:
+            if damaged == "error":
+                raise
+            left_out.append(str(error))
+            continue
+        found, whole[name] = found or trained.sites, one
+        bases.setdefault(base, name)
+        n_params += trained.n_params
+    _check_bases(bases)
+    if len(whole) < 2:
+        first = f"; the first that cannot: {left_out[0]}" if left_out else ""
+        raise TensorAdaptError(f"a library is of two adapters or more, and {len(whole)} can be read{first}")
+    return TrainedUpdates(Library(whole, found), found, n_params, f"{len(whole)} adapters", tuple(left_out))
+
+
+def _named(source: Any) -> Mapping[str, Any]:
+    """Return the adapters by name; raises TensorAdaptError for one that is there twice, and for two of one name."""
+    if not isinstance(source, Mapping) and (odd := [one for one in source if not isinstance(one, str | os.PathLike)]):
+        raise TensorAdaptError(
+            f"a list of adapters has {shown(odd[0])}; expected paths of LoRA folders, or a mapping of names to adapters"
+        )
+    pairs = source.items() if isinstance(source, Mapping) else [(Path(one).resolve().name, one) for one in source]
+    named: dict[str, Any] = {}
+    places: dict[Any, str] = {}
+    for name, one in pairs:
+        place = Path(one).resolve() if isinstance(one, str | os.PathLike) else id(one)
+        if place in places:
+            raise TensorAdaptError(f"{shown(one)} is in the library twice; leave one out")
+        if name in named:
+            raise TensorAdaptError(f"{named[name]} and {one} are both called {name!r}; give a mapping of names to them")
+        places[place], named[str(name)] = name, one
+    return named
+
+
+def _base(one: Any) -> str:
+    """Return the base model that the config of a folder names; "" where none does."""
+    return str(read_config(Path(one)).get(BASE) or "") if isinstance(one, str | os.PathLike) else ""
+
+
+def _check_bases(bases: Mapping[str, str]) -> None:
+    """Raise TensorAdaptError for two base models, each with an adapter that names it."""
+    named = {base: name for base, name in bases.items() if base}
+    if len(named) > 1:
+        (one, first), (other, second) = list(named.items())[:2]
+        raise TensorAdaptError(
+            f"adapter {first!r} is of the base model {one} and {second!r} of {other}; a library is of one model. Give "
+            "those of one, or set base_model_name_or_path in their configs where the models are the same"
+        )
