@@ -35,9 +35,10 @@ def add_parsers(commands: Any) -> None:
         "compress",
         compress,
         "turn a trained LoRA folder into another adapter, and state the error",
-        "LORA_FOLDER --model NAME --method NAME [options]",
-        "Decomposes the updates of a LoRA folder as PEFT saves it. Prints the parameters, the true "
-        "relative error and how it was reached; with --out it writes an adapter to load.",
+        "LORA_FOLDER [LORA_FOLDER ...] --model NAME --method NAME [options]",
+        "Decomposes the updates of a LoRA folder as PEFT saves it, or those of several of one model as one "
+        "adapter with a task for each. Prints the parameters, the true relative error and how it was reached; "
+        "with --out it writes an adapter to load.",
     )
     _compress_options(p)
 
@@ -55,7 +56,11 @@ def add_parsers(commands: Any) -> None:
 
 def _compress_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "folder", type=path, metavar="LORA_FOLDER", help="adapter_config.json, adapter_model.safetensors"
+        "folder",
+        type=path,
+        nargs="+",
+        metavar="LORA_FOLDER",
+        help="adapter_config.json, adapter_model.safetensors; of several the layout has the mode task",
     )
     p = parser.add_argument_group("what it becomes")
     p.add_argument("--model", required=True, metavar="NAME", help="its base model; only the config is read")
@@ -67,6 +72,7 @@ def _compress_options(parser: argparse.ArgumentParser) -> None:
     size.add_argument("--budget", type=int, metavar="N", help="the largest rank within this number of parameters")
     p.add_argument("--order", default="given", help="given, or search: the best order of modes of a tensor-train")
     p.add_argument("--seed", type=int, default=0, metavar="S", help="of random starts (default: %(default)s)")
+    p.add_argument("--damaged", default="error", help="error, or skip: leave out folders that cannot be read")
     p.add_argument("--out", type=path, metavar="DIR", help="where to save the adapter")
 
 
@@ -133,12 +139,12 @@ def compress(args: argparse.Namespace) -> int:
     if args.rank is args.max_error is args.budget is None and _takes_size(args.method):
         raise TensorAdaptError(f"{args.method} needs a size; give --rank, --max-error or --budget, as in --rank 8")
     result = compressed(
-        args.folder,
+        args.folder if len(args.folder) > 1 else args.folder[0],
         models.config(args.model),
         args.layout,
         args.method,
         args.rank,
-        **picked(args, "max_error", "budget", "seed", "order"),
+        **picked(args, "max_error", "budget", "seed", "order", "damaged"),
     )
     if args.out:
         result.save(args.out)

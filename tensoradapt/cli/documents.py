@@ -57,7 +57,10 @@ def compressed_document(found: Compressed) -> dict[str, Any]:
     said = {name: getattr(found, name) for name in names}
     ranks = [group.rank for group in found.plan.groups]
     tried = [asdict(one) for one in found.tried]
-    return {"method": found.plan.spec.name, **said, "ranks": ranks, "tried": tried, "left_out": found.left_out}
+    document = {"method": found.plan.spec.name, **said, "ranks": ranks, "tried": tried, "left_out": found.left_out}
+    if found.task_errors:
+        document |= {"task_errors": found.task_errors, "n_params_each": found.n_params_each}
+    return document
 
 
 def export_document(found: LoraExport) -> dict[str, Any]:

@@ -40,7 +40,7 @@ from tensoradapt.planning.plan import Plan
 from tensoradapt.planning.spec import AdapterSpec
 from tensoradapt.published import methods
 from tensoradapt.surgery.attach import attach
-from tensoradapt.text import Rank
+from tensoradapt.text import Rank, count_text
 
 ORDERS, DAMAGED = ("given", "search"), ("error", "skip")
 GROWN = 2.0  # above this, components cancel: others are at most about as large as the tensor
@@ -157,7 +157,7 @@ class Compressed:
         if self.task_errors:
             lines.insert(2, self._adapters_text())
         if self.left_out and self.task_errors:
-            lines.append(f"left out: {len(self.left_out)} adapters, such as {self.left_out[0]}")
+            lines.append(f"{count_text(len(self.left_out), 'adapter')} left out, such as {self.left_out[0]}")
         elif self.left_out:
             lines.append(f"not in the error: {len(self.left_out)} other parameters changed, such as {self.left_out[0]}")
         return "\n".join([*lines, f"{'exact by construction, ' if self.exact else ''}{self.seconds:.3g} s"])

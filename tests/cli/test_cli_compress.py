@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import peft
@@ -82,3 +83,18 @@ def test_wishes_that_exclude_each_other(folder: Path, capsys: pytest.CaptureFixt
         call(folder, *how)
     with pytest.raises(TensorAdaptError, match="budget 9 is below the smallest possible"):
         call(folder, *how, "--budget", 9)
+
+
+def test_several_folders_become_the_tasks_of_one_adapter(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = shutil.copytree(folder, tmp_path / "other")
+    (broken := tmp_path / "broken").mkdir()
+    how = ("--model", folder / "base", "--method", "tucker", "--rank", 2, "--layout", "task layer proj : out : in")
+    with pytest.raises(ta.TensorAdaptError, match="adapter 'broken'"):
+        call(folder, other, broken, *how)
+    assert call(folder, other, broken, *how, "--damaged", "skip", "--out", tmp_path / "new") == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "2 adapters with 4 numbers of their own each" in printed and "1 adapter left out" in printed
+    adapter = ta.load(make("llama", torch.float32), tmp_path / "new", strict=False)
+    assert adapter.plan.spec.tasks == (folder.name, "other")

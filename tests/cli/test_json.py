@@ -96,6 +96,10 @@ def test_adapters_that_are_compressed_and_exported(document, tmp_path: Path) -> 
     lora, adapter = hostile_files.lora_folder(tmp_path / "lora"), hostile_files.adapter_folder(tmp_path / "adapter")
     made = document("compress", lora, "--model", model, "--method", "cp", "--rank", 2, "--out", tmp_path / "cp")
     assert made["n_params"] > 0 and 0 <= made["error"] <= 1 and made["saved"] == str(tmp_path / "cp")
+    other = hostile_files.lora_folder(tmp_path / "other")
+    layout = ("--layout", "task : out : in")
+    several = document("compress", lora, other, "--model", model, "--method", "cp", "--rank", 2, *layout)
+    assert list(several["task_errors"]) == ["lora", "other"] and several["n_params_each"] > 0
     sent = document("export", adapter, "--model", model, "--out", tmp_path / "sent")
     assert sent["rank"] >= 1 and sent["path"] == str(tmp_path / "sent") and sent["modules"]
 
