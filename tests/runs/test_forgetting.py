@@ -106,6 +106,16 @@ def test_without_the_text_a_run_is_whole_and_says_so(
     assert "forgetting was not measured: the general text is not in the cache" in result["note"]
 
 
+@pytest.mark.slow
+def test_a_real_model_expects_the_text_of_the_archive() -> None:
+    name = "smollm2-135m-instruct"
+    assets.fetch(assets.GENERAL_TEXT)
+    forgetting.windows.cache_clear()
+    assert len(forgetting.text()) == 399_293
+    loss = forgetting.general_loss(TASK.model(name), forgetting.windows(name), "cpu")
+    assert 2.5 < loss < 4  # a guess among all tokens has 10.8
+
+
 def test_a_sweep_fetches_the_text_for_causal_models_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[object] = []
     monkeypatch.setattr(assets, "fetch", asked.append)

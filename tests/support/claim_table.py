@@ -27,6 +27,7 @@ from support.page_numbers import (
     lora1,
     lower_means,
     mean,
+    of_layout,
     parts,
     rate,
     recompute,
@@ -49,7 +50,7 @@ README, INDEX, WHICH, RESULTS = "README.md", "docs/index.md", "docs/start/which-
 EQUAL, TABLES = "docs/results/equal-steps.md", "docs/results/tables.md"
 AROUND = "docs/examples/around/README.md"
 LEARN, CORE = "docs/concepts/how-factors-learn.md", "Tucker, core at zero"
-WHOLE, SPLIT = "layer proj : out : in", "layer proj : head dim : model"
+WHOLE, SPLIT, TIED = "layer proj : out : in", "layer proj : head dim : model", "layer : out : in"
 LORTA = ("lorta", "r=64")
 
 Claim = tuple[str, str, Callable[[], tuple[Any, ...]]]  # page, what it says, and the numbers in it
@@ -279,6 +280,12 @@ CLAIMS: list[Claim] = [
         lambda: (gain_around("CP", "Tensor-train", "LoRA"),),
     ),
     ("docs/guides/sums.md", "with as many parameters: {} (", lambda: (gain_around("RaSA"),)),
+    (
+        WHICH,
+        "over CP it gains {} at three sizes, over tensor-train {}, alone",
+        lambda: tuple(map(gain_around, ("CP", "Tensor-train"))),
+    ),
+    (WHICH, "as `gralora`: {} over LoRA at two sizes", lambda: (gain_around("GraLoRA"),)),
     (AROUND, "all three together {}", lambda: (gain_around("CP", "Tensor-train", "LoRA"),)),
     (AROUND, "are not told apart from LoRA: {} and {}.", lambda: tuple(map(gain_around, ("GraLoRA", "RaSA")))),
     (
@@ -292,6 +299,26 @@ CLAIMS: list[Claim] = [
         AROUND,
         "{:.3f} and {:.3f} with 18,000, {:.3f} and {:.3f} with 74,000",
         lambda: tuple(around(name, n).mean() for n in ("19000", "75000") for name in ("CP", "Tensor-train")),
+    ),
+    (
+        LEARN,
+        "| CP | {:.3f} (r=64, 28,032 numbers) | {:.3f} (r=9, 27,864) |",
+        lambda: (of_layout("snippets", "cp", SPLIT), of_layout("snippets", "cp", TIED)),
+    ),
+    (
+        LEARN,
+        "| tensor-train | {:.3f} (r=32, 35,840) | {:.3f} (r=10, 33,120) |",
+        lambda: (of_layout("snippets", "tensor_train", SPLIT), of_layout("snippets", "tensor_train", TIED)),
+    ),
+    (
+        LEARN,
+        "a Matthews correlation of {:.3f} and {:.3f}, LoRA r=1 with 18,432 numbers {:.3f};",
+        lambda: tuple(of_layout("cola", *cell, "0.0011") for cell in (("cp", SPLIT), ("cp", TIED), ("lora", ""))),
+    ),
+    (
+        LEARN,
+        "LoRA r=1 fall to {:.3f} and {:.3f}.",
+        lambda: (of_layout("cola", "cp", TIED), of_layout("cola", "lora", "")),
     ),
     (
         "docs/examples/forgetting/README.md",

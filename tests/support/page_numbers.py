@@ -27,6 +27,7 @@ LORA = ("LoRA", "8")
 CP1, CP4, LORA1, LORA2 = ("CP (LoRTA)", "1"), ("CP (LoRTA)", "4"), ("LoRA", "1"), ("LoRA", "2")
 FROZEN, FULL = ("frozen base + head", ""), ("full fine-tuning", "")
 TUCKER_START = "benchmarks/records/tucker_start.csv"
+LEARNING_RULES, LAYOUT_SPEED = "benchmarks/records/learning_rules.csv", "benchmarks/records/layout_speed.csv"
 Row = dict[str, str]
 Key = tuple[str, str]  # method and rank
 
@@ -216,6 +217,31 @@ def tucker_scores(arm: str, rank: str) -> tuple[float, ...]:
     """Mean accuracies over seeds of an arm of it: after a quarter, a half and all of the steps."""
     found = [row for row in rows(TUCKER_START) if (row["arm"], row["rank"]) == (arm, rank)]
     return tuple(float(np.mean([float(row[at]) for row in found])) for at in ("quarter", "half", "accuracy"))
+
+
+def rule_cells() -> tuple[tuple[str, str], ...]:
+    """The networks and rules of benchmarks/records/learning_rules.csv."""
+    return tuple(dict.fromkeys((row["network"], row["rule"]) for row in rows(LEARNING_RULES)))
+
+
+def rule_row(network: str, rule: str) -> tuple[float, float, float]:
+    """A rule's best rate (1e-3), its mean accuracy over the seeds that chose no rate, and the ms of a step."""
+    found = [row for row in rows(LEARNING_RULES) if (row["network"], row["rule"]) == (network, rule)]
+    seeds = [row for row in found if row["seed"] != "1000"]
+    (rate_,) = {float(row["lr"]) for row in seeds}
+    return (
+        1e3 * rate_,
+        float(np.mean([float(row["accuracy"]) for row in seeds])),
+        float(np.median([float(row["step_ms"]) for row in found])),
+    )
+
+
+def of_layout(task: str, method: str, layout_: str, lr: str = "0.002") -> float:
+    """The mean score over seeds of a cell of benchmarks/records/layout_speed.csv."""
+    wanted = (task, method, layout_, lr)
+    found = [row for row in rows(LAYOUT_SPEED) if (row["task"], row["method"], row["layout"], row["lr"]) == wanted]
+    assert len(found) == 3
+    return float(np.mean([float(row["score"]) for row in found]))
 
 
 def spread_of_rank_one(tucker: str) -> float:
