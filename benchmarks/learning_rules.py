@@ -213,6 +213,8 @@ def keep_norms_equal(adapter: Adapter, optimizer: torch.optim.Optimizer) -> None
     """Give the factors of each tensor one norm without a change of the tensor; Adam's moments are those of the new."""
     for tensor in adapter.factored:
         norms = {name: float(value.norm()) for name, value in tensor.trained.items()}
+        if not all(norms.values()):  # before the first step of a rate above 0
+            continue
         mean = math.exp(sum(map(math.log, norms.values())) / len(norms))
         for name, value in tensor.trained.items():
             times = mean / norms[name]
