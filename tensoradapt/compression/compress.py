@@ -273,8 +273,9 @@ def compress(
 
 def _check_task_mode(tasks: Sequence[str], layout: Any) -> None:
     """Raise TensorAdaptError where several adapters are given without a mode for them."""
-    texts = (layout,) if isinstance(layout, str) else layout or ()
-    if tasks and not all(RUNTIME[0] in str(text).partition(":")[0].split() for text in texts or [""]):
+    every = layout if isinstance(layout, list | tuple) and layout else (layout,)
+    texts = [one for one in every if isinstance(one, str)]  # what else a layout can be, or cannot, the plan says
+    if tasks and (layout is None or not all(RUNTIME[0] in one.partition(":")[0].split() for one in texts)):
         raise TensorAdaptError(
             f"{len(tasks)} adapters and layout={shown(layout)} were given; their mode in a layout is called task: give "
             "one with it, as in layout='task layer proj : out : in'"

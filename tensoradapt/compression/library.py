@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tensoradapt.adapter.adapter import Adapter
-from tensoradapt.checks import shown
+from tensoradapt.checks import as_path, shown, text
 from tensoradapt.compression.sources import TrainedUpdates, Update, given, read
 from tensoradapt.errors import TensorAdaptError, located
 from tensoradapt.lora.config import read_config
@@ -81,16 +81,18 @@ def _named(source: Any) -> Mapping[str, Any]:
         raise TensorAdaptError(
             f"a list of adapters has {shown(odd[0])}; expected paths of LoRA folders, or a mapping of names to adapters"
         )
-    pairs = source.items() if isinstance(source, Mapping) else [(Path(one).resolve().name, one) for one in source]
+    pairs = source.items() if isinstance(source, Mapping) else [(None, one) for one in source]
     named: dict[str, Any] = {}
-    places: dict[Any, str] = {}
-    for name, one in pairs:
-        place = Path(one).resolve() if isinstance(one, str | os.PathLike) else id(one)
-        if place in places:
+    places: set[Any] = set()
+    for given_name, one in pairs:
+        path = as_path(one, "source").resolve() if isinstance(one, str | os.PathLike) else None
+        name = path.name if path and given_name is None else text(given_name, "the name of an adapter")
+        if (place := path or id(one)) in places:
             raise TensorAdaptError(f"{shown(one)} is in the library twice; leave one out")
         if name in named:
             raise TensorAdaptError(f"{named[name]} and {one} are both called {name!r}; give a mapping of names to them")
-        places[place], named[str(name)] = name, one
+        places.add(place)
+        named[name] = one
     return named
 
 

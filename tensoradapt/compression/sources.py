@@ -210,6 +210,8 @@ def _from_mapping(source: Mapping[str, Any], sites: Any) -> TrainedUpdates:
     asked = given(sites)
     if not asked:
         raise TensorAdaptError("a mapping of updates needs sites= from find_sites, whose names are its keys")
+    if odd := [name for name in source if not isinstance(name, str)]:
+        raise TensorAdaptError(f"the mapping has the key {shown(odd[0])}; expected names of sites, as in site.name")
     _check_names([site.name for site in asked], list(source), "the mapping")
     updates = {name: _update(value, name) for name, value in source.items()}
     n_params = sum(part.size for update in updates.values() for part in _parts(update))

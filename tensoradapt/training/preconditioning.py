@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from tensoradapt.adapter.factored import FactoredTensor
-from tensoradapt.checks import check_arguments, number
+from tensoradapt.checks import check_arguments, number, of_kind
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.networks.gram import axes, fold, normal_matrix, unfold
 from tensoradapt.networks.network import Factor, Network
@@ -48,7 +48,7 @@ def preconditioned(optimizer: torch.optim.Optimizer, model: nn.Module, epsilon: 
     >>> adapter = ta.attach(model, ta.plan(model, "cp", rank=2))
     >>> handle = ta.preconditioned(torch.optim.AdamW(adapter.parameters(), lr=1e-3), model)
     """
-    check_arguments(locals(), optimizer=torch_optimizer, epsilon=number)
+    check_arguments(locals(), optimizer=torch_optimizer, model=of_kind(nn.Module), epsilon=number)
     refuse_lbfgs(optimizer)
     held = held_adapters(optimizer, model, "precondition", "preconditioned gradients")
     if any(adapter.mapped for adapter in held):

@@ -32,6 +32,8 @@ from support.page_numbers import (
     rate,
     recompute,
     row_to_take,
+    rule_cells,
+    rule_row,
     runs_of_the_figure,
     share,
     share_text,
@@ -49,6 +51,7 @@ from support.page_numbers import (
 README, INDEX, WHICH, RESULTS = "README.md", "docs/index.md", "docs/start/which-method.md", "docs/results/README.md"
 EQUAL, TABLES = "docs/results/equal-steps.md", "docs/results/tables.md"
 AROUND = "docs/examples/around/README.md"
+RULED = "docs/results/learning-rules.md"
 LEARN, CORE = "docs/concepts/how-factors-learn.md", "Tucker, core at zero"
 WHOLE, SPLIT, TIED = "layer proj : out : in", "layer proj : head dim : model", "layer : out : in"
 LORTA = ("lorta", "r=64")
@@ -301,24 +304,28 @@ CLAIMS: list[Claim] = [
         lambda: tuple(around(name, n).mean() for n in ("19000", "75000") for name in ("CP", "Tensor-train")),
     ),
     (
-        LEARN,
+        RULED,
         "| CP | {:.3f} (r=64, 28,032 numbers) | {:.3f} (r=9, 27,864) |",
         lambda: (of_layout("snippets", "cp", SPLIT), of_layout("snippets", "cp", TIED)),
     ),
     (
-        LEARN,
+        RULED,
         "| tensor-train | {:.3f} (r=32, 35,840) | {:.3f} (r=10, 33,120) |",
         lambda: (of_layout("snippets", "tensor_train", SPLIT), of_layout("snippets", "tensor_train", TIED)),
     ),
     (
-        LEARN,
+        RULED,
         "a Matthews correlation of {:.3f} and {:.3f}, LoRA r=1 with 18,432 numbers {:.3f};",
         lambda: tuple(of_layout("cola", *cell, "0.0011") for cell in (("cp", SPLIT), ("cp", TIED), ("lora", ""))),
     ),
     (
-        LEARN,
+        RULED,
         "LoRA r=1 fall to {:.3f} and {:.3f}.",
         lambda: (of_layout("cola", "cp", TIED), of_layout("cola", "lora", "")),
+    ),
+    *(
+        (RULED, f"| {cell[0]} | {cell[1]} | {{:.2f}} | {{:.3f}} | {{:.1f}} |", lambda cell=cell: rule_row(*cell))
+        for cell in rule_cells()
     ),
     (
         "docs/examples/forgetting/README.md",
