@@ -320,8 +320,10 @@ def _check(planned: Plan, request: Request) -> None:
         )
     ranked = any(group.rank for group in planned.groups) or not request.spec.split
     smaller = "lower the rank or the budget" if ranked else "split the widths into more, and more equal, parts"
-    if planned.n_params > planned.n_dense:  # as many are dense: the ceiling
+    tasks = max(1, len(planned.spec.tasks))
+    if planned.n_params > tasks * planned.n_dense:  # as many are dense: the ceiling
+        each = f" for each of {tasks} tasks" if tasks > 1 else ""
         raise (TensorAdaptError if planned.spec.budget is None else BudgetError)(
             f"the adapter would have {planned.n_params:,} parameters, and the {len(planned.sites)} matrices themselves "
-            f"have only {planned.n_dense:,}; {smaller}, or tie more modes"
+            f"have only {planned.n_dense:,}{each}; {smaller}, or tie more modes"
         )

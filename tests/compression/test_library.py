@@ -96,6 +96,15 @@ def test_shared_directions_are_found_exactly_and_an_adapter_costs_its_own_number
     assert result.n_source_params == sum(a.size + b.size for own in given.values() for a, b in own.values())
 
 
+def test_a_library_may_have_as_many_numbers_as_the_matrices_of_all_its_adapters(sites: Any) -> None:
+    given = adapters(sites, noise=0.1)
+    how = {"options": {"only": ("out", "in")}}
+    result = compress(given, sites, LAYOUT, "tucker", 20, **how)
+    assert result.n_params == 2 * 30 * 20 + 5 * 12 * 20**2 > result.plan.n_dense
+    with pytest.raises(TensorAdaptError, match="have only 10,800 for each of 5 tasks; lower the rank"):
+        compress(given, sites, LAYOUT, "tucker", 30, **how)
+
+
 @pytest.mark.parametrize("size", [{"budget": 900}, {"max_error": 0.5}])
 def test_sizes_are_chosen_as_for_one_adapter(sites: Any, size: dict[str, Any]) -> None:
     result = compress(adapters(sites, noise=0.1), sites, LAYOUT, "tucker", **size)
