@@ -28,6 +28,7 @@ from support.page_numbers import (
     lower_means,
     mean,
     of_layout,
+    of_library,
     parts,
     rate,
     recompute,
@@ -51,6 +52,7 @@ from support.page_numbers import (
 README, INDEX, WHICH, RESULTS = "README.md", "docs/index.md", "docs/start/which-method.md", "docs/results/README.md"
 EQUAL, TABLES = "docs/results/equal-steps.md", "docs/results/tables.md"
 AROUND = "docs/examples/around/README.md"
+LIBRARY = "docs/guides/adapter-libraries.md"
 RULED = "docs/results/learning-rules.md"
 LEARN, CORE = "docs/concepts/how-factors-learn.md", "Tucker, core at zero"
 WHOLE, SPLIT, TIED = "layer proj : out : in", "layer proj : head dim : model", "layer : out : in"
@@ -323,6 +325,16 @@ CLAIMS: list[Claim] = [
         "LoRA r=1 fall to {:.3f} and {:.3f}.",
         lambda: (of_layout("cola", "cp", TIED), of_layout("cola", "lora", "")),
     ),
+    (
+        LIBRARY,
+        "1,000 become {:,} bytes each and {:,} shared with an error of {:.3f}, in {:.0f} s of one core and with {:,} "
+        "MiB",
+        lambda: of_library(
+            "Tucker of rows and columns", "1000", "bytes_each", "bytes_shared", "error", "seconds", "MiB_peak"
+        ),
+    ),
+    (LIBRARY, "at most; 100 take {:.1f} s.", lambda: of_library("Tucker of rows and columns", "100", "seconds")),
+    (LIBRARY, "has an error of {:.3f} at 100", lambda: of_library("Tucker", "100", "error")),
     *(
         (RULED, f"| {cell[0]} | {cell[1]} | {{:.2f}} | {{:.3f}} | {{:.1f}} |", lambda cell=cell: rule_row(*cell))
         for cell in rule_cells()

@@ -236,6 +236,12 @@ def rule_row(network: str, rule: str) -> tuple[float, float, float]:
     )
 
 
+def of_library(form: str, n: str, *columns: str) -> tuple[float, ...]:
+    """Cells of benchmarks/records/library.csv."""
+    found = one("benchmarks/records/library.csv", form=form, adapters=n)
+    return tuple(int(found[name]) if found[name].isdigit() else float(found[name]) for name in columns)
+
+
 def of_layout(task: str, method: str, layout_: str, lr: str = "0.002") -> float:
     """The mean score over seeds of a cell of benchmarks/records/layout_speed.csv."""
     wanted = (task, method, layout_, lr)
