@@ -35,7 +35,7 @@ def add_parsers(commands: Any) -> None:
         "compress",
         compress,
         "turn a trained LoRA folder into another adapter, and state the error",
-        "LORA_FOLDER ... --model NAME --method NAME [options]",
+        "FOLDER ... --model NAME --method NAME [options]",
         "Decomposes the updates of a LoRA folder as PEFT saves it, or those of several of one model as one "
         "adapter with a task for each. Prints the parameters, the true relative error and how it was reached; "
         "with --out it writes an adapter to load.",
@@ -59,7 +59,7 @@ def _compress_options(parser: argparse.ArgumentParser) -> None:
         "folder",
         type=path,
         nargs="+",
-        metavar="LORA_FOLDER",
+        metavar="FOLDER",
         help="adapter_config.json, adapter_model.safetensors; of several the layout has the mode task",
     )
     p = parser.add_argument_group("what it becomes")
