@@ -113,7 +113,7 @@ def test_a_real_model_expects_the_text_of_the_archive() -> None:
     forgetting.windows.cache_clear()
     assert len(forgetting.text()) == 399_293
     loss = forgetting.general_loss(TASK.model(name), forgetting.windows(name), "cpu")
-    assert 2.5 < loss < 4  # a guess among all tokens has 10.8
+    assert 3.5 < loss < 4.5  # a guess among all tokens has 10.8
 
 
 def test_a_sweep_fetches_the_text_for_causal_models_alone(monkeypatch: pytest.MonkeyPatch) -> None:
