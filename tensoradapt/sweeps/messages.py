@@ -190,6 +190,12 @@ class Progress:
         return f"{ended}/{self.total}" + (f", about {duration_text(seconds)} left" if self.total > ended else "")
 
 
+def setting_lines(spec: SweepSpec, slots: Slots) -> Iterator[str]:
+    """Yield what a plan says of precision, of the data of each task, and of what cannot be measured."""
+    seen = (data_text(spec, task) for task in spec.task)
+    yield from filter(None, (precision_text(spec, slots), *seen, forgetting_text(spec)))
+
+
 def forgetting_text(spec: SweepSpec) -> str:
     """Fetch the text by which runs of causal models measure what they forget; return a line if that cannot be."""
     if not any(restore(task, spec.own.get(task, {})).causal for task in spec.task):

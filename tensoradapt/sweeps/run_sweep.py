@@ -25,13 +25,11 @@ from tensoradapt.sweeps.executors.catalogue import EXECUTORS, slots_for
 from tensoradapt.sweeps.executors.executor import ELSEWHERE, Executor
 from tensoradapt.sweeps.messages import (
     Progress,
-    data_text,
     ended_text,
     extended_text,
-    forgetting_text,
     plan_text,
-    precision_text,
     run_text,
+    setting_lines,
 )
 from tensoradapt.sweeps.packing import Asked, packed
 from tensoradapt.sweeps.spec import SweepSpec, read_spec
@@ -147,8 +145,7 @@ def sweep(
             chosen = EXECUTORS[executor](root, slots)
             store.check_writable(root)
         say(plan_text(spec, planned, now, todo))
-        seen = (data_text(spec, task) for task in spec.task)
-        for line in filter(None, (precision_text(spec, slots), *seen, forgetting_text(spec))):
+        for line in setting_lines(spec, slots):
             say(line)
         cost = measure(root, now.configs, left, slots, probe)
         asked = Asked(todo, 1 if executor == "inline" else workers, spec.pack, _largest(planned))
