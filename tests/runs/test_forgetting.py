@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from support.chat_models import saved_chat_model
+from support.chat_models import numbered, saved_chat_model
 from support.configs import config_of
 
 import tensoradapt as ta
@@ -26,19 +26,11 @@ from tensoradapt.sweeps.messages import forgetting_text
 from tensoradapt.sweeps.spec import read_spec
 from tensoradapt.tasks.language.instruct import Instruct
 from tensoradapt.tasks.registry import resolve
-from tensoradapt.tasks.splits import Split, Splits
 
 figure = importlib.import_module("tensoradapt.analysis.plots.forgetting")
 
 
-def splits() -> Splits:
-    texts = [(f"Say {i}.", f"It is {i}.") for i in range(60)]
-    parts = [(0, 40), (40, 50), (50, 60)]
-    made = [Split(tuple(texts[a:b]), np.zeros(b - a, np.int64), tuple(map(str, range(a, b)))) for a, b in parts]
-    return made[0], made[1], made[2], ()
-
-
-TASK = Instruct("said", splits, content="sixty sentences")
+TASK = Instruct("said", numbered, content="sixty sentences")
 
 
 @pytest.fixture

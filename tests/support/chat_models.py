@@ -4,15 +4,26 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from tensoradapt.tasks.splits import Split, Splits
 
 TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 SPECIAL = ("<pad>", "<|im_start|>", "<|im_end|>")
+
+
+def numbered(first: str = "It is 0.") -> Splits:
+    """Sixty prompts with answers, of which the first can be another; a third is held out."""
+    texts = [(f"Say {i}.", f"It is {i}." if i else first) for i in range(60)]
+    parts = [(0, 40), (40, 50), (50, 60)]
+    made = [Split(tuple(texts[a:b]), np.zeros(b - a, np.int64), tuple(map(str, range(a, b)))) for a, b in parts]
+    return made[0], made[1], made[2], ()
 
 
 def saved_chat_model(folder: Path, template: str | None = TEMPLATE) -> str:

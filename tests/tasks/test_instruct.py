@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support.chat_models import TEMPLATE, saved_chat_model
+from support.chat_models import TEMPLATE, numbered, saved_chat_model
 from support.configs import config_of
 
 from tensoradapt.errors import TensorAdaptError
@@ -17,17 +17,13 @@ from tensoradapt.runs.execute import execute
 from tensoradapt.tasks.language import chat
 from tensoradapt.tasks.language.instruct import Instruct
 from tensoradapt.tasks.registry import resolve
-from tensoradapt.tasks.splits import DataSpec, Split, Splits
+from tensoradapt.tasks.splits import DataSpec, Splits
 
 LENGTH = 160  # in the tiny model's tokens, which are letters
 
 
 def splits() -> Splits:
-    """Sixty prompts with answers, the first of which is too long; a third is held out."""
-    texts = [(f"Say {i}.", f"It is {i}." if i else "1 " * 200) for i in range(60)]
-    parts = [(0, 40), (40, 50), (50, 60)]
-    made = [Split(tuple(texts[a:b]), np.zeros(b - a, np.int64), tuple(map(str, range(a, b)))) for a, b in parts]
-    return made[0], made[1], made[2], ()
+    return numbered(first="1 " * 200)  # too long
 
 
 TASK = Instruct("answers", splits, content="sixty numbers")
