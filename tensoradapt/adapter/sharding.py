@@ -59,8 +59,8 @@ def refuse_sharded(module: nn.Module, what: str, instead: str = SAVE_FIRST) -> N
     """Raise TensorAdaptError if parameters are split over ranks; ``what`` needs them whole."""
     if is_sharded(module):
         raise TensorAdaptError(
-            f"{type(module).__name__} is sharded over ranks (FSDP2 or DTensor parameters), and {what} needs whole "
-            f"parameters. {instead}"
+            f"{type(module).__name__} is sharded over ranks (FSDP2 or DTensor parameters), and whole parameters are "
+            f"needed for {what}. {instead}"
         )
 
 

@@ -210,7 +210,7 @@ def refused(folder: Path) -> dict[str, str]:
         "detach": lambda: ta.detach(model),
         "export": lambda: ta.export_lora(model, folder / "lora"),
         "rank reduction": lambda: ta.reduce_rank(model, rank=1),
-        "preconditioning": lambda: ta.preconditioned(torch.optim.SGD(model.parameters()), model),
+        "preconditioned gradients": lambda: ta.preconditioned(torch.optim.SGD(model.parameters()), model),
         "orthonormal factors": lambda: ta.orthonormal(torch.optim.SGD(model.parameters()), model),
         "equal steps": lambda: ta.equal_steps(torch.optim.SGD(model.parameters()), model),
     }

@@ -141,21 +141,21 @@ def test_factors_that_ddp_does_not_know_are_refused(ranks: list[dict[str, Any]],
     "what",
     [
         *("attach", "load", "merge", "detach", "export", "rank reduction"),
-        *("preconditioning", "orthonormal factors", "equal steps"),
+        *("preconditioned gradients", "orthonormal factors", "equal steps"),
     ],
 )
 def test_what_needs_whole_parameters_is_refused_of_a_sharded_model(ranks: list[dict[str, Any]], what: str) -> None:
     instead = {
         "attach": "call fully_shard after",
         "load": "call fully_shard after",
-        "preconditioning": "under DDP",
+        "preconditioned gradients": "under DDP",
         "orthonormal factors": "under DDP",
         "equal steps": "under DDP",
     }
     for rank in ranks:
         message = rank["refused"][what]
         assert "is sharded over ranks" in message
-        assert f"{what} needs whole parameters" in message
+        assert f"whole parameters are needed for {what}." in message
         assert instead.get(what, "Call adapter.save(folder) on every rank") in message
 
 
