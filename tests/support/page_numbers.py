@@ -155,6 +155,12 @@ def layout(method: str, budget: str) -> Floats:
     return np.array([float(score.strip("*")) for score in row["scores"].split()])
 
 
+def tied_cell(budget: str, over: str) -> tuple[int, float]:
+    """The parameters and the mean accuracy of CP over a layout in docs/examples/layouts."""
+    row = one("docs/examples/layouts/means.csv", method=f"cp over {over}", budget=budget)
+    return int(row["n_params"]), float(row["mean"])
+
+
 def gain_of_whole_outputs(parameterization: str) -> str:
     """What ``out`` gains in place of ``head dim``, over the three budgets."""
     cells = [
@@ -195,6 +201,16 @@ def gain_around(*names: str) -> str:
     gains = [np.mean([around(*a) - around(*b) for a, b in AROUND[name]], axis=0) for name in names]
     gap = t_interval(np.mean(gains, axis=0))
     return f"{gap.mean:.3f} ({gap.low:.3f} to {gap.high:.3f})"
+
+
+def rate_of_hira() -> float:
+    """How many times the rate of the networks added those by HiRA's rule chose in docs/examples/around."""
+    rates = {name: one("docs/examples/around/means.csv", method=name, budget="75000")["lr"] for name in (
+        "CP", "CP by HiRA's rule", "Tensor-train", "Tensor-train by HiRA's rule")}  # fmt: skip
+    (times_,) = {
+        round(float(rates[f"{name} by HiRA's rule"]) / float(rates[name]), 1) for name in ("CP", "Tensor-train")
+    }
+    return times_
 
 
 def rate(cell: str, steps: int = 300, optimizer: str = "equal") -> float:
