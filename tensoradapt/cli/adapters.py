@@ -95,7 +95,7 @@ def _export_options(parser: argparse.ArgumentParser) -> None:
     p.add_argument(
         "--prefix", default="", metavar="PATH", help="where the model is in the served one, as model for a LlamaModel"
     )
-    p.add_argument("--target", default="every", help='every reader, or "llama.cpp" with a GPT-2 (default: %(default)s)')
+    p.add_argument("--target", default="every", help="every, peft or llama.cpp (default: %(default)s)")
     p.add_argument("--base-model", metavar="NAME", help="the base's name or path in the folder")
     p.add_argument("--leave-heads", action="store_true", help="export without trained heads and shared biases")
 

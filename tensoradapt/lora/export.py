@@ -16,7 +16,7 @@ from tensoradapt.adapter.adapter import Adapter
 from tensoradapt.adapter.sharding import refuse_sharded
 from tensoradapt.checks import Check, as_path, check_arguments, flag, of_kind, one_of, optional, text
 from tensoradapt.errors import TensorAdaptError
-from tensoradapt.lora.experts import named
+from tensoradapt.lora.experts import for_llama_cpp, for_peft, side_by_side
 from tensoradapt.lora.pair import LoraPair, ModulePair, module_pairs
 from tensoradapt.lora.write_folder import (
     NAMED,
@@ -34,14 +34,17 @@ from tensoradapt.text import align
 
 DTYPES = {name: getattr(torch, name) for name in ("float32", "float16", "bfloat16", "float64")}
 HEADS = ("refuse", "leave")
-TARGETS = ("every", "llama.cpp")
+TARGETS = ("every", "peft", "llama.cpp")
 BANK = "tensoradapt_bank"  # where a PeftModel of the plug-in has its adapters
 TURNS = (
     "llama.cpp turns the pairs of Conv1D modules ({}): there this folder is refused or, for square modules, wrong; "
     'export it with target="llama.cpp" to serve it there'
 )
 TURNED = "pairs of Conv1D modules are turned for llama.cpp alone: PEFT and vLLM would compute another update"
-EXPERTS = "pairs of single experts are named for llama.cpp alone: PEFT and vLLM have no modules of these names"
+EXPERTS = {
+    "peft": "pairs of experts are stacked for PEFT 0.17 and later (target_parameters): other readers were not tried",
+    "llama.cpp": "pairs of single experts are named for llama.cpp alone: PEFT and vLLM have no modules of these names",
+}
 VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # the values of vLLM's --max-lora-rank
 WITHOUT_HEAD = (
     "the model has no head, and names are those of the model alone; to serve it in one with a head, such as "
@@ -167,9 +170,10 @@ def export_lora(
         task_type: PEFT's name of the task; default CAUSAL_LM for a causal language model, else none.
         heads: "leave" exports without trained modules and shared biases, which a LoRA cannot hold.
         prefix: path of this model in the one that will be served: "model" for a LlamaModel in a LlamaForCausalLM.
-        target: "every" reader, or "llama.cpp" alone, whose converter turns the pairs of GPT-2's Conv1D modules: A and B
-            are written as B^T and A^T there. It also reads pairs of the experts of Mixtral and Qwen's MoE models, which
-            other readers do not. Models without either have one and the same folder.
+        target: "every" reader, "peft" or "llama.cpp" alone. These two have a place for stacked experts: PEFT 0.17 and
+            later for any model's, llama.cpp for those of Mixtral and Qwen's MoE models. llama.cpp's converter also
+            turns the pairs of GPT-2's Conv1D modules: A and B are written as B^T and A^T there. Models without either
+            have one and the same folder.
         base_model: the base's name or path in the folder; default the one that the model knows.
 
     Returns:
@@ -198,25 +202,35 @@ def export_lora(
     check_folder(path)
     for site in adapter.plan.sites:
         check_site(modules, site, type(model).__name__)
-    experts = named(model, modules, adapter.plan.sites) if target == "llama.cpp" else {}
+    places = {"llama.cpp": for_llama_cpp, "peft": for_peft}.get(target)
+    experts = places(model, modules, adapter.plan.sites) if places else {}
     pairs = module_pairs(adapter, modules, task, rank, experts)
     r = max(1, *(pair.exported.rank for pair in pairs.values()))
     r = (round_up and max_lora_rank(r)) or r
     halves = {module: _cast(module, pair.exported.padded(r), name) for module, pair in pairs.items()}
-    served_as = {module: f"{prefix}.{module}" if prefix else module for module in (*modules, *experts)}
-    results = tuple(_result(served_as[module], pair, *halves[module]) for module, pair in pairs.items())
+    results = tuple(_result(_under(prefix, module), pair, *halves[module]) for module, pair in pairs.items())
     turned = [module for module in pairs if module in modules and is_conv1d(modules[module])]
     if target == "llama.cpp":
         halves |= {module: (halves[module][1].T, halves[module][0].T) for module in turned}
-    served = {served_as[module]: pair for module, pair in halves.items()}
-    config = lora_config(model, r, set(served), set(served_as.values()), bool(turned), task_type, alone=not prefix)
+    stacks = side_by_side(modules, experts, halves) if target == "peft" else {}
+    alone = {_under(prefix, module): pair for module, pair in halves.items() if not (stacks and module in experts)}
+    names = {_under(prefix, module) for module in modules}
+    config = lora_config(model, r, set(alone), names, bool(turned), task_type, alone=not prefix)
+    if stacks:
+        config["target_parameters"] = sorted({_under(prefix, matrix.parameter) for matrix in experts.values()})
+    served = alone | {_under(prefix, module): pair for module, pair in stacks.items()}
     write_lora(path, config if base_model is None else {**config, NAMED: base_model}, served)
     n_bytes = sum(half.nbytes for pair in served.values() for half in pair)
     held_as = "" if prefix else bare_name(model)
     ends = ", ".join(dict.fromkeys(module.rpartition(".")[2] for module in turned))
     readers = "" if not turned else TURNED if target == "llama.cpp" else TURNS.format(ends)
-    readers = readers or (EXPERTS if experts else "")
+    readers = readers or (EXPERTS[target] if experts else "")
     return LoraExport(path, r, name, results, adapter.n_bytes, n_bytes, left_out, held_as, readers)
+
+
+def _under(prefix: str, module: str) -> str:
+    """Return a module's name in the model that is served."""
+    return f"{prefix}.{module}" if prefix else module
 
 
 def _source(

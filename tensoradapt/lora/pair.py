@@ -21,13 +21,14 @@ from tensoradapt.checks import is_whole, shown
 from tensoradapt.errors import TensorAdaptError, few
 from tensoradapt.layers.kinds import CONV1D, LINEAR, STACKED
 from tensoradapt.layers.stored_matrix import StoredMatrix
-from tensoradapt.lora.experts import NAMES
+from tensoradapt.lora.experts import NAMES, Block, ExpertMatrix
 from tensoradapt.networks.network import MADE
 from tensoradapt.sites.site import Site
 
 SAME = 64 * float(np.finfo(np.float64).eps)  # two directions that are this close differ by rounding alone
-Block = tuple[slice | list[int], slice]  # rows and columns of a module
-WHOLE: Block = slice(None), slice(None)
+EXPERT_TARGETS = (
+    f'target="peft" for PEFT 0.17 and later, or target="llama.cpp", which takes those of {few(list(NAMES))}'
+)
 ROUNDING = 1e-10  # relative to a pair's size: far above float64's rounding, far below float32's
 
 
@@ -92,14 +93,14 @@ def module_pairs(
     modules: Mapping[str, nn.Module],
     task: str | None,
     rank: int | None,
-    experts: Mapping[str, tuple[tuple[int, int], Site | None]] | None = None,
+    experts: Mapping[str, ExpertMatrix] | None = None,
 ) -> dict[str, ModulePair]:
     """Return the pair of each adapted module, and zeros where another layer has one, in the model's order.
 
-    ``experts`` has shape and site of matrices that have pairs of their own, by name; without a site these are zeros.
+    ``experts`` has the matrices of single experts, by name, which have pairs of their own.
     """
     twin, alone = in_double(adapter, task), experts or {}
-    apart = {site.name for _, site in alone.values() if site}
+    apart = {site.name for matrix in alone.values() for site, _ in matrix.sites}
     sites: dict[str, list[Site]] = {}
     for site in adapter.plan.sites:
         if site.name not in apart:
@@ -107,7 +108,7 @@ def module_pairs(
     first = [of_module[0] for of_module in sites.values()]
     like = {name: replace(s, name=name) for s in first for name in (*_in_other_layers(modules, s), s.module)}
     shapes = {name: _shape(like[name], module) for name, module in modules.items() if name in like}
-    widest = max(map(min, [*shapes.values(), *(shape for shape, _ in alone.values())]))
+    widest = max(map(min, [*shapes.values(), *(matrix.shape for matrix in alone.values())]))
     if rank is not None and not is_whole(rank, 1, widest):
         raise TensorAdaptError(
             f"rank is {shown(rank)}; expected a whole number from 1 to {widest}, the shorter side of the largest "
@@ -117,10 +118,7 @@ def module_pairs(
         name: _of_module(twin, name, shape, [(site, site.block) for site in sites.get(name, ())], rank)
         for name, shape in shapes.items()
     }
-    return pairs | {
-        name: _of_module(twin, name, shape, [(site, WHOLE)] if site else [], rank)
-        for name, (shape, site) in alone.items()
-    }
+    return pairs | {name: _of_module(twin, name, m.shape, m.sites, rank) for name, m in alone.items()}
 
 
 def _in_other_layers(modules: Mapping[str, nn.Module], site: Site) -> Iterator[str]:
@@ -141,7 +139,7 @@ def _shape(site: Site, module: nn.Module) -> tuple[int, int]:
     raise TensorAdaptError(
         f"site {site.name} is a {matrix.kind.name}, and an export has pairs of linear layers alone; export an "
         "adapter without it, or ta.merge_and_unload(model) and save the model"
-        + (f', or give target="llama.cpp", which takes those of {few(list(NAMES))}' if matrix.kind is STACKED else "")
+        + (f", or give {EXPERT_TARGETS}" if matrix.kind is STACKED else "")
     )
 
 

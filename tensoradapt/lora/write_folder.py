@@ -68,7 +68,7 @@ def _is_export(path: Path) -> bool:
         config = json.loads(path.read_text())
     except (OSError, ValueError):
         return False
-    return isinstance(config, dict) and set(config) == {*PLAIN, *VARIED}
+    return isinstance(config, dict) and set(config) - {"target_parameters"} == {*PLAIN, *VARIED}
 
 
 def lora_config(
