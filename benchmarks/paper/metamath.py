@@ -20,12 +20,12 @@ from typing import Any
 
 import torch
 
+from metamath_suite import dry, record, stand_in
+from metamath_suite.perform import RESULTS, perform
+from metamath_suite.rows import read_rows
+from metamath_suite.setting import Experiment, Specification, specification
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.text import align
-from tensoradapt_paper.metamath import dry, record, stand_in
-from tensoradapt_paper.metamath.perform import RESULTS, perform
-from tensoradapt_paper.metamath.rows import read_rows
-from tensoradapt_paper.metamath.setting import Experiment, Specification, specification
 
 HERE = Path(__file__).parent
 

@@ -7,6 +7,7 @@ import json
 import math
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +15,20 @@ import pytest
 import torch
 from support.chat_models import saved_chat_model
 from support.paper import SMOLLM2, needs_smollm2
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 import tensoradapt as ta
+from metamath_suite import answers, dry, general_text, perform, stand_in
+from metamath_suite.batches import BUCKET, batches, padded
+from metamath_suite.course import Course
+from metamath_suite.evaluation import answered
+from metamath_suite.memory import Memory
+from metamath_suite.rows import Row, read_rows
+from metamath_suite.setting import TEMPLATE, Files, Setting, specification
+from metamath_suite.training import stepper, train
 from tensoradapt.data import assets
 from tensoradapt.errors import TensorAdaptError
-from tensoradapt_paper.metamath import answers, dry, perform, stand_in
-from tensoradapt_paper.metamath.batches import BUCKET, batches, padded
-from tensoradapt_paper.metamath.rows import Row, read_rows
-from tensoradapt_paper.metamath.setting import TEMPLATE, Files, Setting, specification
-from tensoradapt_paper.metamath.training import stepper
+from tensoradapt.runs import forgetting
 
 sys.path.append(str(Path(__file__).parents[1]))
 import metamath
@@ -238,6 +243,18 @@ def test_forgetting_is_the_cross_entropy_of_all_tokens_of_all_texts(
             ta.load(model, folder / "adapter")
 
 
+def test_without_a_file_the_general_text_is_the_toolkits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = saved_chat_model(tmp_path / "model")
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(name).eval(), AutoTokenizer.from_pretrained(name)
+    fetched: list[str] = []
+    monkeypatch.setattr(assets, "fetch", fetched.append)
+    monkeypatch.setattr(forgetting, "text", lambda: "".join(map(chr, range(32, 127))) * 30)
+    texts = general_text.texts_of(None, tokenizer, name)
+    whole = forgetting.general_loss(model, forgetting.windows(name), "cpu")
+    assert general_text.loss(model, texts, "cpu") == pytest.approx(whole, rel=1e-6)
+    assert len(texts) == forgetting.WINDOWS and fetched == [assets.GENERAL_TEXT]
+
+
 def test_the_adapter_of_a_result_is_a_config_that_peft_reads(command: Callable[..., int], tmp_path: Path) -> None:
     peft = pytest.importorskip("peft")
     import tensoradapt.integrations.peft  # noqa: F401  # registers the method
@@ -280,8 +297,8 @@ def test_a_run_that_is_interrupted_is_a_cancelled_result(
     def stopped(*arguments: Any) -> Any:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("tensoradapt_paper.metamath.perform.general_text.loss", lambda *given: 1.0)
-    monkeypatch.setattr("tensoradapt_paper.metamath.perform.answered", stopped)  # at the first validation
+    monkeypatch.setattr("metamath_suite.perform.general_text.loss", lambda *given: 1.0)
+    monkeypatch.setattr("metamath_suite.perform.answered", stopped)  # at the first validation
     with pytest.raises(KeyboardInterrupt):
         command("--only", "cp")
     found = result(tmp_path, "cp--tiny-lr0.01", perform.CANCELED)
@@ -394,6 +411,51 @@ def test_methods_of_the_full_size_have_the_counts_of_their_formulas() -> None:
     assert all(found[name] == (kinds[name.split("/")[0]], base + kinds[name.split("/")[0]]) for name in found)
 
 
+METHODS = {one.name.split("/")[0]: one for one in specification(PAPER / "metamath-gpu.toml").experiments}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_each_method_of_the_full_size_takes_steps_in_bfloat16(name: str) -> None:
+    sizes = {"hidden_size": 96, "num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 48}
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(LlamaConfig(num_hidden_layers=2, vocab_size=20, **sizes)).to(torch.bfloat16)
+    adapter = ta.attach(model, ta.plan(model, **METHODS[name].plan))
+    before = [p.detach().clone() for p in adapter.parameters()]
+    setting = replace(METHODS[name].setting, max_steps=20, eval_steps=20, batch_size=2)
+    course = Course(20)
+    rows = (padded([[3, 4, 5, 6], [7, 8]], 1, "cpu") for _ in range(20))
+    train(model, rows, setting, course, Memory("cpu"), lambda: 0.0)
+    assert {p.dtype for p in adapter.parameters()} == {torch.float32}
+    assert all(bool((a != b).any()) for a, b in zip(before, adapter.parameters(), strict=True))
+    assert course.steps[-1].loss < course.steps[0].loss
+
+
+@torch.no_grad()
+def test_questions_of_a_batch_are_answered_as_alone(tmp_path: Path) -> None:
+    name = saved_chat_model(tmp_path / "model")
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(name), AutoTokenizer.from_pretrained(name)
+    rows = [Row("q" * n, "#### 1") for n in (1, 9, 4)]
+    found = []
+    for size in (3, 1):
+        setting = Setting(name, batch_size_eval=size, generation_kwargs={"max_length": 800, "max_new_tokens": 6})
+        found.append([answer.text for answer in answered(model, tokenizer, rows, setting, "cpu")])
+    assert found[0] == found[1] and len(set(found[0])) == 3
+    assert all(text.startswith(TEMPLATE.format(query=row.query)) for text, row in zip(found[0], rows, strict=True))
+
+
+@pytest.mark.parametrize("how", ["greedy", "model"])
+def test_answers_are_greedy_or_as_the_models_settings_say(how: str, tmp_path: Path) -> None:
+    name = saved_chat_model(tmp_path / "model")
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(name), AutoTokenizer.from_pretrained(name)
+    model.generation_config.update(do_sample=True, temperature=2.0)
+    setting = Setting(name, answers=how, generation_kwargs={"max_length": 800, "max_new_tokens": 6})
+    texts = set()
+    for seed in range(3):
+        torch.manual_seed(seed)
+        texts |= {one.text for one in answered(model, tokenizer, [Row("q", "#### 1")], setting, "cpu")}
+    assert len(texts) == {"greedy": 1, "model": 3}[how]
+
+
 def test_the_setting_of_the_full_size_is_pefts_default() -> None:
     found = specification(PAPER / "metamath-gpu.toml")
     first = found.experiments[0]
@@ -461,7 +523,6 @@ def test_the_stand_in_has_one_number_in_each_answer_and_no_question_twice(
 def test_the_specification_for_here_runs_two_steps_of_a_real_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assets.fetch(assets.GENERAL_TEXT)
     text = (PAPER / "metamath-here.toml").read_text()
     for old, new in (
         ("max_steps = 20", "max_steps = 2"),
@@ -470,7 +531,9 @@ def test_the_specification_for_here_runs_two_steps_of_a_real_model(
     ):
         assert old in text
         text = text.replace(old, new)
-    (tmp_path / "spec.toml").write_text(text)
+    general = "Proceedings of a workshop on electronic texts."  # the toolkit's own text would be most of the work
+    (tmp_path / "general.jsonl").write_text(json.dumps({"text": general}))
+    (tmp_path / "spec.toml").write_text(text.replace("[data]", '[data]\ngeneral_text = "general.jsonl"'))
     stand_in.write(tmp_path)
     own = ["metamath.py", str(tmp_path / "spec.toml"), "--data", str(tmp_path), "--out", str(tmp_path / "out")]
     monkeypatch.setattr(sys, "argv", [*own, "--only", "cp", "--device", "cpu"])

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from metamath_suite.rows import Row
+from metamath_suite.setting import QUERY, Setting
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.tasks.language.chat import IGNORED
-from tensoradapt_paper.metamath.rows import Row
-from tensoradapt_paper.metamath.setting import QUERY, Setting
 
 BUCKET = 20  # batches whose rows are sorted by length together
 Ids = Sequence[int]

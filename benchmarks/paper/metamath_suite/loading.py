@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 
+from metamath_suite.setting import Setting
 from tensoradapt.data import models
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.training.fit import computed_in
-from tensoradapt_paper.metamath.setting import Setting
 
 
 @dataclass(frozen=True)

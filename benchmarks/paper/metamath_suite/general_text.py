@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
+from metamath_suite.batches import encoded
 from tensoradapt.data import assets
 from tensoradapt.runs import forgetting
-from tensoradapt_paper.metamath.batches import encoded
 
 LONGEST = 768  # tokens of a text that are read
 

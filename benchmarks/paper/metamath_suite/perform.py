@@ -13,18 +13,18 @@ from typing import Any
 import torch
 
 import tensoradapt as ta
+from metamath_suite import general_text, record
+from metamath_suite.batches import batches
+from metamath_suite.course import Course, Step
+from metamath_suite.evaluation import Answer, accuracy, answered
+from metamath_suite.loading import Loaded, load
+from metamath_suite.memory import Memory
+from metamath_suite.rows import Rows
+from metamath_suite.setting import Experiment
+from metamath_suite.training import train
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.files import csv_bytes, replace_files
 from tensoradapt.runs.provenance import provenance
-from tensoradapt_paper.metamath import general_text, record
-from tensoradapt_paper.metamath.batches import batches
-from tensoradapt_paper.metamath.course import Course, Step
-from tensoradapt_paper.metamath.evaluation import Answer, accuracy, answered
-from tensoradapt_paper.metamath.loading import Loaded, load
-from tensoradapt_paper.metamath.memory import Memory
-from tensoradapt_paper.metamath.rows import Rows
-from tensoradapt_paper.metamath.setting import Experiment
-from tensoradapt_paper.metamath.training import train
 
 RESULTS, CANCELED, DETAILS = "results", "cancelled_results", "details"  # the first two as in PEFT's comparison
 STOPS = (KeyboardInterrupt, torch.OutOfMemoryError, TensorAdaptError)

@@ -10,14 +10,14 @@ from typing import Any
 import torch
 from torch import nn
 
+from metamath_suite.batches import Batch
+from metamath_suite.course import Course, Step
+from metamath_suite.memory import Memory
+from metamath_suite.setting import Setting
 from tensoradapt.data import models
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.training.fit import optimizer_of, parameter_groups
 from tensoradapt.training.options import Training
-from tensoradapt_paper.metamath.batches import Batch
-from tensoradapt_paper.metamath.course import Course, Step
-from tensoradapt_paper.metamath.memory import Memory
-from tensoradapt_paper.metamath.setting import Setting
 
 WARMUP = 0.1  # share of the steps
 RELEASE = 10  # steps between two releases of unused memory

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 
 import tensoradapt as ta
+from metamath_suite.setting import Specification
 from tensoradapt.data import models
 from tensoradapt.errors import TensorAdaptError
-from tensoradapt_paper.metamath.setting import Specification
 
 
 def counts(specification: Specification, model: str | None = None) -> Iterator[tuple[str, int, int]]:
@@ -18,16 +18,20 @@ def counts(specification: Specification, model: str | None = None) -> Iterator[t
 
     The model is that of the specification's config or, with ``model`` or without a config, of the named one's.
     """
+    made: dict[str, Any] = {}
     for experiment in specification.experiments:
-        config = specification.config if model is None else None
-        made = empty(config or experiment.setting.model_id)
-        adapter = ta.attach(made, ta.plan(made, **experiment.plan))
-        trained = sum(p.numel() for p in made.parameters() if p.requires_grad)
+        name = experiment.setting.model_id
+        if name not in made:
+            made[name] = empty(name if model else specification.config or name)
+        one = made[name]
+        adapter = ta.attach(one, ta.plan(one, **experiment.plan))
+        trained = sum(p.numel() for p in one.parameters() if p.requires_grad)
         if trained != adapter.n_params:
             raise TensorAdaptError(
                 f"{experiment.name} trains {trained:,} parameters; its plan says {adapter.n_params:,}"
             )
-        yield experiment.name, trained, sum(p.numel() for p in made.parameters())
+        yield experiment.name, trained, sum(p.numel() for p in one.parameters())
+        ta.detach(one)
 
 
 def empty(config: Mapping[str, Any] | str) -> Any:

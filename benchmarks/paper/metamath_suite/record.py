@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from metamath_suite.course import Course, mean
+from metamath_suite.setting import Experiment, Setting
 from tensoradapt.planning.plan import Plan
 from tensoradapt.records import as_json
 from tensoradapt.runs.provenance import commit_of, provenance, version
-from tensoradapt_paper.metamath.course import Course, mean
-from tensoradapt_paper.metamath.setting import Experiment, Setting
 
 SUCCESS, CANCELED = "success", "canceled"
 PACKAGES = ("transformers", "peft", "datasets", "bitsandbytes", "torch")
@@ -87,7 +87,7 @@ def peft_config(experiment: Experiment, plan: Plan) -> dict[str, Any]:
 
 
 def _run_info(experiment: Experiment, plan: Plan, outcome: Outcome) -> dict[str, Any]:
-    commit = commit_of(Path(__file__).parents[4]) or ""
+    commit = commit_of(Path(__file__).parents[3]) or ""
     return {
         "created_at": outcome.created_at,
         "total_time": outcome.total_time,

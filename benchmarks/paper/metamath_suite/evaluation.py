@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
-from tensoradapt_paper.metamath.answers import is_right, said
-from tensoradapt_paper.metamath.batches import Ids, asked, encoded
-from tensoradapt_paper.metamath.rows import Row
-from tensoradapt_paper.metamath.setting import Setting
+from metamath_suite.answers import is_right, said
+from metamath_suite.batches import Ids, asked, encoded
+from metamath_suite.rows import Row
+from metamath_suite.setting import Setting
 
 GREEDY = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
 
