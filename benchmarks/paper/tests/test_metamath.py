@@ -18,6 +18,13 @@ from support.paper import SMOLLM2, needs_smollm2
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 import tensoradapt as ta
+from tensoradapt.data import assets
+from tensoradapt.errors import TensorAdaptError
+from tensoradapt.runs import forgetting
+
+sys.path.append(str(Path(__file__).parents[1]))
+import metamath
+
 from metamath_suite import answers, dry, general_text, perform, stand_in
 from metamath_suite.batches import BUCKET, batches, padded
 from metamath_suite.course import Course
@@ -26,12 +33,6 @@ from metamath_suite.memory import Memory
 from metamath_suite.rows import Row, read_rows
 from metamath_suite.setting import TEMPLATE, Files, Setting, specification
 from metamath_suite.training import stepper, train
-from tensoradapt.data import assets
-from tensoradapt.errors import TensorAdaptError
-from tensoradapt.runs import forgetting
-
-sys.path.append(str(Path(__file__).parents[1]))
-import metamath
 
 PAPER = metamath.HERE
 
