@@ -1,5 +1,6 @@
 """Hypothesis profiles: dev (25 examples), ci (30, where the variable CI is set), nightly (2000, by name)."""
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -38,6 +39,12 @@ class FiguresAreClosed:
     def pytest_runtest_teardown(self):
         if "matplotlib.pyplot" in sys.modules:
             sys.modules["matplotlib.pyplot"].close("all")
+
+
+def pytest_collection_finish():
+    """Collect garbage less often, and never look through what was imported and collected, which stays."""
+    gc.freeze()
+    gc.set_threshold(10_000)
 
 
 def pytest_configure(config):

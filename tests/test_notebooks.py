@@ -7,23 +7,28 @@ import re
 import shutil
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-import nbformat
 import pytest
 
 ROOT = Path(__file__).parents[1]
-sys.path.append(str(ROOT / "docs" / "make"))
-
-import render_notebooks  # noqa: E402
-
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.py"))
 every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 
+@cache
+def maker() -> Any:
+    """What makes the notebooks and their pages; it takes seconds to import."""
+    sys.path.append(str(ROOT / "docs" / "make"))
+    import render_notebooks
+
+    return render_notebooks
+
+
 def shipped(path: Path) -> Any:
-    return nbformat.read(path.with_suffix(".ipynb"), 4)
+    return maker().nbformat.read(path.with_suffix(".ipynb"), 4)
 
 
 def outputs(notebook: Any) -> list[Any]:
@@ -36,8 +41,8 @@ def pictures(notebook: Any) -> int:
 
 @every_notebook
 def test_a_notebook_has_the_cells_of_its_script_and_nothing_that_changes(path: Path) -> None:
-    found, made = shipped(path), render_notebooks.notebook_of(path)
-    nbformat.validate(found)
+    found, made = shipped(path), maker().notebook_of(path)
+    maker().nbformat.validate(found)
     assert found.metadata == made.metadata
     for cell, own in zip(found.cells, made.cells, strict=True):
         assert {key: cell[key] for key in own if key in ("id", "cell_type", "source", "metadata")} == {
@@ -64,7 +69,7 @@ def test_links_of_a_notebook_lead_somewhere(path: Path) -> None:
 
 def test_the_pages_are_made_of_the_notebooks() -> None:
     """``python docs/make/render_notebooks.py --prose`` writes them again."""
-    assert {path.name: path.read_bytes() for path in render_notebooks.PAGES.iterdir()} == render_notebooks.pages()
+    assert {path.name: path.read_bytes() for path in maker().PAGES.iterdir()} == maker().pages()
 
 
 @pytest.mark.slow
@@ -77,6 +82,6 @@ def test_jupyter_executes_a_notebook_as_it_is_shipped(path: Path, tmp_path: Path
     environment = {**os.environ, "PATH": programs, "PYTHONWARNINGS": warnings}
     command = ["jupyter", "execute", "--inplace", Path(notebook).name]
     subprocess.run(command, cwd=tmp_path, env=environment, check=True, timeout=3600)
-    found = nbformat.read(notebook, 4)
+    found = maker().nbformat.read(notebook, 4)
     assert pictures(found) == pictures(shipped(path))
     assert not [output for output in outputs(found) if output.get("name") == "stderr"]

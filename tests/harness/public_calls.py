@@ -10,6 +10,7 @@ from typing import Any
 import pandas
 import torch
 from matplotlib.figure import Figure
+from support.copies import copier
 from transformers import BertConfig, BertForSequenceClassification
 
 import tensoradapt as ta
@@ -24,7 +25,12 @@ IDS = torch.arange(8).view(2, 4)
 
 def bert() -> torch.nn.Module:
     torch.manual_seed(0)
-    return BertForSequenceClassification(CONFIG).eval()
+    return _first()()
+
+
+@cache
+def _first() -> Callable[[], torch.nn.Module]:
+    return copier(BertForSequenceClassification(CONFIG).eval())
 
 
 def with_adapter() -> torch.nn.Module:

@@ -4,7 +4,6 @@ square.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -14,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
+from support.copies import copier
 from torch import Tensor, nn
 
 import tensoradapt as ta
@@ -275,11 +275,15 @@ CONFIGURED = tuple(name for name, family in FAMILIES.items() if family.config is
 
 def make(name: str, dtype: torch.dtype = torch.float64) -> nn.Module:
     """A model in eval mode with no weight at a special value: norms are not 1 and biases not 0."""
-    return copy.deepcopy(_first(name, dtype))
+    return _first(name, dtype)()
 
 
-@cache  # a copy is made far sooner than a model
-def _first(name: str, dtype: torch.dtype) -> nn.Module:
+@cache
+def _first(name: str, dtype: torch.dtype) -> Callable[[], nn.Module]:
+    return copier(_made(name, dtype))
+
+
+def _made(name: str, dtype: torch.dtype) -> nn.Module:
     model, generator = FAMILIES[name].make(), torch.Generator().manual_seed(3)
     with torch.no_grad():
         for parameter in model.parameters():

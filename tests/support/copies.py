@@ -1,0 +1,51 @@
+"""Copies of a model in a quarter of the time of ``copy.deepcopy``, for tests that each change their own."""
+
+from __future__ import annotations
+
+import copy
+import io
+import pickle
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from torch import Tensor
+
+Model = TypeVar("Model")
+
+
+def copier(model: Model) -> Callable[[], Model]:
+    """Return a function that gives a copy of the model as it is now; what shares tensors in it does so in a copy."""
+    file = io.BytesIO()
+    writer = _Writer(file)
+    writer.dump(model)
+    written, tensors = file.getvalue(), copy.deepcopy(writer.tensors)
+    return lambda: _Reader(written, tensors).load()
+
+
+class _Writer(pickle.Pickler):
+    """Write a model without its tensors, which it keeps in a list."""
+
+    def __init__(self, file: io.BytesIO) -> None:
+        super().__init__(file)
+        self.tensors: list[Tensor] = []
+        self.places: dict[int, int] = {}
+
+    def persistent_id(self, value: Any) -> int | None:
+        if not isinstance(value, Tensor):
+            return None
+        if id(value) not in self.places:
+            self.places[id(value)] = len(self.tensors)
+            self.tensors.append(value)
+        return self.places[id(value)]
+
+
+class _Reader(pickle.Unpickler):
+    """Read it with copies of them; what was one tensor, or one storage, is one again."""
+
+    def __init__(self, written: bytes, tensors: list[Tensor]) -> None:
+        super().__init__(io.BytesIO(written))
+        self.tensors = tensors
+        self.copied: dict[int, Any] = {}
+
+    def persistent_load(self, place: int) -> Tensor:
+        return copy.deepcopy(self.tensors[place], self.copied)
