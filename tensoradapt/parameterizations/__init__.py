@@ -104,13 +104,21 @@ def spelling(name: str) -> str:
 
 def _respelled(name: str) -> str | None:
     """Return the name that is meant by a spelling, a label or an alias."""
-    asked = spelling(name)
-    known = {spelling(other): other for other in names()}
-    if asked not in known:
-        others = {other: _named(other) for other in _builtin()}
-        known |= {spelling(getattr(module, "label", other)): other for other, module in others.items()}
-        known |= {spelling(alias): other for other, m in others.items() for alias in getattr(m, "aliases", ())}
-    return known.get(asked)
+    asked, spelled = spelling(name), _spelled(names())
+    return spelled[asked] if asked in spelled else _labelled(_folders()).get(asked)
+
+
+@lru_cache(maxsize=1)  # a plan of every method asks thousands of times
+def _spelled(every: tuple[str, ...]) -> dict[str, str]:
+    return {spelling(name): name for name in every}
+
+
+@lru_cache(maxsize=1)
+def _labelled(folders: tuple[tuple[str, int], ...]) -> dict[str, str]:
+    """Return the names of built-in parameterizations by the spellings of their labels and aliases."""
+    modules = {name: _named(name) for name in _listed(folders)}
+    labels = {spelling(getattr(module, "label", name)): name for name, module in modules.items()}
+    return labels | {spelling(alias): name for name, m in modules.items() for alias in getattr(m, "aliases", ())}
 
 
 def _named(name: str) -> Any:
@@ -124,8 +132,12 @@ def _named(name: str) -> Any:
 
 
 def _builtin() -> tuple[str, ...]:
+    return _listed(_folders())
+
+
+def _folders() -> tuple[tuple[str, int], ...]:
     # a file dropped into the folder (or onto __path__) is there at once, as it changes the folder's time
-    return _listed(tuple((folder, Path(folder).stat().st_mtime_ns) for folder in __path__ if Path(folder).is_dir()))
+    return tuple((folder, Path(folder).stat().st_mtime_ns) for folder in __path__ if Path(folder).is_dir())
 
 
 @lru_cache(maxsize=1)  # rows of thousands of runs ask for the names

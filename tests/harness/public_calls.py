@@ -10,7 +10,7 @@ from typing import Any
 import pandas
 import torch
 from matplotlib.figure import Figure
-from support.copies import copier
+from support.copies import made_once
 from transformers import BertConfig, BertForSequenceClassification
 
 import tensoradapt as ta
@@ -23,14 +23,10 @@ CONFIG = BertConfig(
 IDS = torch.arange(8).view(2, 4)
 
 
+@made_once
 def bert() -> torch.nn.Module:
     torch.manual_seed(0)
-    return _first()()
-
-
-@cache
-def _first() -> Callable[[], torch.nn.Module]:
-    return copier(BertForSequenceClassification(CONFIG).eval())
+    return BertForSequenceClassification(CONFIG).eval()
 
 
 def with_adapter() -> torch.nn.Module:

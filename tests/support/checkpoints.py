@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import torch
+from support.copies import made_once
 from support.families import planned
 from transformers import BertConfig, BertForSequenceClassification
 
 import tensoradapt as ta
 
 
+@made_once
 def bert(layers=3):
     torch.manual_seed(0)
     config = BertConfig(

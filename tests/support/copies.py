@@ -6,11 +6,33 @@ import copy
 import io
 import pickle
 from collections.abc import Callable
+from functools import cache, wraps
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor
 
 Model = TypeVar("Model")
+
+
+def made_once(make: Callable[..., Model]) -> Callable[..., Model]:
+    """Let a function that seeds torch and makes a model make it once; later calls give copies.
+
+    Torch's generator is after each call as it is after the first.
+    """
+
+    @cache
+    def first(dtype: torch.dtype, *sizes: Any) -> tuple[Callable[[], Model], Tensor]:
+        model = make(*sizes)
+        return copier(model), torch.get_rng_state()
+
+    @wraps(make)
+    def copied(*sizes: Any) -> Model:
+        read, after = first(torch.get_default_dtype(), *sizes)
+        torch.set_rng_state(after)
+        return read()
+
+    return copied
 
 
 def copier(model: Model) -> Callable[[], Model]:

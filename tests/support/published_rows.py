@@ -6,12 +6,14 @@ from typing import Any
 
 import torch
 import transformers
+from support.copies import made_once
 from support.models import ENCODER, TEXT, inputs
 from torch import nn
 
 import tensoradapt as ta
 
 
+@made_once
 def tiny(seed: int = 0) -> nn.Module:
     """A BERT whose MLP is twice as wide as the model, so that it can be cut into blocks."""
     torch.manual_seed(seed)

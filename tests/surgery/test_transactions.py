@@ -7,6 +7,7 @@ from tempfile import mkdtemp
 import pytest
 import torch
 from harness.faulty_operations import every_fault, state
+from support.copies import made_once
 from transformers import BertConfig, BertForSequenceClassification
 
 import tensoradapt as ta
@@ -16,6 +17,7 @@ IDS = torch.arange(8).view(2, 4)
 LORA, TRAIN = {"layout": ": out : in", "method": "lora", "rank": 2}, ("classifier",)
 
 
+@made_once
 def bert():
     torch.manual_seed(0)
     config = BertConfig(
