@@ -88,9 +88,14 @@ def test_a_figure_is_legible_and_no_two_methods_look_alike(name: str, kind: str)
             if name != "layouts":  # whose texts are on colours
                 paper = ax.get_facecolor()
                 assert not [t.get_text() for t in shown(ax) if contrast(t.get_color(), paper) < 3], (label, kind)
-        headline = plots._MODULES[name].headline(rows_of(name, runs))
-        assert headline and not headline.endswith(".") and "\n" not in headline
         pyplot.close("all")
+
+
+@pytest.mark.parametrize("name", OF_RUNS)
+def test_a_headline_is_one_line_and_no_sentence(name: str) -> None:
+    for label in (label for label in TABLES if name in allowing(label)):
+        headline = plots._MODULES[name].headline(rows_of(name, runs_of(*TABLES[label])))
+        assert headline and not headline.endswith(".") and "\n" not in headline, label
 
 
 def test_any_cost_is_an_axis_at_its_own_values() -> None:

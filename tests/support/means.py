@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import cache
 from pathlib import Path
 
 import pandas as pd
@@ -16,5 +17,10 @@ import draw_figures  # noqa: E402
 
 def runs_of(name: str, task: str | None = None) -> pd.DataFrame:
     """Return a row for each score in the column ``scores`` of a file below docs (a star: lost), of one task or all."""
-    runs = table_of(draw_figures.read(DOCS / name))
-    return runs if task is None else runs[runs["task"] == task].reset_index(drop=True)
+    runs = _read(name)
+    return runs.copy() if task is None else runs[runs["task"] == task].reset_index(drop=True)
+
+
+@cache
+def _read(name: str) -> pd.DataFrame:
+    return table_of(draw_figures.read(DOCS / name))
