@@ -1,4 +1,4 @@
-"""Hypothesis profiles: dev (25 examples), ci (30, where the variable CI is set), nightly (2000, by name)."""
+"""Hypothesis profiles: dev (25 examples), ci (30, where CI is set), and by name lowest (10) and nightly (2000)."""
 
 import gc
 import os
@@ -17,6 +17,7 @@ os.environ.pop("COLUMNS", None)  # pytest sets it in workers, and commands would
 CALM = {"deadline": None, "print_blob": True, "suppress_health_check": [HealthCheck.too_slow]}
 settings.register_profile("dev", max_examples=25, **CALM)
 settings.register_profile("ci", max_examples=30, **CALM)
+settings.register_profile("lowest", max_examples=10, **CALM)
 settings.register_profile("nightly", max_examples=2000, **CALM)
 settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
