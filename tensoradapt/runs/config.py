@@ -48,7 +48,8 @@ def _adapter(given: Any, where: str) -> AdapterSpec:
             if getattr(adapter, name) != default:
                 raise TensorAdaptError(f"{name} is {shown(getattr(adapter, name))}; leave it out, as the task sets it")
     with suppress(TensorAdaptError):  # a method that another process knew is refused where it is planned
-        return replace(adapter, method=methods.find(adapter.method, adapter.paper)[0])
+        name = methods.find(adapter.method, adapter.paper)[0]
+        return adapter if name == adapter.method else replace(adapter, method=name)
     return adapter
 
 

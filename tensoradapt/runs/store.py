@@ -14,7 +14,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -88,23 +88,27 @@ class Failure:
     error: dict[str, Any]
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Return the object in a run's JSON file; raises TensorAdaptError where it is missing, damaged or changed."""
+def read_json(path: Path, sums: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return the object in a run's JSON file; raises TensorAdaptError where it is missing, damaged or changed.
+
+    ``sums``: the checksums of the run's files, where they have been read.
+    """
     again = f"expected a JSON object written by write_run: delete the folder {path.parent} to run it again"
     with explained("read", path, again):
-        data = read_bytes(path)
+        data = read_bytes(path, sums)
     document = parse_json(data, path, again)
     if not isinstance(document, dict):
         raise TensorAdaptError(f"{path} cannot be read (a {type(document).__name__} at its top); {again}")
     return document
 
 
-def read_bytes(path: Path) -> bytes:
+def read_bytes(path: Path, sums: Mapping[str, Any] | None = None) -> bytes:
     """Return the bytes of a run's file; raises TensorAdaptError where they are not those that were written."""
     data = read_bounded(path, "and no file of a run has as many; delete the folder to run it again")
     if path.name == SUMS:
         return data
-    if read_json(path.parent / SUMS).get(path.name) not in (None, hashlib.sha256(data).hexdigest()):
+    known = read_json(path.parent / SUMS) if sums is None else sums
+    if known.get(path.name) not in (None, hashlib.sha256(data).hexdigest()):
         raise TensorAdaptError(
             f"{path} was changed after its run ended: its checksum is not that of {SUMS}. Put it back as it was, or "
             f"delete the folder {path.parent} to run it again"
@@ -252,11 +256,17 @@ def load_runs(root: Path) -> list[Run]:
 def read_run(path: Path) -> Run:
     """Read the run in the folder ``path``; raise TensorAdaptError for a missing, damaged or foreign file."""
     path = Path(path)
-    documents = {name: read_json(path / f"{name}.json") for name in FILES}
+    documents = read_documents(path, FILES)
     with located(f"{path / 'config.json'}: {AGAIN}"):
         config = RunConfig.from_dict(documents["config"])
     _check_id(path, config)
     return Run(path.name, path, row_of(path, config, documents["result"], documents["measurements"]), **documents)
+
+
+def read_documents(path: Path, names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Return the objects of some of a run's JSON files, by name; raises TensorAdaptError as ``read_json`` does."""
+    sums = read_json(path / SUMS)
+    return {name: read_json(path / f"{name}.json", sums) for name in names}
 
 
 def _check_id(path: Path, config: RunConfig) -> None:

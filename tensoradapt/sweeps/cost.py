@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import gc
-import statistics
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tensoradapt.runs.config import RunConfig
-from tensoradapt.runs.store import is_finished, read_run
+from tensoradapt.runs.store import is_finished, read_documents
 from tensoradapt.sweeps.executors.executor import Slots
 from tensoradapt.text import bytes_text, duration_text
 
@@ -82,13 +82,15 @@ def cost_text(cost: Cost, todo: int, slots: Slots) -> str:
 
 def _measured(root: Path, done: Sequence[str]) -> Cost:
     """Return the mean seconds and bytes of the finished runs, and the most memory of a GPU that one had."""
-    runs = [read_run(root / name) for name in done]
-    seconds = statistics.fmean(run.measurements.get("seconds") or 0.0 for run in runs)
-    n_bytes = statistics.fmean(sum(path.stat().st_size for path in (root / name).iterdir()) for name in done)
-    peaks = [run.measurements.get("peak_device_bytes") or 0 for run in runs]
-    in_head = max(run.result.get("n_trained_base") or 0 for run in runs)
-    memory = int(OTHERS * max(peaks)) or None
-    return Cost(seconds, n_bytes, f"as the {len(done)} finished runs took", memory, in_head)
+    seconds, n_bytes, peak, in_head = 0.0, 0, 0, 0
+    for name in done:
+        found = read_documents(root / name, ("measurements", "result"))
+        seconds += found["measurements"].get("seconds") or 0.0
+        n_bytes += sum(file.stat().st_size for file in os.scandir(root / name))
+        peak = max(peak, found["measurements"].get("peak_device_bytes") or 0)
+        in_head = max(in_head, found["result"].get("n_trained_base") or 0)
+    n, memory = len(done), int(OTHERS * peak) or None
+    return Cost(seconds / n, n_bytes / n, f"as the {n} finished runs took", memory, in_head)
 
 
 def _probed(configs: Sequence[RunConfig], device: str, threads: int) -> Cost:

@@ -116,6 +116,67 @@ def _counted(spec: SweepSpec, method: Method, size: Size, model_config: Any) -> 
     return plan.n_params, tuple(group.network for group in plan.groups), ""
 
 
+@dataclass(frozen=True)
+class Part:
+    """The runs of one method on one task: those that tune, and those that are reported with each seed.
+
+    ``total``: as in ``Due.totals``.
+    """
+
+    task: str
+    method: Method
+    proposed: Proposed
+    reported: tuple[RunConfig, ...]
+    total: int
+
+    @property
+    def configs(self) -> tuple[RunConfig, ...]:
+        """All runs that can be named now."""
+        return (*self.proposed.runs, *self.reported)
+
+    @property
+    def extended(self) -> list[str]:
+        """The grids that were extended, with the rates that were added."""
+        return [_extended(self.method, size, self.task, rates) for size, rates in self.proposed.extended]
+
+
+def part(
+    spec: SweepSpec,
+    planned: Sequence[Cell],
+    root: Path,
+    task: str,
+    method: Method,
+    ended: Callable[[str], bool] | None = None,
+) -> Part | None:
+    """Return the runs of one method on one task, from its own cells; None where all of these are empty.
+
+    They follow from its own runs alone, so no other part changes when one of them ends. Arguments as of ``due``.
+    """
+    filled = [cell for cell in planned if not cell.empty]
+    if not filled:
+        return None
+    propose = search.propose if spec.search else tuning.propose
+    settled = ended or (lambda name: is_finished(root, name) or is_failed(root, name))
+    sizes = [cell.size for cell in sorted(filled, key=lambda cell: cell.n_params or 0)]
+    proposed = propose(TuningCase(spec, method, task, sizes, Path(root), settled))
+    n_reported = 1 if spec.search and spec.search.size else len(sizes)
+    reported = tuple(replace(run, seed=seed, tuning=False) for run in proposed.reported for seed in spec.seed)
+    return Part(task, method, proposed, reported, proposed.total + n_reported * len(spec.seed))
+
+
+def parts(
+    spec: SweepSpec, planned: Sequence[Cell], root: Path, ended: Callable[[str], bool] | None = None
+) -> list[Part]:
+    """Return the parts of a sweep, by task and method; arguments as of ``due``."""
+    own: dict[str, list[Cell]] = {}
+    for cell in planned:
+        own.setdefault(cell.method, []).append(cell)
+    every = (
+        part(spec, own.get(method.name, []), root, task, method, ended) for task in spec.task for method in spec.methods
+    )
+    return [one for one in every if one is not None]
+
+
 def due(spec: SweepSpec, planned: Sequence[Cell], root: Path, ended: Callable[[str], bool] | None = None) -> Due:
     """Return the runs of a sweep: those that tune a method on a task and, once these have ended, the reported ones.
 
@@ -123,31 +184,24 @@ def due(spec: SweepSpec, planned: Sequence[Cell], root: Path, ended: Callable[[s
     Reported runs are ordered by seed, so that every method is covered early.
     ``ended``: whether a run has a result or a failure; default the folder is asked.
     """
-    propose = search.propose if spec.search else tuning.propose
-    settled = ended or (lambda name: is_finished(root, name) or is_failed(root, name))
-    tuned: list[Proposed] = []
-    reported: list[RunConfig] = []
-    blocked: list[str] = []
-    extended: list[str] = []
-    totals: dict[tuple[str, str], int] = {}
-    for task in spec.task:
-        for method in spec.methods:
-            filled = [cell for cell in planned if cell.method == method.name and not cell.empty]
-            if not filled:
-                continue
-            sizes = [cell.size for cell in sorted(filled, key=lambda cell: cell.n_params or 0)]
-            proposed = propose(TuningCase(spec, method, task, sizes, Path(root), settled))
-            tuned.append(proposed)
-            n_reported = 1 if spec.search and spec.search.size else len(sizes)
-            totals[task, method.name] = proposed.total + n_reported * len(spec.seed)
-            blocked += [f"{display(method.name)} on {task}: {failure}" for failure in proposed.failures]
-            extended += [_extended(method, size, task, rates) for size, rates in proposed.extended]
-            reported += [replace(run, seed=seed, tuning=False) for run in proposed.reported for seed in spec.seed]
-    reported.sort(key=lambda config: spec.seed.index(config.seed))
-    configs = (*(run for one in tuned for run in one.runs), *reported)
+    return joined(spec, parts(spec, planned, root, ended))
+
+
+def joined(spec: SweepSpec, found: Sequence[Part]) -> Due:
+    """Return the runs of all parts of a sweep."""
+    places = {seed: i for i, seed in enumerate(spec.seed)}
+    reported = sorted((run for one in found for run in one.reported), key=lambda config: places[config.seed])
+    configs = (*(run for one in found for run in one.proposed.runs), *reported)
     _check_distinct(configs)
-    n_tuning, more = sum(one.total for one in tuned), sum(one.more for one in tuned)
-    return Due(configs, totals, tuple(blocked), n_tuning, more, tuple(extended))
+    failures = [(one, failure) for one in found for failure in one.proposed.failures]
+    return Due(
+        configs,
+        {(one.task, one.method.name): one.total for one in found},
+        tuple(f"{display(one.method.name)} on {one.task}: {failure}" for one, failure in failures),
+        sum(one.proposed.total for one in found),
+        sum(one.proposed.more for one in found),
+        tuple(text for one in found for text in one.extended),
+    )
 
 
 def _extended(method: Method, size: Size, task: str, rates: Sequence[float]) -> str:

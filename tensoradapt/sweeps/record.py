@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from tensoradapt.errors import TensorAdaptError
 from tensoradapt.files import explained, parse_json, read_bounded, replace_file
 from tensoradapt.runs.config import RunConfig
 from tensoradapt.runs.row import count
-from tensoradapt.runs.store import Run, is_finished, read_run
+from tensoradapt.runs.store import is_finished, read_documents
 from tensoradapt.sweeps.due import Cell, Due, due
 from tensoradapt.sweeps.spec import SweepSpec, read_spec, table_of
 
@@ -132,15 +132,20 @@ def settle(
         TensorAdaptError: with "error", where a run differs; for another word; and where a run cannot be moved.
     """
     one_of(CHOICES, how, "stale")
-    runs = [(config, read_run(root / config.id)) for config in configs if is_finished(root, config.id)]
-    _say_renamed(runs, say)
-    differing = {run.name: differences(run.provenance, now) for _, run in runs}
+    stored: set[tuple[str, str]] = set()
+    differing: dict[str, list[str]] = {}
+    for config in configs:
+        if is_finished(root, config.id):
+            found = read_documents(root / config.id, ("config", "provenance"))
+            stored.add((str(found["config"].get("method")), str(config.method)))
+            differing[config.id] = differences(found["provenance"], now)
+    _say_renamed(stored, say)
     old = {name: what for name, what in differing.items() if what}
     if not old:
         return ()
     counted = Counter(what for every in old.values() for what in every)
     listed = "; ".join(what for what, _ in counted.most_common(SHOWN)) + ("; ..." if len(counted) > SHOWN else "")
-    text = f"{len(old)} of {len(runs)} finished runs were made by other versions: {listed}"
+    text = f"{len(old)} of {len(differing)} finished runs were made by other versions: {listed}"
     if how == "error":
         raise TensorAdaptError(f"{text}. Expected the same: go on with --stale keep, or make them again with rerun")
     say(f"{text}; " + ("they are kept" if how == "keep" else "they are set aside in .stale and run again"))
@@ -150,9 +155,8 @@ def settle(
     return again
 
 
-def _say_renamed(runs: Sequence[tuple[RunConfig, Run]], say: Callable[[str], None]) -> None:
+def _say_renamed(pairs: Iterable[tuple[str, str]], say: Callable[[str], None]) -> None:
     """Say which methods were renamed: their runs are kept, and tables show the name that is stored."""
-    pairs = {(run.row["method"], str(config.method)) for config, run in runs}
     for stored, label in sorted(pair for pair in pairs if pair[0] != pair[1]):
         say(f"runs of {label!r} are stored as {stored!r}: give results, plot and report --spec to have the new name")
 

@@ -20,7 +20,7 @@ from tensoradapt.runs.perform import CROWDED
 from tensoradapt.runs.work_folder import WORK, Work, claim, tidy, versions
 from tensoradapt.sweeps import record as recorded
 from tensoradapt.sweeps.cost import cost_text, measure
-from tensoradapt.sweeps.due import Cell, Due, base_of, cells, due, with_head_rates
+from tensoradapt.sweeps.due import Cell, Due, Part, base_of, cells, due, joined, part, parts, with_head_rates
 from tensoradapt.sweeps.executors.catalogue import EXECUTORS, slots_for
 from tensoradapt.sweeps.executors.executor import ELSEWHERE, Executor
 from tensoradapt.sweeps.messages import (
@@ -137,8 +137,8 @@ def sweep(
     spec = replace(spec, head_rates=past.spec.head_rates) if past else with_head_rates(spec)
     planned = list(past.cells) if past else cells(spec, base_of(spec))
     state = _Sweep(spec, planned, root, checkpoint_every, track, say)
-    state.set_aside(stale, retry_failed, dry_run)
-    left, now, todo = state.left(), state.due(), state.todo()
+    now = state.set_aside(stale, retry_failed, dry_run)
+    left, todo = state.left(now), state.todo(now)
     if left or dry_run:
         slots = slots_for(executor, workers, device, cluster)
         if not dry_run:
@@ -175,9 +175,13 @@ def _recorded(spec: SweepSpec, root: Path) -> recorded.Recorded | None:
         same = all(past.provenance[key] == versions()[key] for key in ("packages", "commit"))
     except (TensorAdaptError, KeyError):  # none yet, or damaged: the sweep is planned again
         return None
+    return past if same or _finished(past, root) else None
+
+
+def _finished(past: recorded.Recorded, root: Path) -> bool:
+    """Return whether every run of a sweep has a result."""
     now = past.due(root)
-    done = sum(store.is_finished(root, config.id) for config in now.configs) == now.total
-    return past if same or done else None
+    return sum(store.is_finished(root, config.id) for config in now.configs) == now.total
 
 
 @dataclass
@@ -189,6 +193,7 @@ class _Sweep:
     track: Sequence[str]
     say: Say
     _ended: set[str] = field(default_factory=set)
+    _parts: dict[tuple[str, str], Part] = field(default_factory=dict)  # by task and method
     _known: dict[str, RunConfig] = field(default_factory=dict)  # submitted by this sweep
     _waiting: dict[str, float] = field(default_factory=dict)  # computed elsewhere, and when to submit them again
     _deaths: Counter[str] = field(default_factory=Counter)
@@ -197,12 +202,16 @@ class _Sweep:
     _pack: int = 1  # runs that take turns in one process
     _progress: Progress = field(default_factory=Progress)
 
-    def set_aside(self, stale: str, retry_failed: bool, dry_run: bool) -> None:
-        """Remove what is to be run again; a dry run plans as if it were removed."""
+    def set_aside(self, stale: str, retry_failed: bool, dry_run: bool) -> Due:
+        """Remove what is to be run again, or plan as if it were removed in a dry run; returns what is due then."""
         failed = self._retry(dry_run) if retry_failed else ()
-        configs = due(self.spec, self.planned, self.root).configs
-        old = recorded.settle(self.root, configs, versions(), stale, self.say, dry_run)
+        now = self.due()
+        old = recorded.settle(self.root, now.configs, versions(), stale, self.say, dry_run)
+        if not failed and not old:
+            return now
         self._gone = frozenset((*failed, *old) if dry_run else ())
+        self._ended.clear()  # as some of them are there no more
+        return self.due()
 
     def _retry(self, dry_run: bool) -> Sequence[str]:
         # repeated, as a removal can make other runs due that failed before
@@ -215,7 +224,9 @@ class _Sweep:
 
     def due(self) -> Due:
         """Return the runs that can be named now, from the folder and from what this sweep has seen."""
-        return due(self.spec, self.planned, self.root, self.ended)
+        found = parts(self.spec, self.planned, self.root, self.ended)
+        self._parts = {(one.task, one.method.name): one for one in found}
+        return joined(self.spec, found)
 
     def ended(self, name: str) -> bool:
         """Return whether a run has a result or a failure; the disk is read until it has."""
@@ -225,13 +236,12 @@ class _Sweep:
             self._ended.add(name)
         return name in self._ended
 
-    def left(self, now: Due | None = None) -> list[RunConfig]:
+    def left(self, now: Due | Part) -> list[RunConfig]:
         """Return the runs that can be begun now."""
-        return [config for config in (now or self.due()).configs if not self.ended(config.id)]
+        return [config for config in now.configs if not self.ended(config.id)]
 
-    def todo(self, now: Due | None = None) -> int:
+    def todo(self, now: Due) -> int:
         """Return how many runs have not ended, including those that cannot be named yet."""
-        now = now or self.due()
         return now.total - sum(self.ended(config.id) for config in now.configs)
 
     def run(self, executor: Executor, pack: int) -> None:
@@ -267,7 +277,7 @@ class _Sweep:
         if self.ended(name):
             self._tell(name)
             if self._known[name].tuning:  # after the last of them, the method's other runs are due
-                self._submit(executor, self._now_left())
+                self._submit(executor, self._left_after(self._known[name]))
         elif how == ELSEWHERE:
             self._waiting[name] = time.monotonic() + AGAIN
         elif how == CROWDED:
@@ -281,10 +291,17 @@ class _Sweep:
             if self._deaths[name] < DEATHS or not self._give_up(name):
                 self._again(executor, name)
 
-    def _now_left(self) -> list[RunConfig]:
-        """Return the runs that can be begun now; says which grids were extended since the last call."""
-        now = self.due()
-        self._progress.total = now.total
+    def _left_after(self, ended: RunConfig) -> list[RunConfig]:
+        """Return the runs of its method on its task that can be begun now; says which grids were extended since.
+
+        The other parts of the sweep are as they were, so a run that ends costs no look at all of them.
+        """
+        before = self._parts[ended.task, str(ended.method)]
+        own = [cell for cell in self.planned if cell.method == ended.method]
+        now = part(self.spec, own, self.root, ended.task, before.method, self.ended)
+        assert now is not None
+        self._parts[ended.task, str(ended.method)] = now
+        self._progress.total += now.total - before.total
         for grid in now.extended:
             if grid not in self._extended:
                 self._extended.add(grid)

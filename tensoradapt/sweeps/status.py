@@ -65,7 +65,8 @@ def status(folder: Path | str, spec: Path | str | None = None) -> DataFrame:
     left = {name: part for name, part in _running(root) if name in configs and not end(name)}
     states = {name: end(name) or ("running" if name in left else "waiting") for name in configs}
     pace = _seconds(root, [name for name, state in states.items() if state == "finished"]) / (len(left) or math.nan)
-    rows = [_row(key, plans, configs, states, left, pace) for key in _keys(plans)]
+    unnamed, own = _unnamed(plans), _by_key(configs)
+    rows = [_row(key, own.get(key, []), unnamed[key], states, left, pace) for key in _keys(plans)]
     table = pandas.DataFrame(rows, columns=list(COLUMNS))
     table.attrs |= {"notes": notes, "more": sum(plan.more for plan in plans)}
     return table
@@ -96,27 +97,41 @@ def _keys(plans: Sequence[Due]) -> list[Key]:
 
 def _row(
     key: Key,
-    plans: Sequence[Due],
-    configs: Mapping[str, RunConfig],
+    names: Sequence[str],
+    unnamed: int,
     states: Mapping[str, str],
     left: Mapping[str, float],
     pace: float,
 ) -> dict[str, Any]:
-    """Return the counts of a method on a task; ``left``: the shares of running runs that are still to do."""
-    names = {name for name, config in configs.items() if _key(config) == key}
+    """Return the counts of a method on a task, whose runs have these names.
+
+    ``unnamed``: how many wait for a rate; ``left``: the shares of running runs that are still to do.
+    """
     counts = Counter(states[name] for name in names)
     # where all that can be named has ended, what has no name never will: it is blocked
     if counts["running"] or counts["waiting"]:
-        counts["waiting"] += max(0, sum(_unnamed(plan, key) for plan in plans))
+        counts["waiting"] += max(0, unnamed)
     seconds = pace * (counts["waiting"] + sum(left[name] for name in names if name in left))
     return {**dict(zip(COLUMNS, key, strict=False)), **{what: counts[what] for what in COLUMNS[2:6]}} | {
         "seconds_left": seconds
     }
 
 
-def _unnamed(plan: Due, key: Key) -> int:
-    """Return how many runs of a method on a task cannot be named yet, as they wait for a rate."""
-    return plan.totals.get(key, 0) - sum(_key(config) == key for config in plan.configs)
+def _by_key(configs: Mapping[str, RunConfig]) -> dict[Key, list[str]]:
+    """Return the names of runs by their task and method."""
+    found: dict[Key, list[str]] = {}
+    for name, config in configs.items():
+        found.setdefault(_key(config), []).append(name)
+    return found
+
+
+def _unnamed(plans: Sequence[Due]) -> Counter[Key]:
+    """Return how many runs of each method on each task cannot be named yet, as they wait for a rate."""
+    found: Counter[Key] = Counter()
+    for plan in plans:
+        found.update(plan.totals)
+        found.subtract(_key(config) for config in plan.configs)
+    return found
 
 
 def _key(config: RunConfig) -> Key:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 from tensoradapt.runs.config import RunConfig
@@ -71,15 +72,26 @@ def outcome(config: RunConfig, root: Path) -> Outcome:
     """Return a run's end and score in Optuna's terms: a diverged run is pruned, which counts as bad."""
     if not is_finished(root, config.id):
         return "FAIL", None
-    result = read_run(root / config.id).result
-    score = result["validation"].get(result["metric"]["name"])
-    return "PRUNED" if score is None or result["status"] == "diverged" else "COMPLETE", score
+    status, score, _ = _validated(root / config.id)
+    return "PRUNED" if score is None or status == "diverged" else "COMPLETE", score
 
 
 def learned(config: RunConfig, root: Path) -> bool:
     """Return whether a finished run is better on validation than a constant answer."""
-    result = read_run(root / config.id).result
-    return result["validation"][result["metric"]["name"]] > result["metric"]["chance"]
+    _, score, chance = _validated(root / config.id)
+    return score is not None and score > chance
+
+
+def _validated(path: Path) -> tuple[str, float | None, float]:
+    """Return the status of a finished run, its score on validation, and that of a constant answer."""
+    return _read(path, (path / "result.json").stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=1 << 16)  # what is due is asked for again whenever a run ends
+def _read(path: Path, written: int) -> tuple[str, float | None, float]:
+    result = read_run(path).result
+    metric = result["metric"]
+    return result["status"], result["validation"].get(metric["name"]), metric["chance"]
 
 
 @dataclass(frozen=True)
