@@ -14,12 +14,13 @@ import pandas as pd
 from pandas import DataFrame, Series
 
 from tensoradapt.analysis.names import display
+from tensoradapt.analysis.protocol import tuned_on
 from tensoradapt.checks import items, of_kind, shown
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.metrics.library import LESS_IS_BETTER, range_of
 from tensoradapt.planning.spec import AdapterSpec
 from tensoradapt.runs.row import COLUMNS, FAILED, FLAGS, NUMBERS, REFERENCES, SETUP, STATUSES, WHOLE, Row
-from tensoradapt.runs.store import Failure, Run, load_failures, load_runs
+from tensoradapt.runs.store import SWEEPS, Failure, Run, load_failures, load_runs
 from tensoradapt.text import bonds_text, plain
 from tensoradapt.training.options import Training
 
@@ -55,6 +56,8 @@ RUN = {  # what a column of runs means; all other columns are fields of the reco
     "adapter_bytes": "stored numbers of the adapter (bytes)",
     "peak_memory_bytes": "peak resident memory (bytes)",
     "peak_device_bytes": "peak GPU memory (bytes)",
+    "tuned_on": "seeds that rates of its method were chosen on; missing where its rate was given",
+    "sweep": "ids of the specifications in its folder that ask for it; empty where none is known, missing elsewhere",
     "note": "why a run is lost or failed",
     "id": "name of the run's folder",
     "path": "folder of the run",
@@ -92,7 +95,7 @@ def table_of(source: Path | str | Iterable[Run] | DataFrame) -> DataFrame:
         TensorAdaptError: for a folder without runs, and as ``complete`` does.
     """
     if isinstance(source, str | os.PathLike):
-        source = load_runs(Path(source))
+        source = with_sweep(frame(load_runs(Path(source))), Path(source))
     if not isinstance(source, DataFrame):
         source = frame(items(of_kind(Run), source, "runs", most=MOST_RUNS))
     table = complete(source)
@@ -111,6 +114,7 @@ def frame(runs: Iterable[Run], failures: Iterable[Failure] = ()) -> DataFrame:
     table = table.astype({name: kind for name, kind in kinds.items() if name in table})
     table["n_trained"] = table["n_params"] + table["n_trained_base"].fillna(0)
     table["lost"] = table["status"].isin(LOST)
+    table["tuned_on"], table["sweep"] = tuned_on(table), None
     table["score"] = table["score"].where(table["status"] != "diverged", table["chance"])
     return table[[*RUN, *(name for name in table if name not in RUN)]]
 
@@ -123,7 +127,13 @@ def _plain_row(row: Row) -> Row:
 
 def folder(root: Path) -> DataFrame:
     """Return the finished and failed runs of a folder as a table."""
-    return frame(load_runs(root), load_failures(root).values())
+    return with_sweep(frame(load_runs(root), load_failures(root).values()), root)
+
+
+def with_sweep(table: DataFrame, root: Path) -> DataFrame:
+    """Return the runs of a folder with the id of its specification, where it was begun by one alone."""
+    ids = [path.stem for path in root.glob(f"{SWEEPS}/*.json")]
+    return table.assign(sweep=(ids[0] if len(ids) == 1 else "") if ids else None)
 
 
 def complete(table: DataFrame) -> DataFrame:

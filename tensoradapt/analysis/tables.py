@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from pandas import DataFrame
 
+from tensoradapt.analysis import protocol
 from tensoradapt.analysis.facts import size
 from tensoradapt.analysis.names import display
 from tensoradapt.analysis.results import CONFIGURATION, COSTS, RUN, table_of
@@ -110,8 +111,8 @@ def summarise(runs: Source, cost: str = "n_params") -> DataFrame:
         ``high`` and ``sd`` of the score over ``n_seeds`` seeds, and ``on_frontier``.
 
     Raises:
-        TensorAdaptError: for runs that do not compare (two models or metrics of a task), two runs of one seed or two
-            rates in a configuration, and a cost that a run lacks.
+        TensorAdaptError: for runs that do not compare (two models or metrics of a task), two runs of one seed, two
+            rates or another setting apart in a configuration, and a cost that a run lacks.
 
     >>> import pandas as pd
     >>> import tensoradapt as ta
@@ -123,7 +124,8 @@ def summarise(runs: Source, cost: str = "n_params") -> DataFrame:
     table = reported(runs)
     _check_cost(table, cost)
     rows: list[Row] = []
-    for own in _grouped(records(table[[*USED, *({cost} - set(USED))]]), ("task",)):
+    more = [name for name in (cost, *protocol.ALIKE) if name in table and name not in USED]
+    for own in _grouped(records(table[[*USED, *dict.fromkeys(more)]]), ("task",)):
         _check_task(own)
         of_task = [_mean(group, cost) for group in _grouped(own, CONFIGURATION)]
         rows += _on_frontier(sorted(of_task, key=lambda row: (row["cost"], row["method"], str(row["layout"]))))
@@ -213,7 +215,8 @@ def _mean(own: Sequence[Row], cost: str) -> Row:
 
 def _check_configuration(own: Sequence[Row]) -> None:
     """Raise TensorAdaptError if the runs of a configuration have two learning rates or share a seed."""
-    named = f"{own[0]['method']} {size(own[0])}".strip()
+    named = _called(own[0])
+    protocol.check_alike(named, own)
     rates = sorted({row["lr"] for row in own if row["lr"] is not None})
     if len(rates) > 1:
         raise TensorAdaptError(
@@ -228,6 +231,10 @@ def _check_configuration(own: Sequence[Row]) -> None:
         )
 
 
+def _called(row: Row) -> str:
+    return f"{row['method']} {size(row)}".strip()
+
+
 def _check_task(own: Sequence[Row]) -> None:
     """Raise TensorAdaptError unless the runs of a task share model and metric."""
     for key in ("model", "metric"):
@@ -235,7 +242,7 @@ def _check_task(own: Sequence[Row]) -> None:
         if len(values) > 1:
             raise TensorAdaptError(
                 f"the runs have {len(values)} {key}s: {', '.join(values)}; expected one, as scores of different "
-                f"{key}s do not compare: select the runs of one first"
+                f"{key}s do not compare: select the runs of one first, as by --where {key}={values[0]}"
             )
 
 
@@ -289,7 +296,8 @@ def compare(runs: Source, reference: str | None = None, at: int | str = "auto", 
         without scores of test examples.
 
     Raises:
-        TensorAdaptError: for a reference that no run has, an unknown ``at``, and runs that do not compare.
+        TensorAdaptError: for a reference that no run has, an unknown ``at``, and runs that do not compare, such as
+            those of two specifications with other steps, data or choice of rates.
 
     >>> import pandas as pd
     >>> import tensoradapt as ta
@@ -302,15 +310,23 @@ def compare(runs: Source, reference: str | None = None, at: int | str = "auto", 
         raise TensorAdaptError(f"at is {shown(at)}; expected a rank, or one of {', '.join(AT)}")
     if not is_number(margin, above=0):
         raise TensorAdaptError(f"margin is {shown(margin)}; expected a difference in score above 0, such as 0.01")
-    return compare_means(summarise(runs), reference, at, margin)
+    table = table_of(runs)
+    told = records(table[["id", "sweep", *(name for name in protocol.PROTOCOL if name in table)]])
+    return compare_means(summarise(table), reference, at, margin, {row["id"]: row for row in told})
 
 
-def compare_means(means: DataFrame, reference: str | None, at: int | str = "auto", margin: float = 0.01) -> DataFrame:
-    """Return what ``compare`` does, from rows of ``summarise``."""
+def compare_means(
+    means: DataFrame,
+    reference: str | None,
+    at: int | str = "auto",
+    margin: float = 0.01,
+    runs: Mapping[str, Row] | None = None,
+) -> DataFrame:
+    """Return what ``compare`` does, from rows of ``summarise``; ``runs``: how each was made, by id, where known."""
     chosen = reference_of(means, reference)
     rows: list[Row] = []
     for own in _grouped(records(means), ("task",)):
-        rows += corrected([_compared(pair, margin) for pair in _pairs(own, chosen, at)])
+        rows += corrected([_compared(pair, margin) for pair in _pairs(own, chosen, at, runs or {})])
     found = DataFrame(rows, columns=list(COMPARED))
     return found.astype(_kinds(found))
 
@@ -332,15 +348,19 @@ def reference_of(means: DataFrame, wanted: str | None = None) -> str:
     return wanted if wanted in alike else alike[0]
 
 
-def _pairs(means: Sequence[Row], reference: str, at: int | str) -> Iterator[Matched]:
-    """Yield the comparisons of one task."""
+def _pairs(means: Sequence[Row], reference: str, at: int | str, runs: Mapping[str, Row]) -> Iterator[Matched]:
+    """Yield the comparisons of one task; raise TensorAdaptError for one with a reference of another protocol."""
     others = [row for row in means if row["method"] == reference]
     own = [row for row in means if row["kind"] == "adapter"]
     if at == "n_params":
-        yield from _interpolated([row for row in own if row["method"] != reference], others)
+        yield from _interpolated([row for row in own if row["method"] != reference], others, runs)
         return
+    alike = protocol.comparable(runs)
     for row in own:
-        if (other := _other(row, others, at)) is not None and other is not row:
+        other = _other(row, [one for one in others if alike(row, one)], at)
+        if other is None and (odd := _other(row, others, at)) is not None:
+            raise protocol.refused(_called(row), _called(odd), runs[row["runs"][0]], runs[odd["runs"][0]])
+        if other is not None and other is not row:
             yield from _paired(row, other)
 
 
@@ -376,13 +396,18 @@ def _paired(row: Row, other: Row) -> Iterator[Matched]:
     yield Matched(row, other, scores[:, 0], scores[:, 1], folders, {"runs": ids})
 
 
-def _interpolated(means: Sequence[Row], references: Sequence[Row]) -> Iterator[Matched]:
-    """Yield each method at each size of the reference within its own sizes."""
+def _interpolated(means: Sequence[Row], references: Sequence[Row], runs: Mapping[str, Row]) -> Iterator[Matched]:
+    """Yield each method at each size of the reference within its own sizes; those of one protocol are compared."""
+    alike = protocol.comparable(runs)
     for method in dict.fromkeys(row["method"] for row in means):
         sizes = [row for row in means if row["method"] == method]
-        for other in references:
-            if sum(one["n_params"] == other["n_params"] for one in references) == 1:
-                yield from _between(_beside(sizes, other["n_params"]), other)
+        fitting = [(other, fit) for other in references if (fit := [row for row in sizes if alike(row, other)])]
+        if references and not fitting:
+            row, odd = sizes[0], references[0]
+            raise protocol.refused(_called(row), _called(odd), runs[row["runs"][0]], runs[odd["runs"][0]])
+        for other, fit in fitting:
+            if sum(one["n_params"] == other["n_params"] and alike(one, other) for one, _ in fitting) == 1:
+                yield from _between(_beside(fit, other["n_params"]), other)
 
 
 def _beside(sizes: Sequence[Row], n_params: int) -> list[Row]:

@@ -105,6 +105,7 @@ def _add_reference(p: Any) -> None:
 
 def results(args: argparse.Namespace) -> int:
     """Show the table of runs, means, comparisons or states, or write it."""
+    from tensoradapt.analysis.edges import at_edges
     from tensoradapt.cli import views
     from tensoradapt.sweeps.results import results as read
 
@@ -117,11 +118,12 @@ def results(args: argparse.Namespace) -> int:
     elif args.json:
         verdict = [] if runs.empty else views.verdict(runs, args.reference)
         rows = [] if runs.empty else _table(runs, args).to_dict("records")
-        show_json({"folder": args.runs, "verdict": verdict, "rows": rows})
+        show_json({"folder": args.runs, "verdict": verdict, "at_edge": at_edges(runs), "rows": rows})
     elif runs.empty:
         show(_no_run(args))
     else:
         views.print_verdict(runs, args.reference)
+        views.print_edges(runs)
         _view(runs, args).print()
     return 0
 

@@ -219,7 +219,14 @@ def _document(ended: Any, out: Path, source: Any, spec: Path | None = None) -> d
 
     means = summarise(results(source, spec=spec)).to_dict("records") if source else []
     counts = {"finished": ended.finished, "total": ended.total, "complete": ended.complete}
-    return {"folder": out, **counts, "failed": ended.failed, "blocked": ended.blocked, "means": means}
+    return {
+        "folder": out,
+        **counts,
+        "failed": ended.failed,
+        "blocked": ended.blocked,
+        "at_edge": ended.at_edge,
+        "means": means,
+    }
 
 
 def _print_next(out: Path) -> None:

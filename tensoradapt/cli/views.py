@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tensoradapt.analysis.cells import cell_text, interval_text
+from tensoradapt.analysis.edges import at_edges, edge_text
 from tensoradapt.analysis.facts import named, size
 from tensoradapt.analysis.verdict import lines
 from tensoradapt.cli.output import show_text
@@ -47,6 +48,12 @@ def verdict(runs: DataFrame, reference: str | None = None) -> list[str]:
 def print_verdict(runs: DataFrame, reference: str | None = None) -> None:
     """Print the verdict, and an empty line below it."""
     show_text(*verdict(runs, reference), "")
+
+
+def print_edges(runs: DataFrame) -> None:
+    """Print which best learning rates are at an end of those that were tried, and an empty line below it."""
+    if cells := at_edges(runs):
+        show_text(edge_text(cells), "")
 
 
 @dataclass(frozen=True)

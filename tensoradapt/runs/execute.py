@@ -31,6 +31,7 @@ from tensoradapt.runs.provenance import peak_memory, reset_peak_memory
 from tensoradapt.surgery.attach import attach, disabled
 from tensoradapt.surgery.shared_base import SharedBase
 from tensoradapt.tasks import Data, DataSpec, Task
+from tensoradapt.tasks.lengths import cut
 from tensoradapt.tasks.registry import restore
 from tensoradapt.training.fit import FitResult, autocast, computed_in, training
 from tensoradapt.training.loss_rise import rise
@@ -80,9 +81,13 @@ def execution(
     trained = time.perf_counter()
     with autocast(config.training.precision, device):
         scores = {
-            name: predict(task, model, part, device) for name, part in (("validation", validation), ("test", test))
+            name: predict(task, model, part, device)
+            for name, part in (("validation", validation), ("test", test))
+            if len(part)
         }
     result = _result(config, data, fitted, scores, plan, model)
+    if found := cut(task, data.parts, (train, validation, test), config.model, config.data.max_length):
+        result["cut"] = found
     if before is not None:
         after, _ = _general_loss(task, config, model, device, trained=True)
         result["forgetting"] = None if after is None or not math.isfinite(after - before) else after - before
@@ -156,7 +161,9 @@ def _result(
     task, heads = data.task, data.task.heads(model)
     finite = all(np.isfinite(values).all() for values in scores.values())
     splits = {"validation": data.validation, "test": data.test}
-    evaluated = {name: task.evaluate(scores[name], split) if finite else {} for name, split in splits.items()}
+    evaluated = {
+        name: task.evaluate(scores[name], split) if finite and name in scores else {} for name, split in splits.items()
+    }
     status, note = fitted.status, fitted.note
     if status == "finished" and not finite:
         status, note = "diverged", "predictions are not finite"

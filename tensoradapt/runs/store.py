@@ -31,6 +31,7 @@ from tensoradapt.runs.row import AGAIN, TITLES, Row, failed_row, row_of, shown_c
 from tensoradapt.text import LINES, count_text, cut, html_table, screen
 
 FILES = ("config", "result", "measurements", "provenance")
+SWEEPS = "sweeps"  # the folder beside the runs with a record of each specification that was run into it
 SUMS = "checksums.json"  # the checksums of the other files of a run
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from tensoradapt.analysis.edges import edge_cell
 from tensoradapt.analysis.names import display
 from tensoradapt.errors import BudgetError, TensorAdaptError, located
 from tensoradapt.planning.build_plan import build_plan
@@ -40,7 +41,8 @@ class Due:
 
     ``totals``: runs there will be of each task and method, of a search at most, unless a grid is extended (further).
     ``tuning``: how many of them tune. ``more``: how many more an extension can add at most. ``blocked``: what cannot
-    continue, with the reason. ``extended``: the grids that were extended, with the rates that were added.
+    continue, with the reason. ``extended``: the grids that were extended, with the rates that were added. ``edges``:
+    the cells whose best rate is at an end of those that were tried.
     """
 
     configs: tuple[RunConfig, ...]
@@ -49,6 +51,7 @@ class Due:
     tuning: int = 0
     more: int = 0
     extended: tuple[str, ...] = ()
+    edges: tuple[str, ...] = ()
 
     @property
     def total(self) -> int:
@@ -139,6 +142,14 @@ class Part:
         """The grids that were extended, with the rates that were added."""
         return [_extended(self.method, size, self.task, rates) for size, rates in self.proposed.extended]
 
+    @property
+    def edges(self) -> list[str]:
+        """The cells whose best rate is at an end of those that were tried."""
+        return [
+            edge_cell(self.method.name, size_text(**size), self.task, lr, is_low)
+            for size, lr, is_low in self.proposed.edges
+        ]
+
 
 def part(
     spec: SweepSpec,
@@ -201,6 +212,7 @@ def joined(spec: SweepSpec, found: Sequence[Part]) -> Due:
         sum(one.proposed.total for one in found),
         sum(one.proposed.more for one in found),
         tuple(text for one in found for text in one.extended),
+        tuple(text for one in found for text in one.edges),
     )
 
 

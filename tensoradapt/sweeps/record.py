@@ -14,11 +14,9 @@ from tensoradapt.errors import TensorAdaptError
 from tensoradapt.files import explained, parse_json, read_bounded, replace_file
 from tensoradapt.runs.config import RunConfig
 from tensoradapt.runs.row import count
-from tensoradapt.runs.store import is_finished, read_documents
+from tensoradapt.runs.store import SWEEPS, is_finished, read_documents
 from tensoradapt.sweeps.due import Cell, Due, due
 from tensoradapt.sweeps.spec import SweepSpec, read_spec, table_of
-
-FOLDER = "sweeps"
 
 
 @dataclass(frozen=True)
@@ -67,12 +65,12 @@ def _cell(row: Mapping[str, Any]) -> Cell:
 
 def path_of(root: Path, spec: SweepSpec) -> Path:
     """Return the path of a sweep's record."""
-    return Path(root) / FOLDER / f"{spec.id}.json"
+    return Path(root) / SWEEPS / f"{spec.id}.json"
 
 
 def paths(root: Path) -> list[Path]:
     """Return the paths of the records of all sweeps in a folder of runs."""
-    return sorted(Path(root).glob(f"{FOLDER}/*.json"))
+    return sorted(Path(root).glob(f"{SWEEPS}/*.json"))
 
 
 def read_all(root: Path, spec: Path | Mapping[str, Any] | None = None) -> list[Recorded]:

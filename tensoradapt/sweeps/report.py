@@ -17,7 +17,7 @@ from tensoradapt.records import toml_of
 from tensoradapt.runs.store import load_failures, load_runs
 from tensoradapt.sweeps import record
 from tensoradapt.sweeps.due import Due
-from tensoradapt.sweeps.results import of_sweeps
+from tensoradapt.sweeps.results import marked, of_sweeps
 from tensoradapt.sweeps.spec import table_of as specification
 
 MADE = ("commit", "python", "platform", "cpu")
@@ -64,7 +64,9 @@ def report(
     root = Path(source)
     path = root / "report.html" if path is None else path
     loaded, failures, sweeps = load_runs(root), load_failures(root), record.read_all(root, spec)
-    plans, runs = [sweep.due(root) for sweep in sweeps], frame(loaded, failures.values())
+    plans = [sweep.due(root) for sweep in sweeps]
+    runs = frame(loaded, failures.values())
+    runs = marked(runs, {sweep.spec.id: plan for sweep, plan in zip(sweeps, plans, strict=True)}) if sweeps else runs
     runs = of_sweeps(runs, plans) if spec else runs
     made = Counter(_machine(run.provenance) for run in loaded if run.name in set(runs["id"]))
     told = Told(

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tensoradapt.analysis.protocol import differing
 from tensoradapt.analysis.results import MOST_RUNS, folder, frame, meeting
 from tensoradapt.checks import as_path, flag, items, of_kind, strings
+from tensoradapt.errors import TensorAdaptError
 from tensoradapt.runs.store import Run
 from tensoradapt.sweeps import record
 from tensoradapt.sweeps.due import Due
@@ -66,7 +69,28 @@ def results(
 def _of_folder(root: Path, spec: Path | Mapping[str, Any] | None) -> DataFrame:
     """Return the runs of a folder, or those of one sweep."""
     table = folder(root)
-    return table if spec is None else of_sweeps(table, [one.due(root) for one in record.read_all(root, spec)])
+    if spec is not None:
+        plans = {one.spec.id: one.due(root) for one in record.read_all(root, spec)}
+        return of_sweeps(marked(table, plans), [*plans.values()])
+    return marked(table, _plans(root)) if (table["sweep"] == "").any() and differing(table) else table
+
+
+def _plans(root: Path) -> dict[str, Due]:
+    """Return what each sweep of a folder asks for, by the id of its specification; none for a damaged record."""
+    found = {}
+    for path in record.paths(root):
+        with suppress(TensorAdaptError):
+            found[path.stem] = record.read(path).due(root)
+    return found
+
+
+def marked(table: DataFrame, plans: Mapping[str, Due]) -> DataFrame:
+    """Return runs with the ids of the specifications that ask for each."""
+    asked: dict[str, list[str]] = {}
+    for name, plan in plans.items():
+        for config in plan.configs:
+            asked.setdefault(config.id, []).append(name)
+    return table.assign(sweep=[" ".join(asked.get(name, ())) for name in table["id"]])
 
 
 def of_sweeps(table: DataFrame, plans: Sequence[Due]) -> DataFrame:

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from tensoradapt.analysis.edges import edge_text
 from tensoradapt.checks import Check, as_path, check_arguments, flag, of_kind, one_of, text, whole
 from tensoradapt.data.model_objects import with_saved_model
 from tensoradapt.errors import TensorAdaptError
@@ -20,6 +21,7 @@ from tensoradapt.runs.perform import CROWDED
 from tensoradapt.runs.work_folder import WORK, Work, claim, tidy, versions
 from tensoradapt.sweeps import record as recorded
 from tensoradapt.sweeps.cost import cost_text, measure
+from tensoradapt.sweeps.data_check import check_validation, cut_lines
 from tensoradapt.sweeps.due import Cell, Due, Part, base_of, cells, due, joined, part, parts, with_head_rates
 from tensoradapt.sweeps.executors.catalogue import EXECUTORS, slots_for
 from tensoradapt.sweeps.executors.executor import ELSEWHERE, Executor
@@ -46,13 +48,15 @@ class SweepResult:
 
     After a dry run, ``blocked`` also says why its probe failed.
 
-    ``total`` grows where a grid of rates is extended.
+    ``total`` grows where a grid of rates is extended. ``at_edge``: the cells whose best learning rate is at an end of
+    those that were tried.
     """
 
     total: int
     finished: int
     failed: tuple[str, ...] = ()
     blocked: tuple[str, ...] = ()
+    at_edge: tuple[str, ...] = ()
 
     @property
     def complete(self) -> bool:
@@ -141,11 +145,12 @@ def sweep(
     left, todo = state.left(now), state.todo(now)
     if left or dry_run:
         slots = slots_for(executor, workers, device, cluster)
+        check_validation(spec)
         if not dry_run:
             chosen = EXECUTORS[executor](root, slots)
             store.check_writable(root)
         say(plan_text(spec, planned, now, todo))
-        for line in setting_lines(spec, slots):
+        for line in (*setting_lines(spec, slots), *cut_lines(spec)):
             say(line)
         cost = measure(root, now.configs, left, slots, probe)
         asked = Asked(todo, 1 if executor == "inline" else workers, spec.pack, _largest(planned))
@@ -160,7 +165,10 @@ def sweep(
     if left:
         state.run(chosen if slots is chosen.slots else EXECUTORS[executor](root, slots), pack)
     tidy(root)
-    return state.outcome()
+    ended = state.outcome()
+    if ended.at_edge:
+        say(edge_text(ended.at_edge))
+    return ended
 
 
 def _largest(planned: Sequence[Cell]) -> int:
@@ -349,4 +357,6 @@ class _Sweep:
         now = due(self.spec, self.planned, self.root)
         names = [config.id for config in now.configs]
         failed = tuple(name for name in names if store.is_failed(self.root, name))
-        return SweepResult(now.total, sum(store.is_finished(self.root, name) for name in names), failed, now.blocked)
+        return SweepResult(
+            now.total, sum(store.is_finished(self.root, name) for name in names), failed, now.blocked, now.edges
+        )

@@ -58,6 +58,7 @@ class Proposed:
     failures: tuple[str, ...] = ()
     more: int = 0
     extended: tuple[tuple[Size, tuple[float, ...]], ...] = ()
+    edges: tuple[tuple[Size, float, bool], ...] = ()
 
 
 def at_sizes(config: RunConfig, sizes: Sequence[Size]) -> tuple[RunConfig, ...]:
@@ -123,6 +124,7 @@ def propose(case: TuningCase) -> Proposed:
         tuple(text for part in parts for text in part.failures),
         sum(part.more for part in parts),
         tuple(one for part in parts for one in part.extended),
+        tuple(one for part in parts for one in part.edges),
     )
 
 
@@ -143,8 +145,17 @@ def _grid(case: TuningCase, size: Size) -> Proposed:
         best = min(rates, key=lambda rate: (rate.bad, -rate.mean, rate.config.training.lr))
         beyond = _beyond(grid, added, best.config.training.lr) if left and _stands_out(case, best, rates) else None
         if beyond is None:
-            return replace(found, reported=(best.config,))
+            return replace(found, reported=(best.config,), edges=_edges(size, best, rates, firsts))
         added = (*added, beyond)
+
+
+def _edges(
+    size: Size, best: _Rate, rates: Sequence[_Rate], firsts: Sequence[RunConfig]
+) -> tuple[tuple[Size, float, bool], ...]:
+    """Return the size, the rate and whether it is the lowest, where the best rate of several is at an end."""
+    lr, lowest, highest = best.config.training.lr, firsts[0].training.lr, firsts[-1].training.lr
+    told_apart = len({rate.mean for rate in rates}) > 1
+    return ((size, lr, lr == lowest),) if told_apart and lr in (lowest, highest) else ()
 
 
 def _where(case: TuningCase, size: Size) -> str:

@@ -7,8 +7,8 @@ from pathlib import Path
 from unittest.mock import patch
 
 import pytest
+from support.pretended import HOW, left_by
 from support.sweeping import TINY
-from support.synthetic_runs import metric_document
 
 import tensoradapt as ta
 from tensoradapt import files
@@ -21,13 +21,13 @@ def counted(root: Path, n: int, monkeypatch: pytest.MonkeyPatch) -> dict[str, Co
     """How many configs are made and files are opened by each step of a sweep of 14 n runs, none of them computed."""
     found: dict[str, Counter[str]] = {}
     given = {**TINY, "lr": [1e-3, 3e-3, 1e-2], "weight_decay": [0.01 * i for i in range(n)]}
-    how = {"executor": "inline", "device": "cpu", "probe": False, "say": lambda line: None}
+    how = {**HOW, "say": lambda line: None}
 
     def step(name: str, call: object, *arguments: object, **more: object) -> object:
         counts = found[name] = Counter()
         made, opened = RunConfig.__post_init__, files.open_bytes
         with monkeypatch.context() as patched, patch("os.fsync"):
-            patched.setattr(perform, "execute", pretended)
+            patched.setattr(perform, "execute", left_by(score))
             patched.setattr(RunConfig, "__post_init__", lambda one: counts.update(["configs"]) or made(one))
             patched.setattr(files, "open_bytes", lambda path: counts.update(["files"]) or opened(path))
             return call(*arguments, **more)
@@ -41,11 +41,9 @@ def counted(root: Path, n: int, monkeypatch: pytest.MonkeyPatch) -> dict[str, Co
     return found
 
 
-def pretended(config: RunConfig, *arguments: object) -> dict[str, object]:
-    """What a run leaves that was never trained; the middle rate is the best."""
-    score = {"accuracy": 0.9 - abs(config.training.lr - 3e-3)}
-    result = {"status": "finished", "metric": metric_document(), "n_params": 9, "note": "", "validation": score}
-    return {"config": config.as_dict(), "result": {**result, "test": score}, "measurements": {}, "arrays": {}}
+def score(config: RunConfig) -> float:
+    """The middle rate is the best."""
+    return 0.9 - abs(config.training.lr - 3e-3)
 
 
 def test_three_times_the_runs_take_three_times_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,7 @@ from matplotlib import pyplot
 from pandas import DataFrame, notna
 
 from tensoradapt.analysis import plots, results
+from tensoradapt.analysis.edges import at_edges, edge_text
 from tensoradapt.analysis.facts import how_chosen, how_unequal, named, reported, size
 from tensoradapt.analysis.names import display, looks
 from tensoradapt.analysis.page import svg
@@ -109,6 +110,7 @@ def write_page(
     parts = [
         f"<header>{heading}</header>\n<main>",
         *(_verdict(one, several) for one in tasks),
+        *_edges(kept),
         _cards(_overall(kept, told.total)),
         *(_task(one, kept, several) for one in tasks),
         _runs(kept, Path(path).parent),
@@ -154,6 +156,13 @@ def _nav(tasks: Sequence[Compared]) -> str:
 def _verdict(one: Compared, several: bool) -> str:
     task = f'<h3><a href="#{_id("task", one.task)}">{_text(one.task)}</a></h3>' if several else ""
     return f'<div class="verdict">{task}{"".join(f"<p>{_text(said)}</p>" for said in sentences(one))}</div>'
+
+
+def _edges(runs: DataFrame) -> Iterator[str]:
+    """Yield a paragraph about best learning rates that are at an end of those that were tried."""
+    if cells := at_edges(runs):
+        said = edge_text(cells)
+        yield f'<div class="verdict"><p>{_text(said[:1].upper() + said[1:])}.</p></div>'
 
 
 def _cards(cards: Iterable[tuple[str, str, str]]) -> str:
