@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tensoradapt.analysis.names import display
+from tensoradapt.text import size_text
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -18,8 +19,6 @@ def at_edges(runs: DataFrame) -> list[str]:
 
     A cell counts once a run with its best rate is reported, and where its rates differ in their validation scores.
     """
-    from tensoradapt.analysis.facts import size
-
     tried, found = runs[runs["tuning"].astype(bool) & runs["lr"].notna()], []
     reported = runs[~runs["tuning"].astype(bool)]
     kept = set(zip(reported["task"], reported["method"], reported["lr"], strict=True))
@@ -30,8 +29,16 @@ def at_edges(runs: DataFrame) -> list[str]:
             continue
         best = means.sort_values(["bad", "mean", "lr"], ascending=[True, False, True])["lr"].iloc[0]
         if best in (own["lr"].min(), own["lr"].max()) and (task, method, best) in kept:
-            found.append(edge_cell(method, size(own.iloc[0]), task, best, is_low=best == own["lr"].min()))
+            found.append(edge_cell(method, _size(own.iloc[0].dropna()), task, best, is_low=best == own["lr"].min()))
     return found
+
+
+def _size(row: Any) -> str:
+    """Return the size of a cell as a sweep writes it; ``row``: a run without its missing values."""
+    rank, budget = row.get("rank"), row.get("budget")
+    if isinstance(rank, str):
+        return rank
+    return size_text(None if rank is None or budget else int(rank), budget and int(budget))
 
 
 def edge_cell(method: str, size: str, task: str, lr: float, is_low: bool) -> str:

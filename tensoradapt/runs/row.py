@@ -106,12 +106,12 @@ def row_of(path: Path, config: RunConfig, result: Mapping[str, Any], measurement
     Raises TensorAdaptError, naming file and key, for a value that is missing or that no run writes.
     """
     with located(f"{path / 'result.json'}: {AGAIN}"):
-        reached = _reached(result)
+        found = reached(result)
     with located(f"{path / 'measurements.json'}: {AGAIN}"):
         measured = {key: checks.optional(check)(measurements.get(key), key) for key, check in MEASURED.items()}
         if (computed := measurements.get("precision")) is not None:  # a run of an earlier version has none
             measured["precision"] = checks.one_of(COMPUTED, computed, "precision")
-    return {**dict.fromkeys(COLUMNS), "id": path.name, **asked(config), **reached, **measured}
+    return {**dict.fromkeys(COLUMNS), "id": path.name, **asked(config), **found, **measured}
 
 
 def failed_row(path: Path, config: RunConfig, error: Mapping[str, Any]) -> Row:
@@ -143,8 +143,11 @@ def shown_cells(row: Row) -> tuple[str, ...]:
     return tuple("" if cell is None else str(cell) for cell in cells.values())
 
 
-def _reached(result: Mapping[str, Any]) -> Row:
-    """Return the part of a row that the result says, with the adapter as it was resolved."""
+def reached(result: Mapping[str, Any]) -> Row:
+    """Return the part of a row that the result says, with the adapter as it was resolved.
+
+    Raises TensorAdaptError for a value that is missing or that no run writes.
+    """
     expected = (*RESULT, "metric", "validation", "test")
     if missing := [key for key in expected if key not in result and key not in OPTIONAL]:
         raise TensorAdaptError(f"{missing[0]} is missing")

@@ -27,7 +27,7 @@ from tensoradapt.errors import TensorAdaptError, located
 from tensoradapt.files import explained, parse_json, read_bounded, sync_folder, write_synced
 from tensoradapt.records import finite, finite_or_null, plain
 from tensoradapt.runs.config import RunConfig
-from tensoradapt.runs.row import AGAIN, TITLES, Row, failed_row, row_of, shown_cells
+from tensoradapt.runs.row import AGAIN, TITLES, Row, failed_row, reached, row_of, shown_cells
 from tensoradapt.text import LINES, count_text, cut, html_table, screen
 
 FILES = ("config", "result", "measurements", "provenance")
@@ -268,6 +268,13 @@ def read_documents(path: Path, names: Sequence[str]) -> dict[str, dict[str, Any]
     """Return the objects of some of a run's JSON files, by name; raises TensorAdaptError as ``read_json`` does."""
     sums = read_json(path / SUMS)
     return {name: read_json(path / f"{name}.json", sums) for name in names}
+
+
+def read_reached(path: Path) -> Row:
+    """Return what the result of the run in the folder ``path`` says, of its row; the other files are left unread."""
+    result = read_documents(path, ("result",))["result"]
+    with located(f"{path / 'result.json'}: {AGAIN}"):
+        return reached(result)
 
 
 def _check_id(path: Path, config: RunConfig) -> None:

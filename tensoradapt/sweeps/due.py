@@ -120,7 +120,7 @@ def _counted(spec: SweepSpec, method: Method, size: Size, model_config: Any) -> 
 
 
 @dataclass(frozen=True)
-class Part:
+class SweepPart:
     """The runs of one method on one task: those that tune, and those that are reported with each seed.
 
     ``total``: as in ``Due.totals``.
@@ -158,7 +158,7 @@ def part(
     task: str,
     method: Method,
     ended: Callable[[str], bool] | None = None,
-) -> Part | None:
+) -> SweepPart | None:
     """Return the runs of one method on one task, from its own cells; None where all of these are empty.
 
     They follow from its own runs alone, so no other part changes when one of them ends. Arguments as of ``due``.
@@ -172,12 +172,12 @@ def part(
     proposed = propose(TuningCase(spec, method, task, sizes, Path(root), settled))
     n_reported = 1 if spec.search and spec.search.size else len(sizes)
     reported = tuple(replace(run, seed=seed, tuning=False) for run in proposed.reported for seed in spec.seed)
-    return Part(task, method, proposed, reported, proposed.total + n_reported * len(spec.seed))
+    return SweepPart(task, method, proposed, reported, proposed.total + n_reported * len(spec.seed))
 
 
 def parts(
     spec: SweepSpec, planned: Sequence[Cell], root: Path, ended: Callable[[str], bool] | None = None
-) -> list[Part]:
+) -> list[SweepPart]:
     """Return the parts of a sweep, by task and method; arguments as of ``due``."""
     own: dict[str, list[Cell]] = {}
     for cell in planned:
@@ -198,7 +198,7 @@ def due(spec: SweepSpec, planned: Sequence[Cell], root: Path, ended: Callable[[s
     return joined(spec, parts(spec, planned, root, ended))
 
 
-def joined(spec: SweepSpec, found: Sequence[Part]) -> Due:
+def joined(spec: SweepSpec, found: Sequence[SweepPart]) -> Due:
     """Return the runs of all parts of a sweep."""
     places = {seed: i for i, seed in enumerate(spec.seed)}
     reported = sorted((run for one in found for run in one.reported), key=lambda config: places[config.seed])

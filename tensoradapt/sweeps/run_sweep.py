@@ -22,7 +22,7 @@ from tensoradapt.runs.work_folder import WORK, Work, claim, tidy, versions
 from tensoradapt.sweeps import record as recorded
 from tensoradapt.sweeps.cost import cost_text, measure
 from tensoradapt.sweeps.data_check import check_validation, cut_lines
-from tensoradapt.sweeps.due import Cell, Due, Part, base_of, cells, due, joined, part, parts, with_head_rates
+from tensoradapt.sweeps.due import Cell, Due, SweepPart, base_of, cells, due, joined, part, parts, with_head_rates
 from tensoradapt.sweeps.executors.catalogue import EXECUTORS, slots_for
 from tensoradapt.sweeps.executors.executor import ELSEWHERE, Executor
 from tensoradapt.sweeps.messages import (
@@ -201,7 +201,7 @@ class _Sweep:
     track: Sequence[str]
     say: Say
     _ended: set[str] = field(default_factory=set)
-    _parts: dict[tuple[str, str], Part] = field(default_factory=dict)  # by task and method
+    _parts: dict[tuple[str, str], SweepPart] = field(default_factory=dict)  # by task and method
     _known: dict[str, RunConfig] = field(default_factory=dict)  # submitted by this sweep
     _waiting: dict[str, float] = field(default_factory=dict)  # computed elsewhere, and when to submit them again
     _deaths: Counter[str] = field(default_factory=Counter)
@@ -244,7 +244,7 @@ class _Sweep:
             self._ended.add(name)
         return name in self._ended
 
-    def left(self, now: Due | Part) -> list[RunConfig]:
+    def left(self, now: Due | SweepPart) -> list[RunConfig]:
         """Return the runs that can be begun now."""
         return [config for config in now.configs if not self.ended(config.id)]
 

@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from tensoradapt.runs.config import RunConfig
-from tensoradapt.runs.store import is_finished, read_run
+from tensoradapt.runs.store import is_finished, read_reached
 from tensoradapt.sweeps.spec import Method, Size, SweepSpec
 from tensoradapt.text import size_text
 from tensoradapt.training.options import HELD
@@ -90,9 +90,8 @@ def _validated(path: Path) -> tuple[str, float | None, float]:
 
 @lru_cache(maxsize=1 << 16)  # what is due is asked for again whenever a run ends
 def _read(path: Path, written: int) -> tuple[str, float | None, float]:
-    result = read_run(path).result
-    metric = result["metric"]
-    return result["status"], result["validation"].get(metric["name"]), metric["chance"]
+    found = read_reached(path)
+    return found["status"], found["validation"], found["chance"]
 
 
 @dataclass(frozen=True)
