@@ -30,7 +30,9 @@ from support.page_numbers import (
     mean,
     of_layout,
     of_library,
+    of_scale,
     parts,
+    power_of_scale,
     rate,
     rate_of_hira,
     recompute,
@@ -57,6 +59,8 @@ EQUAL, TABLES = "docs/results/equal-steps.md", "docs/results/tables.md"
 AROUND = "docs/examples/around/README.md"
 LIBRARY = "docs/guides/adapter-libraries.md"
 KNOWN = "docs/results/what-we-know.md"
+SWEEPS = "docs/guides/sweeps/README.md"
+SCALED = ("dry run", "resume", "status", "results")  # of which the page has a row
 RULED = "docs/results/learning-rules.md"
 LEARN, CORE = "docs/concepts/how-factors-learn.md", "Tucker, core at zero"
 WHOLE, SPLIT, TIED = "layer proj : out : in", "layer proj : head dim : model", "layer : out : in"
@@ -401,6 +405,11 @@ CLAIMS: list[Claim] = [
     ),
     (LIBRARY, "at most; 100 take {:.1f} s.", lambda: of_library("Tucker of rows and columns", "100", "seconds")),
     (LIBRARY, "has an error of {:.3f} at 100", lambda: of_library("Tucker", "100", "error")),
+    *(
+        (SWEEPS, f"| {what} | {{:.0f}} | {{:.0f}} | {{:.0f}} | {{:,.0f}} MiB |", lambda what=what: of_scale(what))
+        for what in SCALED
+    ),
+    (SWEEPS, "by the power {:.2f} to {:.2f} of their number", lambda: power_of_scale(*SCALED)),
     *(
         (RULED, f"| {cell[0]} | {cell[1]} | {{:.2f}} | {{:.3f}} | {{:.1f}} |", lambda cell=cell: rule_row(*cell))
         for cell in rule_cells()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import sys
 from collections.abc import Iterator
 from functools import cache
@@ -256,6 +257,19 @@ def of_library(form: str, n: str, *columns: str) -> tuple[float, ...]:
     """Cells of benchmarks/records/library.csv."""
     found = one("benchmarks/records/library.csv", form=form, adapters=n)
     return tuple(int(found[name]) if found[name].isdigit() else float(found[name]) for name in columns)
+
+
+@cache
+def of_scale(what: str) -> tuple[float, ...]:
+    """Processor seconds of a row of benchmarks/records/sweep_scale.csv at three sizes, and MiB at the largest."""
+    found = [one("benchmarks/records/sweep_scale.csv", runs=n, what=what) for n in ("100", "1000", "10000")]
+    return (*(float(row["processor_seconds"]) for row in found), int(found[-1]["MiB_peak"]))
+
+
+def power_of_scale(*whats: str) -> tuple[float, float]:
+    """By which powers of the number of runs processor seconds grow from 1,000 to 10,000 of them, least and most."""
+    powers = [math.log10(of_scale(what)[2] / of_scale(what)[1]) for what in whats]
+    return min(powers), max(powers)
 
 
 def of_layout(task: str, method: str, layout_: str, lr: str = "0.002") -> float:
