@@ -311,8 +311,13 @@ def compare(runs: Source, reference: str | None = None, at: int | str = "auto", 
     if not is_number(margin, above=0):
         raise TensorAdaptError(f"margin is {shown(margin)}; expected a difference in score above 0, such as 0.01")
     table = table_of(runs)
+    return compare_means(summarise(table), reference, at, margin, how_made(table))
+
+
+def how_made(table: DataFrame) -> dict[str, Row]:
+    """Return by id what tells for each run of a table whether it compares with another."""
     told = records(table[["id", "sweep", *(name for name in protocol.PROTOCOL if name in table)]])
-    return compare_means(summarise(table), reference, at, margin, {row["id"]: row for row in told})
+    return {row["id"]: row for row in told}
 
 
 def compare_means(

@@ -11,7 +11,7 @@ from pandas import NA, DataFrame
 from tensoradapt.analysis.facts import listed, named, reported
 from tensoradapt.analysis.names import display
 from tensoradapt.analysis.results import CONFIGURATION, table_of
-from tensoradapt.analysis.tables import compare, reference_of
+from tensoradapt.analysis.tables import compare, compare_means, how_made, reference_of, summarise
 from tensoradapt.text import count_text, plain
 
 MARGIN = 0.01  # what a method may lose and still be within the reference
@@ -60,8 +60,11 @@ def _compared(task: str, runs: DataFrame, reference: str, margin: float) -> Comp
     adapters = runs[runs["kind"] == "adapter"]
     if adapters.empty or adapters["lost"].all():
         return Compared(task, runs, reference=reference, margin=margin)
-    base = compare(runs, "head", margin=margin) if "head" in set(runs["kind"]) else DataFrame()
-    paired = compare(runs, reference, margin=margin) if reference in set(runs["method"]) else DataFrame()
+    means, made = summarise(runs), how_made(runs)
+    base, paired = (
+        compare_means(means, method, margin=margin, runs=made) if there else DataFrame()
+        for method, there in (("head", "head" in set(runs["kind"])), (reference, reference in set(runs["method"])))
+    )
     if paired.empty or adapters["budget"].isna().all():
         return Compared(task, runs, base, paired, paired, reference, margin)
     # without budgets the reference is one size, by which "times fewer" is counted; two may have led to one size
