@@ -1,4 +1,4 @@
-"""Shared by the benchmarks on a real model: train and score all-MiniLM-L6-v2 on the rated sentences."""
+"""Shared by the benchmarks on a real model: train and score all-MiniLM-L6-v2, by default on the rated sentences."""
 
 from __future__ import annotations
 
@@ -39,26 +39,26 @@ class Setting:
 class Bench:
     """One seed's model and data; every ``fresh`` model is the same."""
 
-    def __init__(self, setting: Setting, seed: int) -> None:
-        self.setting, self.seed = setting, seed
+    def __init__(self, setting: Setting, seed: int, task: str = TASK) -> None:
+        self.setting, self.seed, self.task = setting, seed, task
 
     @cached_property
     def data(self) -> Any:
-        return get(TASK).load(MODEL, self.setting.data, self.seed)
+        return get(self.task).load(MODEL, self.setting.data, self.seed)
 
     def fresh(self) -> nn.Module:
         """The pretrained model with its head drawn from the seed."""
         torch.manual_seed(self.seed)
-        return get(TASK).model(MODEL)
+        return get(self.task).model(MODEL)
 
     @cached_property
     def _rows(self) -> dict[str, Sequence[Sized]]:
-        encoded = (get(TASK).encode(split, MODEL, self.setting.data.max_length) for split in self.data.parts)
+        encoded = (get(self.task).encode(split, MODEL, self.setting.data.max_length) for split in self.data.parts)
         return dict(zip(("train", "validation", "test"), encoded, strict=True))
 
     def batches(self, model: nn.Module, order: int = 0) -> Iterator[Mapping[str, Tensor]]:
         """Shuffled batches; another ``order`` for a second training."""
-        return batches(get(TASK), model, self._rows["train"], self.setting.batch, self.seed + 1000 * order, "cpu")
+        return batches(get(self.task), model, self._rows["train"], self.setting.batch, self.seed + 1000 * order, "cpu")
 
     def fit(self, model: nn.Module, lr: float, steps: int | None = None, order: int = 0, **options: Any) -> Any:
         """Train as the frontier does, the head at its own rate."""
@@ -73,6 +73,10 @@ class Bench:
     def correct(self, model: nn.Module, split: str = "test") -> np.ndarray:  # bool (n,)
         """Which examples the model has right."""
         return self.predictions(model, split).argmax(1) == getattr(self.data, split).labels
+
+    def score(self, model: nn.Module) -> float:
+        """The task's reported metric on the test examples."""
+        return float(self.data.task.evaluate(self.predictions(model), self.data.test)[self.data.task.metric.name])
 
     def accuracy(self, model: nn.Module, split: str = "test") -> float:
         """The share of examples the model has right."""

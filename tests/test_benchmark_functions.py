@@ -1,4 +1,4 @@
-"""What two benchmarks rest on: losses and sizes worked out in factored form, and the optimizer of the planted fits."""
+"""What benchmarks rest on: losses and sizes in factored form, the planted fits' optimizer, and 8 bits a number."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import torch
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 import planted
 import step_size
+import trained_library
 from step_size_rows import Point, adapter, layers_of, plan
 
 SMALL = Point(rank=3, layers=2, width=128)
@@ -93,3 +94,18 @@ def test_adam_finds_a_planted_lora_and_not_with_one_rank_less() -> None:
     tensor = planted.plant(source, 0)
     assert max(planted.by_adam(source, tensor, steps=300)[0.1]) < 0.01
     assert min(planted.by_adam(method.within(source.n_params - 1), tensor, steps=300)[0.1]) > 0.1
+
+
+def test_8_bits_keep_each_row_to_half_a_step_and_take_a_byte_a_number() -> None:
+    value = (
+        torch.randn(3, 5, 40, generator=torch.Generator().manual_seed(0))
+        * torch.tensor([1e-3, 1.0, 50.0])[:, None, None]
+    )
+    found = trained_library.quantised(value, 8)
+    steps = value.abs().amax(-1, keepdim=True) / 127
+    assert ((found - value).abs() <= 0.51 * steps).all()  # the scale itself has 16 bits
+    assert all(len(row.unique()) <= 255 for row in found.flatten(0, 1))
+    assert trained_library.n_bytes([value], 8) == 600 + 2 * 15
+    assert trained_library.n_bytes([value], 16) == 1200
+    torch.testing.assert_close(trained_library.quantised(value, 16), value, rtol=2**-8, atol=0)
+    assert not trained_library.quantised(torch.zeros(2, 3), 8).any()

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from pandas import DataFrame, Series
+from pandas import DataFrame
 
+from tensoradapt.analysis.results import CONFIGURATION
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.planning.spec import AdapterSpec
 from tensoradapt.records import names
@@ -19,7 +20,7 @@ from tensoradapt.training.options import Training
 
 Row = Mapping[str, Any]
 PROTOCOL = ("steps", *names(DataSpec), "tuned_on")  # what two methods must have in common to be compared
-APART = ("method", "rank", "budget", "layout", "lr", "steps", "precision", "tasks", "train")
+APART = (*CONFIGURATION, "lr", "precision", "tasks", "train")
 # what the seeds of one configuration have in common, beside what tells configurations apart
 ALIKE = tuple(
     name
@@ -33,17 +34,6 @@ MISSING = {
 SELECT = (
     "select the runs of one by --spec FILE or --where {condition}, or run each specification into a folder of its own"
 )
-
-
-def tuned_on(table: DataFrame) -> Series:
-    """Return for each run the seeds that rates of its method on its task were chosen on; None where one was given."""
-    seeds: dict[tuple[Any, Any], set[int]] = {}
-    tuning = table[table["tuning"]]
-    for task, method, seed in zip(tuning["task"], tuning["method"], tuning["seed"], strict=True):
-        seeds.setdefault((task, method), set()).add(int(seed))
-    texts = {key: " ".join(map(str, sorted(own))) for key, own in seeds.items()}
-    found = [texts.get(key) for key in zip(table["task"], table["method"], strict=True)]
-    return Series(found, table.index, dtype="object")
 
 
 def differing(table: DataFrame) -> bool:

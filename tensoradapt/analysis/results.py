@@ -14,7 +14,6 @@ import pandas as pd
 from pandas import DataFrame, Series
 
 from tensoradapt.analysis.names import display
-from tensoradapt.analysis.protocol import tuned_on
 from tensoradapt.checks import items, of_kind, shown
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.metrics.library import LESS_IS_BETTER, range_of
@@ -57,7 +56,7 @@ RUN = {  # what a column of runs means; all other columns are fields of the reco
     "peak_memory_bytes": "peak resident memory (bytes)",
     "peak_device_bytes": "peak GPU memory (bytes)",
     "tuned_on": "seeds that rates of its method were chosen on; missing where its rate was given",
-    "sweep": "ids of the specifications in its folder that ask for it; empty where none is known, missing elsewhere",
+    "sweep": "ids of the folder's specifications that ask for it; empty where several may, missing where none does",
     "note": "why a run is lost or failed",
     "id": "name of the run's folder",
     "path": "folder of the run",
@@ -134,6 +133,17 @@ def with_sweep(table: DataFrame, root: Path) -> DataFrame:
     """Return the runs of a folder with the id of its specification, where it was begun by one alone."""
     ids = [path.stem for path in root.glob(f"{SWEEPS}/*.json")]
     return table.assign(sweep=(ids[0] if len(ids) == 1 else "") if ids else None)
+
+
+def tuned_on(table: DataFrame) -> Series:
+    """Return for each run the seeds that rates of its method on its task were chosen on; None where one was given."""
+    seeds: dict[tuple[Any, Any], set[int]] = {}
+    tuning = table[table["tuning"]]
+    for task, method, seed in zip(tuning["task"], tuning["method"], tuning["seed"], strict=True):
+        seeds.setdefault((task, method), set()).add(int(seed))
+    texts = {key: " ".join(map(str, sorted(own))) for key, own in seeds.items()}
+    found = [texts.get(key) for key in zip(table["task"], table["method"], strict=True)]
+    return Series(found, table.index, dtype="object")
 
 
 def complete(table: DataFrame) -> DataFrame:

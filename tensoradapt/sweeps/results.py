@@ -85,12 +85,12 @@ def _plans(root: Path) -> dict[str, Due]:
 
 
 def marked(table: DataFrame, plans: Mapping[str, Due]) -> DataFrame:
-    """Return runs with the ids of the specifications that ask for each."""
+    """Return runs with the ids of the specifications that ask for each; missing where none does."""
     asked: dict[str, list[str]] = {}
     for name, plan in plans.items():
         for config in plan.configs:
             asked.setdefault(config.id, []).append(name)
-    return table.assign(sweep=[" ".join(asked.get(name, ())) for name in table["id"]])
+    return table.assign(sweep=[" ".join(asked[name]) if name in asked else None for name in table["id"]])
 
 
 def of_sweeps(table: DataFrame, plans: Sequence[Due]) -> DataFrame:

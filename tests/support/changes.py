@@ -349,7 +349,12 @@ assert [config.seed for config in found] == [0, 1, 0, 1]
                 ),
                 ('PLAIN = ("model",', 'PLAIN = ("order", "model",'),
             ],
-            "sweeps/due.py": [("    reported.sort(key=", '    spec.order == "seed" and reported.sort(key=')],
+            "sweeps/due.py": [
+                (
+                    "key=lambda config: places[config.seed])",
+                    'key=lambda config: spec.order == "seed" and places[config.seed])',
+                )
+            ],
         },
         tests="the second file is where it acts",
     ),

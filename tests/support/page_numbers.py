@@ -204,6 +204,23 @@ def gain_around(*names: str) -> str:
     return f"{gap.mean:.3f} ({gap.low:.3f} to {gap.high:.3f})"
 
 
+def same_rows(spec: str) -> tuple[Row, ...]:
+    """The configurations of a specification of docs/examples/same-function."""
+    return rows(f"docs/examples/same-function/{spec}.csv")
+
+
+def same_row(spec: str, method: str) -> tuple[float, float, float, float]:
+    """A configuration's rate (1e-3), its mean over seeds, and the interval."""
+    (row,) = [row for row in same_rows(spec) if row["method"] == method]
+    return 1e3 * float(row["lr"]), *(float(row[key]) for key in ("mean", "low", "high"))
+
+
+def same_apart(spec: str, *but: str) -> float:
+    """How far apart the means of a specification of it are, without some methods."""
+    means = [float(row["mean"]) for row in same_rows(spec) if row["method"] not in but]
+    return max(means) - min(means)
+
+
 def rate_of_hira() -> float:
     """How many times the rate of the networks added those by HiRA's rule chose in docs/examples/around."""
     rates = {name: one("docs/examples/around/means.csv", method=name, budget="75000")["lr"] for name in (
