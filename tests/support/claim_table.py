@@ -40,6 +40,9 @@ from support.page_numbers import (
     rule_cells,
     rule_row,
     runs_of_the_figure,
+    same_apart,
+    same_row,
+    same_tried,
     share,
     share_text,
     size,
@@ -62,6 +65,8 @@ KNOWN = "docs/results/what-we-know.md"
 SWEEPS = "docs/guides/sweeps/README.md"
 SCALED = ("dry run", "resume", "status", "results")  # of which the page has a row
 RULED = "docs/results/learning-rules.md"
+SAME = "docs/examples/same-function/README.md"
+ONE_SET = {"LoRA": "lora", **{name: name for name in ("CP", "Tensor-train", "Tucker", "Kronecker")}}
 LEARN, CORE = "docs/concepts/how-factors-learn.md", "Tucker, core at zero"
 WHOLE, SPLIT, TIED = "layer proj : out : in", "layer proj : head dim : model", "layer : out : in"
 LORTA = ("lorta", "r=64")
@@ -300,8 +305,9 @@ CLAIMS: list[Claim] = [
     ),
     (
         KNOWN,
-        "Tucker was {:.3f} behind with its core at zero; with the larger factor at zero the three lie {:.3f} apart",
-        lambda: (spread_of_rank_one(CORE), spread_of_rank_one("Tucker")),
+        "Tucker was {:.3f} behind with its core at zero; with the larger factor at zero five factorings of that set "
+        "lie {:.3f} apart at one rate",
+        lambda: (spread_of_rank_one(CORE), same_apart("rank1-one-rate")),
     ),
     (
         KNOWN,
@@ -345,6 +351,34 @@ CLAIMS: list[Claim] = [
         for arm, rank in tucker_cells()
     ),
     (
+        SAME,
+        "their means over five seeds lie {:.3f} apart; of rank 8 {:.3f}.",
+        lambda: (same_apart("rank1-one-rate"), same_apart("rank8")),
+    ),
+    *(
+        (
+            SAME,
+            f"| {name} | {{:,}} | {{:.3f}} ({{:.3f}} to {{:.3f}}) | {{:.1f}} | {{:.3f}} ({{:.3f}} to {{:.3f}}) |",
+            lambda key=key: (
+                *(cell for i, cell in enumerate(same_row("rank1-one-rate", key)) if i != 1),
+                *same_row("rank1", key)[1:],
+            ),
+        )
+        for name, key in ONE_SET.items()
+        if name != "Tensor-train"
+    ),
+    *(
+        (
+            SAME,
+            f"| {name} | {{:,}} | {{:.1f}} | {{:.3f}} ({{:.3f}} to {{:.3f}}) |",
+            lambda key=key: same_row("rank8", key),
+        )
+        for name, key in ONE_SET.items()
+        if name != "Kronecker"
+    ),
+    (SAME, "CP and Tucker lay {:.3f} apart", lambda: (spread_of_rank_one(CORE),)),
+    (SAME, "ahead of 2e-3 by {:.3f} and {:.3f}, and", lambda: tuple(map(same_tried, ("lora", "Kronecker")))),
+    (
         AROUND,
         "CP {}, tensor-train {}, LoRA's product {}, means over three sizes",
         lambda: tuple(map(gain_around, ("CP", "Tensor-train", "LoRA"))),
@@ -374,6 +408,11 @@ CLAIMS: list[Claim] = [
         AROUND,
         "{:.3f} and {:.3f} with 18,000, {:.3f} and {:.3f} with 74,000",
         lambda: tuple(around(name, n).mean() for n in ("19000", "75000") for name in ("CP", "Tensor-train")),
+    ),
+    (
+        RULED,
+        "lie {:.3f} apart after 150 steps, of rank 8 {:.3f}, means",
+        lambda: (same_apart("rank1-one-rate"), same_apart("rank8")),
     ),
     (
         RULED,
