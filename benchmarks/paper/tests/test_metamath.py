@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -521,6 +522,7 @@ def test_the_stand_in_has_one_number_in_each_answer_and_no_question_twice(
 
 @pytest.mark.slow
 @needs_smollm2
+@pytest.mark.skipif(not os.environ.get("TENSORADAPT_DATA"), reason="TENSORADAPT_DATA names no folder with Alpaca")
 def test_the_specification_for_here_runs_two_steps_of_a_real_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
