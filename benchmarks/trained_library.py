@@ -46,13 +46,13 @@ class Form(NamedTuple):
 
 BONDS = {"task": 12, "layer": 6, "proj": 4, "out": 32, "in": 32}
 FORMS = [
-    *(Form("LoRA of lower rank", False, ": out : in", "lora", {"rank": r}) for r in (1,)),
+    Form("LoRA of lower rank", False, ": out : in", "lora", {"rank": 1}),
     *(Form("Tucker", False, ONE, "tucker", {"budget": n}) for n in (8_000, 16_000, 32_000)),
     *(Form("Tensor-train", False, ONE, "tensor_train", {"budget": n}) for n in (8_000, 16_000)),
     *(Form("Tucker of rows and columns", True, ALL, "tucker", {"rank": r, **SIDES}) for r in (16, 32, 48)),
-    *(Form("Tucker for each matrix", True, "task : out : in", "tucker", {"rank": r, **SIDES}) for r in (16,)),
+    *(Form("Tucker for each matrix", True, "task : out : in", "tucker", {"rank": r, **SIDES}) for r in (8, 16)),
     Form("Tucker of all modes", True, ALL, "tucker", {"rank": BONDS}),
-    *(Form("Tensor-train", True, ALL, "tensor_train", {"budget": 24 * n}) for n in (8_000, 16_000)),
+    Form("Tensor-train", True, ALL, "tensor_train", {"budget": 24 * 16_000}),
 ]  # fmt: skip
 
 

@@ -21,6 +21,7 @@ import best_rate
 import overview
 import recompute
 import tiles
+import trained_library
 
 ROOT = Path(__file__).parents[2]
 HEAD, STEP = recompute.HEADS["sst2"], best_rate.STEP
@@ -298,6 +299,20 @@ def power_of_scale(*whats: str) -> tuple[float, float]:
     """By which powers of the number of runs processor seconds grow from 1,000 to 10,000 of them, least and most."""
     powers = [math.log10(of_scale(what)[2] / of_scale(what)[1]) for what in whats]
     return min(powers), max(powers)
+
+
+@cache
+def trained_library_table() -> tuple[dict[str, object], ...]:
+    """The means of benchmarks/records/trained_library.csv."""
+    return tuple(trained_library.table().to_dict("records"))
+
+
+def of_trained(form: str, of: str, size: str, bits: str) -> tuple[int, float, str]:
+    """What an adapter of a form takes in bytes, the mean error, and the points that it loses with their interval."""
+    wanted = {"form": form, "of": of, "size": size, "bits": bits}
+    (row,) = [row for row in trained_library_table() if wanted.items() <= row.items() and row["n"] == 24]
+    loss, low, high = (100 * float(str(row[key])) for key in ("loss", "low", "high"))
+    return round(float(str(row["bytes"]))), float(str(row["error"])), f"{loss:.1f} ({low:.1f} to {high:.1f})"
 
 
 def of_layout(task: str, method: str, layout_: str, lr: str = "0.002") -> float:
