@@ -7,7 +7,7 @@ import math
 import random
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Sized
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import lru_cache
@@ -79,12 +79,7 @@ def execution(
         settings: dict[str, Any] = {"heads": heads, "loss": task.loss, "on_step": on_step, "checkpoint": checkpoint}
         fitted = yield from pauses.around(training(model, stream, config.training, **settings))
     trained = time.perf_counter()
-    with autocast(config.training.precision, device):
-        scores = {
-            name: predict(task, model, part, device)
-            for name, part in (("validation", validation), ("test", test))
-            if len(part)
-        }
+    scores = _predictions(task, model, {"validation": validation, "test": test}, config.training.precision, device)
     result = _result(config, data, fitted, scores, plan, model)
     if found := cut(task, data.parts, (train, validation, test), config.model, config.data.max_length):
         result["cut"] = found
@@ -105,6 +100,14 @@ def execution(
     if task.metric.examples:
         arrays["scores"] = _examples(task.metric, scores["test"], data, result["status"])
     return {"config": config.as_dict(), "result": result, "measurements": measured, "arrays": arrays}
+
+
+def _predictions(
+    task: Task, model: nn.Module, parts: Mapping[str, Sequence[Sized]], precision: str, device: str
+) -> dict[str, np.ndarray]:
+    """Return the predictions for each part by name, but for one without examples."""
+    with autocast(precision, device):
+        return {name: predict(task, model, part, device) for name, part in parts.items() if len(part)}
 
 
 def _general_loss(

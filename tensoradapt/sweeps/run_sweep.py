@@ -134,11 +134,8 @@ def sweep(
     """
     check_arguments(locals(), **CHECKS)
     root = Path(out)
-    if not isinstance(spec, SweepSpec):
-        spec = read_spec(with_saved_model(spec, root) if isinstance(spec, Mapping) else spec)
+    spec, past = _settled(spec, root)
     track = trackers.check(track)
-    past = _recorded(spec, root)
-    spec = replace(spec, head_rates=past.spec.head_rates) if past else with_head_rates(spec)
     planned = list(past.cells) if past else cells(spec, base_of(spec))
     state = _Sweep(spec, planned, root, checkpoint_every, track, say)
     now = state.set_aside(stale, retry_failed, dry_run)
@@ -169,6 +166,16 @@ def sweep(
     if ended.at_edge:
         say(edge_text(ended.at_edge))
     return ended
+
+
+def _settled(
+    spec: SweepSpec | Mapping[str, Any] | Path | str, root: Path
+) -> tuple[SweepSpec, recorded.Recorded | None]:
+    """Return a specification with the rates of its heads, and its record, if there is one that holds."""
+    if not isinstance(spec, SweepSpec):
+        spec = read_spec(with_saved_model(spec, root) if isinstance(spec, Mapping) else spec)
+    past = _recorded(spec, root)
+    return replace(spec, head_rates=past.spec.head_rates) if past else with_head_rates(spec), past
 
 
 def _largest(planned: Sequence[Cell]) -> int:
