@@ -59,6 +59,10 @@ class Split:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def __repr__(self) -> str:
+        shown = next(name for name in ("texts", "tokens", "pictures") if getattr(self, name) is not None)
+        return f"Split({len(self):,} examples of {shown}, labels {self.labels.dtype})"
+
     @property
     def contents(self) -> Sequence[Any]:
         """The identities of the examples: their texts, their tokens, or the digests of their pixels."""

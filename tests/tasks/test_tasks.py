@@ -359,6 +359,11 @@ def test_planted_tokens_are_in_range_and_never_move() -> None:
     assert set(small.train.ids) < set(data.train.ids)
 
 
+def test_a_task_that_is_printed_says_how_many_examples_it_has_and_not_each() -> None:
+    shown = repr(ta.load_task("planted", n_train=300))
+    assert "train=Split(300 examples of tokens, labels int64)" in shown and len(shown) < 1000
+
+
 def test_planted_labels_are_balanced_on_train_and_follow_the_margin() -> None:
     data = planted.label(ta.load_task("planted"), linear_teacher)
     assert data.train.labels.mean() == 0.5
