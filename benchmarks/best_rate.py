@@ -31,7 +31,6 @@ from minilm import Bench, Setting
 import tensoradapt as ta
 from tensoradapt.analysis.names import COLOURS, MARKERS, display, tone
 from tensoradapt.analysis.plots import _parts
-from tensoradapt.runs.batches import predict
 from tensoradapt.training.fit import autocast
 
 HERE = Path(__file__).parent
@@ -146,10 +145,9 @@ def fit(bench: Bench, model: torch.nn.Module, lr: float, steps: int, optimizer: 
 
 def validated(bench: Bench, model: torch.nn.Module, precision: str) -> tuple[float, float]:
     """Cross-entropy and accuracy on validation."""
-    split, rows = bench._splits["validation"], bench._rows["validation"]
     with autocast(precision, "cpu"):
-        logits = torch.from_numpy(predict(bench.data.task, model, rows, "cpu")).double()
-    labels = torch.from_numpy(split.labels)
+        logits = torch.from_numpy(bench.predictions(model, "validation")).double()
+    labels = torch.from_numpy(bench.data.validation.labels)
     loss = float(torch.nn.functional.cross_entropy(logits, labels))
     return (loss if math.isfinite(loss) else math.inf), float((logits.argmax(1) == labels).double().mean())
 
