@@ -1,9 +1,10 @@
-"""Hypothesis profiles: dev (25 examples), ci (30, where CI is set), and by name lowest (10) and nightly (2000)."""
+"""Hypothesis profiles: fast (10 examples, the default) and nightly (2000); and what is left to ``-m thorough``."""
 
 import gc
 import os
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from _pytest.doctest import DoctestModule
@@ -15,11 +16,11 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # before torch is: workers that each ta
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.pop("COLUMNS", None)  # pytest sets it in workers, and commands would print for a terminal of that width
 CALM = {"deadline": None, "print_blob": True, "suppress_health_check": [HealthCheck.too_slow]}
-settings.register_profile("dev", max_examples=25, **CALM)
-settings.register_profile("ci", max_examples=30, **CALM)
-settings.register_profile("lowest", max_examples=10, **CALM)
-settings.register_profile("nightly", max_examples=2000, **CALM)
-settings.load_profile("ci" if os.environ.get("CI") else "dev")
+for profile, examples in {"fast": 10, "nightly": 2000}.items():
+    settings.register_profile(profile, max_examples=examples, **CALM)
+settings.load_profile("fast")
+
+NO_CASE = SimpleNamespace(params={})
 
 pytest.register_assert_rewrite("support")
 
@@ -40,6 +41,22 @@ class FiguresAreClosed:
     def pytest_runtest_teardown(self):
         if "matplotlib.pyplot" in sys.modules:
             sys.modules["matplotlib.pyplot"].close("all")
+
+
+@pytest.hookimpl(tryfirst=True)  # before those that -m leaves out are left out
+def pytest_collection_modifyitems(items):
+    """Mark as thorough what a test that is run for nearly every method is run for, but for a few methods."""
+    from support.families import few
+
+    cases = {}
+    for item in items:
+        for value in getattr(item, "callspec", NO_CASE).params.values():
+            if isinstance(value, str):
+                cases.setdefault((item.path, item.originalname), {}).setdefault(value, []).append(item)
+    for named in cases.values():
+        for value in set(named) - few(named):
+            for item in named[value]:
+                item.add_marker("thorough")
 
 
 def pytest_collection_finish():

@@ -72,6 +72,7 @@ def test_the_page_prints_the_folders_in_the_order_of_imports() -> None:
     assert listed == [(line, name) for line, names in enumerate(house.FOLDERS, 1) for name in names]
 
 
+@pytest.mark.thorough
 def test_folders_import_only_from_those_above_them() -> None:
     assert not house.upward()
 
@@ -191,6 +192,7 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
     assert not loaded & {"torch", "transformers", "matplotlib", "scipy", "hypothesis", "peft", "pandas"}
 
 
+@pytest.mark.thorough
 def test_runs_are_analysed_and_plotted_without_torch(tmp_path: Path) -> None:
     code = f"""
 import sys

@@ -71,6 +71,7 @@ def test_the_planted_fits_take_adams_steps() -> None:
     torch.testing.assert_close(ours, theirs.detach())
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", [name for name in planted.METHODS if name != "Block-term"])  # which takes seconds
 def test_a_planted_tensor_is_of_its_methods_structure(name: str) -> None:
     method = planted.METHODS[name]

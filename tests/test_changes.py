@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from support import changes, listings
 
 
+@pytest.mark.thorough
 def test_every_kind_of_change_works_in_the_files_that_it_touches(tmp_path: Path) -> None:
     assert not changes.run(changes.scratch(tmp_path))
 
@@ -15,6 +17,7 @@ def test_contributing_lists_the_files_of_each_change() -> None:
     assert changes.table() in (changes.ROOT / "CONTRIBUTING.md").read_text()
 
 
+@pytest.mark.thorough
 def test_adapters_are_listed_in_three_files_and_trainings_in_two() -> None:
     assert set(listings.listings(listings.ADAPTER, 5)) == {
         "compression/compress.py",

@@ -49,6 +49,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.thorough
 def test_there_is_a_page_for_every_parameterization_and_row(pages: Path) -> None:
     names = {*parameterizations.names(), *(Entry(row.name, row).slug for row in published.ROWS)}
     assert len(names) == len(parameterizations.names()) + len(published.ROWS)
@@ -67,6 +68,7 @@ def test_the_table_names_every_method_once() -> None:
         assert not [number for number in numbers if number not in parameterizations.get(name).__doc__], name
 
 
+@pytest.mark.thorough
 @every_page
 def test_a_page_is_complete(slug: str, pages: Path) -> None:
     entry, text = ENTRIES[slug], (pages / f"{slug}.md").read_text()
@@ -96,6 +98,7 @@ def test_the_counts_of_a_page_are_the_plans(slug: str, pages: Path) -> None:
                 assert int(cell.replace(",", "")) == counted(entry, dims, rank)
 
 
+@pytest.mark.thorough
 @every_page
 def test_the_formula_is_the_count_at_other_sizes(slug: str) -> None:
     entry = ENTRIES[slug]
@@ -143,6 +146,7 @@ def test_the_calculators_say_the_same_as_the_formulas(pages: Path, tmp_path: Pat
     assert json.loads(re.search(r"\{.*\}", shown.split("</script>")[-1])[0]) == expected  # type: ignore[index]
 
 
+@pytest.mark.thorough
 def test_measured_places_are_the_frontiers(pages: Path) -> None:
     with (ROOT / "docs" / "results" / "figures" / "frontier.csv").open(newline="") as file:
         points = [point for point in csv.DictReader(file) if point["rank"]]

@@ -18,6 +18,7 @@ def test_an_adapter_has_the_plan_it_had(i: int) -> None:
     assert golden.facts_of_plan(adapter) == expected
 
 
+@pytest.mark.thorough
 def test_tiny_runs_have_the_losses_and_predictions_they_had() -> None:
     expected: dict[str, Any] = json.loads((golden.FOLDER / "runs.json").read_text())
     found = golden.facts_of_runs()

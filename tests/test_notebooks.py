@@ -39,6 +39,7 @@ def pictures(notebook: Any) -> int:
     return sum("image/png" in output.get("data", {}) for output in outputs(notebook))
 
 
+@pytest.mark.thorough
 @every_notebook
 def test_a_notebook_has_the_cells_of_its_script_and_nothing_that_changes(path: Path) -> None:
     found, made = shipped(path), maker().notebook_of(path)

@@ -62,6 +62,7 @@ def test_the_page_shows_the_lines_that_are_run(tmp_path: Path) -> None:
         assert ast.dump(ast.Module(body, [])) == ast.dump(ast.parse(example.code))
 
 
+@pytest.mark.thorough
 def test_a_picture_is_as_wide_as_its_lines_say(tmp_path: Path) -> None:
     for name, inches in (("differences-column", 3.3), ("curves", 7)):
         (example,) = (one for one in EXAMPLES if one.name == name)

@@ -62,6 +62,7 @@ def with_a_model_and_data(tmp_path, monkeypatch):
         Path(f"{name}.csv").write_text("\n".join(["review,verdict", *lines]))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("page", "methods"), [("README.md", 7), ("docs/start/your-data.md", 2)])
 def test_the_script_for_a_model_and_data_of_ones_own_runs(page, methods, with_a_model_and_data, monkeypatch, capsys):
     script = script_of(page)
@@ -77,6 +78,7 @@ def test_the_script_for_a_model_and_data_of_ones_own_runs(page, methods, with_a_
         assert len(found["runs"]) == 3 * methods
 
 
+@pytest.mark.thorough
 def test_the_ten_lines_of_the_start_page_train_and_draw(tmp_path, monkeypatch):
     """On a tiny model and two steps; the page has the picture of the lines as they are."""
     monkeypatch.chdir(tmp_path)

@@ -96,6 +96,7 @@ def test_a_group_and_a_specification_say_what_they_are() -> None:
         assert eval(repr(each), {"AdapterSpec": ta.AdapterSpec}) == each
 
 
+@pytest.mark.thorough
 @every_plan
 def test_an_adapter_is_shown_on_a_screen(plan: Plan) -> None:
     with torch.device("meta"):

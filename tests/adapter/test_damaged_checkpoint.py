@@ -224,6 +224,7 @@ def test_files_and_nothing_in_the_place_of_a_folder_are_named(tmp_path):
     assert_refused(tmp_path / "absent", "expected a folder that adapter.save wrote")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ["adapter.json", "adapter.safetensors", "trained/model.safetensors"])
 @pytest.mark.parametrize("how", ["cut", "flip"])
 def test_any_cut_is_refused_and_any_flip_is_or_changes_no_number(tmp_path, saved, name, how):
@@ -256,6 +257,7 @@ def places(value, path=()):
         yield from places(child, (*path, key))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("family", ["cp", "vera"])
 def test_any_value_in_the_place_of_any_other_is_refused_or_loads(tmp_path, family):
     """Types, signs and sizes that no save writes, under a valid checksum: never another exception."""

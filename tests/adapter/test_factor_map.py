@@ -154,6 +154,7 @@ def file(adapter: ta.Adapter, folder: Path) -> None:
 LAWS = (equation, count, oracle, pair, distance, file)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", FEW)
 @settings(max_examples=max(8, settings.default.max_examples // 4))  # of all laws together
 @given(data=st.data())
@@ -440,6 +441,7 @@ def test_what_a_mapped_adapter_cannot_do_says_what_to_do() -> None:
         ta.compress(adapter, adapter.plan.sites, method="nola", rank=2)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", [{"unilora": 20}, {"unilora": 200}, {"nola": 4}, {"nola": 60}])
 @pytest.mark.parametrize("name", ["lora", "cp", "tucker", "tensor_train", "vera", "loha"])
 def test_the_first_step_at_the_matched_scale_is_loras_within_a_tenth(name: str, kind: dict[str, int]) -> None:

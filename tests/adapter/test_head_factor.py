@@ -34,6 +34,7 @@ HEADED = tuple(filter(has_head_factor, PLANNED))
 HEAD = 1  # there is one in every model, for keys and values too
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("mismatch", ["split", "crop"])
 @pytest.mark.parametrize(
     ("name", "parameterization"),

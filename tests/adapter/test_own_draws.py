@@ -35,6 +35,7 @@ def network(rank: int = 4) -> Any:
     return varied(ta.parameterizations.get("lora").build(WIDE, rank), ["A"])
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("how", FROZEN)
 def test_a_saved_adapter_has_the_frozen_factors_again(how: str, tmp_path: Path) -> None:
     model = make("bert")

@@ -29,6 +29,7 @@ def with_room(monkeypatch: pytest.MonkeyPatch, room: int) -> None:
     monkeypatch.setattr(files, "write_synced", limited)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", [adapters, exports])
 def test_the_old_files_stay_until_the_new_ones_are_whole(
     kind: Callable[[Path], TwoSaves], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

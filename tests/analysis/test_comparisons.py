@@ -116,6 +116,7 @@ def test_a_reference_may_be_no_adapter(tmp_path: Path, named: str) -> None:
     assert list(found["n_params"]) == [10, 20] and set(found["reference"]) == {"frozen base + head"}
 
 
+@pytest.mark.thorough
 def test_the_size_of_the_reference_is_that_of_a_budget_or_a_rank_or_its_eighth(tmp_path: Path) -> None:
     curves = {"lora": [(1, 10, 0.6), (8, 80, 0.7), (64, 640, 0.8)], "cp": [(1, 5, 0.7), (8, 40, 0.7)]}
     runs = write_many(tmp_path, curves)

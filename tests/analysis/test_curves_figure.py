@@ -97,6 +97,7 @@ def test_a_row_of_rates_is_a_run_with_the_mean_over_seeds_of_its_size(tuned: pd.
     assert few == "Rates kept: frozen base + head 0.001, VeRA 0.001 to 0.01; the lowest or highest tried for VeRA"
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("width", [3.3, 7])
 def test_each_size_is_a_line_or_with_col_a_panel_of_its_means_runs_and_rings(tuned: pd.DataFrame, width: float) -> None:
     rows = curves.rows(tuned, x="lr")

@@ -67,6 +67,7 @@ def means(ax: Axes) -> list[Line2D]:
     return [line for line in ax.get_lines() if str(line.get_gid()).startswith("mean: ") and len(line.get_xdata()) == 1]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", SCENES)
 @pytest.mark.parametrize("name", OF_RUNS)
 def test_a_figure_is_legible_and_no_two_methods_look_alike(name: str, kind: str) -> None:
@@ -91,6 +92,7 @@ def test_a_figure_is_legible_and_no_two_methods_look_alike(name: str, kind: str)
         pyplot.close("all")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", OF_RUNS)
 def test_a_headline_is_one_line_and_no_sentence(name: str) -> None:
     for label in (label for label in TABLES if name in allowing(label)):
@@ -128,6 +130,7 @@ def test_filled_is_on_the_frontier_and_lora_is_in_ink() -> None:
             assert line.get_color() == "#000000"
 
 
+@pytest.mark.thorough
 def test_one_seed_has_no_interval_and_no_second_dot() -> None:
     runs = runs_of("results/figures/frontier.csv")
     ax = plots.frontier(runs[runs["seed"] == 0])
@@ -141,6 +144,7 @@ def test_one_seed_has_no_interval_and_no_second_dot() -> None:
     assert text == "Nothing is decided: none of 23 differs from LoRA r=8 after Holm's correction"
 
 
+@pytest.mark.thorough
 def test_a_lost_run_is_a_cross_on_the_lower_edge() -> None:
     runs = runs_of("results/glue/means.csv", "cola")
     ax = plots.frontier(runs)
@@ -185,6 +189,7 @@ def test_headlines_say_what_is_kept_and_what_is_decided() -> None:
     assert told("layouts", "examples/layouts/means.csv").startswith("Nothing is decided")
 
 
+@pytest.mark.thorough
 def test_small_multiples_have_one_legend_and_shared_axes() -> None:
     runs = runs_of("results/figures/frontier.csv")
     axes = plots.frontier(runs, col="method")
@@ -204,6 +209,7 @@ def test_small_multiples_have_one_legend_and_shared_axes() -> None:
     assert all(len(own) == 1 for own in colours.values())
 
 
+@pytest.mark.thorough
 def test_files_of_a_figure_have_its_rows_and_its_sentences(tmp_path: Path) -> None:
     runs = runs_of("results/glue/means.csv").query("task in ['sst2', 'rte']")
     paths = plots.save(runs, "frontier", tmp_path / "out", ("png", "svg", "pdf"), 7)
@@ -261,6 +267,7 @@ def test_a_table_says_which_figures_it_allows_and_why_not_others() -> None:
     assert "no parameterization ran over two layouts at one size" in found["layouts"]
 
 
+@pytest.mark.thorough
 def test_a_formula_in_a_name_is_shown_as_its_letters() -> None:
     runs = runs_of("results/figures/frontier.csv").replace({"method": {"lotr": "My $x_1$ method", "Tucker": "$"}})
     for name in ("frontier", "differences"):

@@ -43,6 +43,7 @@ def means_of(runs: pd.DataFrame) -> pd.DataFrame:
     return grouped.agg(mean=("score", "mean"), all_lost=("lost", "all"), some_lost=("lost", "any")).reset_index()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("name", FRONTIERS)
 def test_marks_and_the_staircase_stand_where_the_table_says(name: str, width: float) -> None:

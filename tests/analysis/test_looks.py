@@ -60,6 +60,7 @@ def test_a_method_is_shown_by_the_name_of_its_paper_and_one_of_ones_own_keeps_it
     assert display(name) == shown
 
 
+@pytest.mark.thorough
 @given(st.one_of(names, st.text(max_size=8), st.sampled_from(KNOWN)))
 def test_a_name_that_is_shown_is_shown_as_it_is(name: str) -> None:
     assert display(display(name)) == display(name)

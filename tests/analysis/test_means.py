@@ -59,6 +59,7 @@ def test_the_frontier_is_what_no_other_mean_beats(tmp_path: Path) -> None:
     assert (beaten["method"], beaten["rank"]) == ("LoRA", 1) and beaten["p_frontier"] < 0.05
 
 
+@pytest.mark.thorough
 @settings(max_examples=20)
 @given(st.permutations(range(6)), st.lists(st.sampled_from([0.1, 0.2, 0.3]), min_size=6, max_size=6))
 def test_the_order_of_the_runs_does_not_matter(order: list[int], values: list[float]) -> None:

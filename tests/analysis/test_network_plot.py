@@ -162,6 +162,7 @@ def shown(name: str) -> Iterator[tuple[Axes, Network]]:
         yield drawn(plan, tensor=tensor), plan.groups[tensor].network
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", PLANS)
 def test_plans_are_drawn(name: str) -> None:
     for ax, network in shown(name):
@@ -170,6 +171,7 @@ def test_plans_are_drawn(name: str) -> None:
         assert not [pair for pair in combinations(segments, 2) if crosses(*pair)]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", NETWORKS)
 def test_networks_are_drawn(name: str) -> None:
     checked(drawn(NETWORKS[name]), NETWORKS[name])

@@ -87,6 +87,7 @@ def test_two_configurations_of_one_name_are_refused() -> None:
     refused(lambda: paper(runs.assign(tuning=True)), "there is no reported run; expected one or more")
 
 
+@pytest.mark.thorough
 def test_latex_is_a_whole_table_and_markdown_has_the_same_numbers(tmp_path: Path) -> None:
     sweep(tmp_path / "runs")
     table = paper(tmp_path / "runs")

@@ -105,6 +105,7 @@ def text(root: Path) -> str:
     return write_report(root, root / "report.html").read_text()
 
 
+@pytest.mark.thorough
 def test_the_page_is_well_formed_and_loads_nothing(text: str, root: Path) -> None:
     page, folders = Page(text), {f"{run.name}/" for run in load_runs(root)} | {"broken/"}
     assert len(page.ids) == len(set(page.ids))
@@ -115,10 +116,12 @@ def test_the_page_is_well_formed_and_loads_nothing(text: str, root: Path) -> Non
     assert not re.search(r"@import|url\((?!#)|<link|<img|<iframe", text)
 
 
+@pytest.mark.thorough
 def test_the_page_is_the_same_each_time(text: str, root: Path) -> None:
     assert write_report(root, root / "report.html").read_text() == text
 
 
+@pytest.mark.thorough
 def test_the_page_begins_with_the_verdict(text: str, root: Path) -> None:
     for one in compared(table_of(root)):
         for said in sentences(one):
@@ -170,6 +173,7 @@ def test_the_specification_is_toml_that_is_read_back(text: str) -> None:
     assert table == table_of_spec(read_spec(SPEC)) and read_spec(table) == read_spec(SPEC)
 
 
+@pytest.mark.thorough
 def test_a_page_of_one_task_has_that_ones_runs_alone(root: Path, tmp_path: Path) -> None:
     page = Page(write_report(root, tmp_path / "a.html", where=["task=stsb"]).read_text())
     assert len([name for name in page.ids if name.startswith("run-")]) == len(load_runs(root)) // 2
@@ -178,6 +182,7 @@ def test_a_page_of_one_task_has_that_ones_runs_alone(root: Path, tmp_path: Path)
     assert all((tmp_path / link).is_dir() for link in folders) and folders
 
 
+@pytest.mark.thorough
 def test_a_page_of_a_table_of_ones_own(tmp_path: Path) -> None:
     rows = [{"method": name, "n_params": n, "score": 0.5 + n / 1000 + s / 90, "seed": s} for name, n in
             (("LoRA", 100), ("<b>", 50)) for s in range(3)]  # fmt: skip

@@ -422,6 +422,7 @@ def test_numbers_stand_out_from_their_cells() -> None:
         assert contrast(text.get_color(), ax.images[0].to_rgba(np.diag(values)[row, column])) > 4.5
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("width", [3.3, 7])
 @pytest.mark.parametrize("mode", [None, "layer", "proj", "head"])
 def test_nothing_on_a_figure_overlaps_or_is_cut_off(mode: str | None, width: float) -> None:

@@ -129,6 +129,7 @@ def test_times_and_lists_are_read_as_words() -> None:
     )
 
 
+@pytest.mark.thorough
 def test_each_task_has_its_own_comparisons(tmp_path: Path) -> None:
     sweep(tmp_path)
     found = compared(tmp_path)
@@ -136,6 +137,7 @@ def test_each_task_has_its_own_comparisons(tmp_path: Path) -> None:
     assert {len(one.base) for one in found} == {12} and {len(one.paired) for one in found} == {9}
 
 
+@pytest.mark.thorough
 def test_facts_say_how_rates_were_chosen_and_what_is_unequal(tmp_path: Path) -> None:
     sweep(tmp_path / "a", tasks=("sst2",))
     text = facts(table_of(tmp_path / "a"))

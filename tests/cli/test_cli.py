@@ -28,12 +28,19 @@ def test_the_version_is_that_of_the_package(capsys):
     assert stop.value.code == 0 and capsys.readouterr().out == f"tensoradapt {ta.__version__}\n"
 
 
+@pytest.mark.thorough
 def test_frontier_prints_the_table_and_returns_zero(tmp_path, capsys):
     assert main([*TINY, "--workers", "1", "--method", "cp", "--lr", "0.01", "--out", str(tmp_path)]) == 0
     shown = capsys.readouterr().out
     assert "CP" in shown and "planted: " in shown and "3 of 3 runs" in shown
     assert main(["plot", str(tmp_path)]) == 0
     assert "frontier.png" in capsys.readouterr().out
+
+
+def test_the_plan_of_a_frontier_is_printed_and_nothing_is_left(tmp_path, capsys):
+    assert main([*TINY, "--out", str(tmp_path / "runs"), "--workers", "1", "--dry-run"]) == 0
+    printed = capsys.readouterr().out
+    assert "runs are finished in" in printed and "of them to do" in printed and not any(tmp_path.iterdir())
 
 
 def test_a_stop_says_how_to_go_on_and_returns_one(tmp_path, capsys, monkeypatch):

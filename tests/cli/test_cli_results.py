@@ -133,6 +133,7 @@ def test_what_cannot_be_done_is_one_error(
     assert says in " ".join(capsys.readouterr().err.split()) and not list(tmp_path.iterdir())
 
 
+@pytest.mark.thorough
 def test_a_figure_is_written_as_it_was_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sweep(tmp_path / "runs", ("sst2",))
     how = ["--out", tmp_path / "out", "--format", "svg, png", "--width", "84mm", "--style", "dark_background"]

@@ -15,6 +15,7 @@ def command(tmp_path, *more, **changes):
     return ["sweep", str(write_spec(tmp_path, **changes)), "--out", str(tmp_path / "runs"), *INLINE, *more]
 
 
+@pytest.mark.thorough
 def test_a_sweep_prints_its_plan_then_each_run_and_returns_zero(tmp_path, capsys):
     assert main(command(tmp_path, "--dry-run")) == 0 and not (tmp_path / "runs").exists()
     planned = capsys.readouterr().out.splitlines()
@@ -47,6 +48,7 @@ def test_budgets_show_what_was_reached_and_which_cells_are_empty(tmp_path, capsy
     assert "2 methods, 3 cells, seed 0: 3 runs" in shown
 
 
+@pytest.mark.thorough
 def test_a_stop_says_how_to_go_on_and_returns_one(tmp_path, capsys, monkeypatch):
     calls = []
 
@@ -65,6 +67,7 @@ def test_a_stop_says_how_to_go_on_and_returns_one(tmp_path, capsys, monkeypatch)
     assert main(command(tmp_path)) == 0 and len(done(tmp_path / "runs")) == 4
 
 
+@pytest.mark.thorough
 def test_a_failed_run_is_named_and_returns_one(tmp_path, capsys, monkeypatch):
     def fail(*_, **__):
         raise RuntimeError("no luck")

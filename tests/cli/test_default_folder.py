@@ -27,6 +27,7 @@ def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "words", [["results"], ["results", "--means"], ["plot", "--format", "png"], ["report"], ["plot", "curves"]]
 )

@@ -112,6 +112,7 @@ def test_a_torch_that_cannot_be_loaded_is_broken(monkeypatch: pytest.MonkeyPatch
     assert "torch cannot be loaded" in line
 
 
+@pytest.mark.thorough
 def test_it_runs_where_a_core_package_cannot_be_imported_and_the_other_commands_name_it(tmp_path: Path) -> None:
     """In a process of its own, with a numpy that is broken."""
     (tmp_path / "numpy").mkdir()

@@ -59,6 +59,7 @@ def test_results_have_the_rows_of_the_table(options: list[str], table: Any, root
     assert [row[score] for row in found["rows"]] == pytest.approx(list(expected[score]))
 
 
+@pytest.mark.thorough
 def test_status_has_counts(document, root: Path, tmp_path: Path) -> None:
     assert main(["results", str(tmp_path), "--status", "--json"]) == 2  # holds no sweep
     spec = write_spec(tmp_path)
@@ -74,6 +75,7 @@ def test_a_dry_run_has_its_count_and_no_means(document, tmp_path: Path) -> None:
     assert found["total"] == 4 and found["finished"] == 0 and found["means"] == []
 
 
+@pytest.mark.thorough
 def test_files_that_are_written_are_listed(document, root: Path, tmp_path: Path) -> None:
     assert document("results", root, "--out", tmp_path / "t.csv")["files"] == [str(tmp_path / "t.csv")]
     drawn = document("plot", root, "all", "--format", "png", "--out", tmp_path)
@@ -82,6 +84,7 @@ def test_files_that_are_written_are_listed(document, root: Path, tmp_path: Path)
     assert Path(page).is_file()
 
 
+@pytest.mark.thorough
 def test_methods_and_doctor(document) -> None:
     assert [row["name"] for row in document("methods")["methods"]] == ta.methods()["name"].tolist()
     three = document("choose", "--model", TINY, "--budget", "500", "--purpose", "many")["candidates"]

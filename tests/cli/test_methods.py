@@ -104,6 +104,7 @@ def test_a_kind_is_shown_alone(kind: str, capsys: pytest.CaptureFixture[str]) ->
     assert {row["kind"] for row in listed(capsys)} == set(KINDS)
 
 
+@pytest.mark.thorough
 def test_a_budget_leaves_the_methods_that_fit_at_their_largest_rank(capsys: pytest.CaptureFixture[str]) -> None:
     rows = {row["name"]: row for row in listed(capsys, "--budget", "20000", "--kind", "parameterization")}
     assert "cp" in rows and "dense" not in rows and all(row["n_params"] <= 20_000 for row in rows.values())
@@ -174,6 +175,7 @@ def counted_once(rows: Sequence[Row], config: Any, size: Mapping[str, Any], layo
     return [dict(row) for row in COUNTED[asked]]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("columns", [30, 40, 60, 80, 120])
 @pytest.mark.parametrize("words", [[], ["--budget", "20000"], ["--kind", "published"]])
 def test_tables_fit_the_terminal_and_no_number_is_cut(

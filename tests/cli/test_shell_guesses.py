@@ -77,6 +77,7 @@ def test_other_guesses_are_told_what_to_type(
     assert says in said(words, capsys)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("words", [["--help"], ["plan", "--help"], ["methods"], ["methods", "--json"]])
 def test_a_pipe_that_closes_early_is_no_error(words: list[str]) -> None:
     command = [sys.executable, "-m", "tensoradapt", *words]

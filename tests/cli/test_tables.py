@@ -57,6 +57,7 @@ def cells(line: str) -> list[str]:
     return re.split(r"\s{2,}", line.removesuffix(" *").strip())
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("columns", [40, 60, 80, 100, 160])
 @pytest.mark.parametrize("options", [[], ["--means"], ["--compare"]])
 def test_lines_fit_and_method_and_score_are_whole(printed, root: Path, columns: int, options: list[str]) -> None:
@@ -92,6 +93,7 @@ def test_what_one_seed_does_not_have_takes_no_room(printed) -> None:
     assert cells(lines[0]) == ["method", "size", "parameters", "accuracy", "seeds", "lr"]
 
 
+@pytest.mark.thorough
 def test_a_pipe_gets_every_column_and_a_star_in_place_of_bold(printed, root: Path) -> None:
     _, lines = printed("long", None, "--means")
     assert LONG in lines[-2] + lines[-3] + lines[-4] and "no room" not in " ".join(lines)
@@ -110,6 +112,7 @@ def test_a_long_name_is_folded_and_whole(printed, columns: int) -> None:
     assert LONG.replace(" ", "") in names.replace(" ", "") and "0.750" in " ".join(lines)
 
 
+@pytest.mark.thorough
 def test_a_terminal_shows_the_best_bold_unless_it_is_asked_not_to(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     command = [sys.executable, "-m", "tensoradapt.cli.main", "results", str(root / "three"), "--means"]
     lines = screen(command, 80)

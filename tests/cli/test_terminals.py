@@ -52,6 +52,7 @@ def numbers(text: str) -> set[str]:
     return set(re.findall(r"(?<![\w.,/-])\d{1,3}(?:,\d{3})+(?![\w,-])", text))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", COMMANDS)
 def test_no_line_is_wider_than_the_terminal_and_no_number_is_cut(
     name: str, paths: dict[str, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -72,6 +73,7 @@ def test_one_method_is_folded_around_its_diagram(
         assert not [line for line in lines if len(line) > 40 and not DIAGRAM.search(line)]
 
 
+@pytest.mark.thorough
 def test_titles_are_bold_in_a_terminal_and_plain_without_colour(monkeypatch: pytest.MonkeyPatch) -> None:
     command = [sys.executable, "-m", "tensoradapt", "methods", "--kind", "published"]
     lines = screen(command, 60)

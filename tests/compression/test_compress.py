@@ -93,6 +93,7 @@ FORMS: list[tuple[str, str, dict[str, Any]]] = [
 forms = pytest.mark.parametrize(("family", "layout", "options"), FORMS)
 
 
+@pytest.mark.thorough
 @forms
 def test_the_errors_are_those_of_the_dense_matrices(sites: Any, family: str, layout: str, options: Any) -> None:
     source = pairs(sites)
@@ -290,6 +291,7 @@ def test_the_order_of_tensors_with_other_modes_cannot_be_searched_together() -> 
 # Sources
 
 
+@pytest.mark.thorough
 @peft_on_transformers
 @pytest.mark.parametrize(
     ("family", "projections", "targets"),
@@ -529,6 +531,7 @@ def test_cancelling_components_of_cp_are_reported(sites: Any) -> None:
 # Going on from it
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("family", "layout"), [("cp", TIED), ("tucker", TIED), ("tensor_train", MATRIX), ("lora", ": out : in")]
 )

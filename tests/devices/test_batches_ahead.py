@@ -57,6 +57,7 @@ class Sums(Task):
         return batch["x"].sum(1, keepdim=True)
 
 
+@pytest.mark.thorough
 def test_a_run_copies_no_batch_that_is_waited_for(gpu: Device) -> None:
     counted: list[Counts] = []
 

@@ -57,6 +57,7 @@ def step(
     return counted[2]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("optimizer", ["adamw", "equal_steps"])
 @pytest.mark.parametrize("method", METHODS)
 def test_a_step_waits_once_and_equal_steps_once_more(method: str, optimizer: str, gpu: Device) -> None:
@@ -70,6 +71,7 @@ def test_preconditioned_gradients_are_not_waited_for(gpu: Device) -> None:
     assert counts.waits.total() == 1, +counts.waits
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("method", METHODS)
 def test_what_equal_steps_launch_does_not_grow_with_the_layers(method: str, gpu: Device) -> None:
     extra = {}
@@ -81,6 +83,7 @@ def test_what_equal_steps_launch_does_not_grow_with_the_layers(method: str, gpu:
     assert extra[5].total() <= 120, extra[5]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("method", ["cp", "tucker", "tensor_train"])
 def test_a_tied_tensor_is_contracted_once_for_all_layers(method: str, gpu: Device) -> None:
     """What one more layer launches is less than with LoRA, which contracts in each."""

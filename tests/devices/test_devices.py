@@ -62,6 +62,7 @@ def test_mixed_devices_and_reads_are_found(gpu: Device) -> None:
     assert (counts.launches.total(), counts.waits.total(), counts.copies.total()) == (3, 2, 1)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("first", [True, False], ids=["attached there", "moved after"])
 @pytest.mark.parametrize("name", [name for name in PLANNED if name != "randlora"])  # more numbers than these matrices
 def test_every_parameterization_trains_on_the_device(name: str, first: bool, card: None) -> None:

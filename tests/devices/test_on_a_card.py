@@ -121,6 +121,7 @@ def test_a_training_in_bf16_is_near_the_one_in_fp32_and_keeps_its_parameters(
     assert losses["bf16"] != losses["fp32"]  # or nothing was computed in it
 
 
+@pytest.mark.thorough
 @pytest.mark.filterwarnings("ignore")  # a compiler warns of what is not set for speed
 def test_a_compiled_model_has_the_logits_and_gradients_of_the_model(device: str) -> None:
     """Of one method, as each takes seconds; tests/surgery/test_compile.py has all."""

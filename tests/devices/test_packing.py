@@ -123,6 +123,7 @@ def configs(root: Path, **changes: Any) -> Sequence[Any]:
     return due(spec, cells(spec, models.config(spec.model)), root).configs
 
 
+@pytest.mark.thorough
 def test_the_probe_measures_the_memory_of_a_run_and_of_full_fine_tuning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -138,6 +139,7 @@ def test_the_probe_measures_the_memory_of_a_run_and_of_full_fine_tuning(
     assert measure(tmp_path, left, left, ONE, probe=False) == Cost()
 
 
+@pytest.mark.thorough
 def test_finished_runs_tell_the_memory_of_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda *_: "stand-in")
     left = configs(tmp_path)
@@ -219,6 +221,7 @@ def test_a_crowded_run_has_the_gpu_to_itself_and_then_others_go_on(
     assert all(process.poll() is not None for process, _, _ in made)
 
 
+@pytest.mark.thorough
 def test_a_sweep_says_which_run_had_no_memory_and_finishes_it_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_memory: list[str]
 ) -> None:

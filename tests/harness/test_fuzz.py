@@ -40,6 +40,7 @@ def here(written: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.chdir(shutil.copytree(written, tmp_path / "a" / "b"))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", CALLS)
 def test_one_wrong_argument(name: str) -> None:
     """Each argument with each fifth of the odd values, of which the next argument has the next ones."""

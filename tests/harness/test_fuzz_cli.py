@@ -117,6 +117,7 @@ def random_calls(ground: Ground, command: str, n: int, seed: int) -> dict[str, l
     return kinds
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("command", COMMANDS)
 def test_random_arguments(command: str, ground: Ground) -> None:
     assert not random_calls(ground, command, 25, 0)
@@ -234,6 +235,7 @@ EDITS: dict[str, tuple[str, tuple[Any, ...], tuple[Any, ...], str]] = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", EDITS)
 def test_runs_that_were_edited(name: str, ground: Ground, tmp_path: Path) -> None:
     file, path, value, says = EDITS[name]
@@ -261,6 +263,7 @@ def test_names_that_steer_a_terminal_are_refused_and_written_out(key: str, groun
     assert not (tmp_path / "page").exists()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("file", "key"), [("*/result.json", "note"), ("*/error.json", "error")])
 def test_notes_that_steer_a_terminal_are_written_out(file: str, key: str, ground: Ground, tmp_path: Path) -> None:
     runs = edited(ground, tmp_path, file, (key,), hostile_files.ESCAPE)
@@ -309,6 +312,7 @@ def damaged_runs(ground: Ground, tmp_path: Path, pattern: str, every: int) -> No
     damage(ground, sorted(runs.glob(pattern))[0], calls, every)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("pattern", DAMAGED)
 def test_damaged_runs(pattern: str, ground: Ground, tmp_path: Path) -> None:
     damaged_runs(ground, tmp_path, pattern, 101)
@@ -338,6 +342,7 @@ def damaged_folder(ground: Ground, tmp_path: Path, kind: str, every: int) -> Non
     damage(ground, file, calls, every)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", ["adapter", "lora", "model"])
 def test_damaged_folders(kind: str, ground: Ground, tmp_path: Path) -> None:
     damaged_folder(ground, tmp_path, kind, 29)
@@ -349,6 +354,7 @@ def test_every_damage_to_folders(kind: str, ground: Ground, tmp_path: Path) -> N
     damaged_folder(ground, tmp_path, kind, 1)
 
 
+@pytest.mark.thorough
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # an interrupt in a destructor is lost
 @pytest.mark.parametrize("command", ["plan", "methods", "results", "status", "sweep", "export"])
 def test_ctrl_c_at_any_call_is_one_line(command: str, ground: Ground, tmp_path: Path) -> None:

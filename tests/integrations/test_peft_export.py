@@ -30,6 +30,7 @@ def logits(model: Any, family: str) -> torch.Tensor:
     return model(**inputs(family, torch.float32)).logits
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_folder_computes_what_the_peft_model_does(family: str, tmp_path: Path) -> None:
     model = adapted(family, **FAMILIES[family])

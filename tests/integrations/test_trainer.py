@@ -83,6 +83,7 @@ def gradients(model: nn.Module, adapter: ta.Adapter, **batch: Tensor) -> dict[st
     return {name: p.grad.clone() for name, p in adapter.named_parameters()}
 
 
+@pytest.mark.thorough
 def test_a_trainer_trains_the_adapter_and_the_head_alone(tmp_path: Path) -> None:
     model, _ = classifier()
     before, trained = state(model), {name for name, p in model.named_parameters() if p.requires_grad}
@@ -93,6 +94,7 @@ def test_a_trainer_trains_the_adapter_and_the_head_alone(tmp_path: Path) -> None
     assert {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])} == trained
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("callbacks", [[], [SaveAdapter(trained_only=False)], [SaveAdapter()], [EqualSteps()]])
 def test_a_trainer_resumes_bit_for_bit(tmp_path: Path, callbacks: list[TrainerCallback]) -> None:
     model, _ = classifier()
@@ -121,6 +123,7 @@ class Watch(TrainerCallback):
         self.asked.append(kwargs["optimizer"].param_groups[0]["lr"] * 2 * (8 / (3 * 30)) ** 0.5)
 
 
+@pytest.mark.thorough
 def test_a_trainers_steps_are_equal(tmp_path: Path) -> None:
     model, adapter = classifier()
     watch = Watch(adapter)
@@ -139,6 +142,7 @@ def test_a_trainer_of_a_model_without_adapter_takes_no_equal_steps(tmp_path: Pat
         trainer(make("bert", torch.float32), tmp_path, EqualSteps()).train()
 
 
+@pytest.mark.thorough
 def test_each_checkpoint_holds_the_adapter_and_not_the_base(tmp_path: Path) -> None:
     model, adapter = classifier()
     trainer(model, tmp_path, SaveAdapter()).train()
@@ -157,6 +161,7 @@ def test_each_checkpoint_holds_the_adapter_and_not_the_base(tmp_path: Path) -> N
     assert not same(state(adapter), state(again))
 
 
+@pytest.mark.thorough
 def test_the_best_checkpoint_is_loaded_at_the_end(tmp_path: Path) -> None:
     model, adapter = classifier()
     options = {"eval_strategy": "steps", "eval_steps": 4, "load_best_model_at_end": True, "learning_rate": 0.1}

@@ -31,6 +31,7 @@ def double_factors(request: pytest.FixtureRequest) -> None:
     request.addfinalizer(lambda: torch.set_default_dtype(before))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_peft_computes_the_adapters_outputs(family: str, way: str, tmp_path: Path) -> None:
@@ -56,6 +57,7 @@ def test_every_parameterization_is_read_back_exactly(family: str, parameterizati
         assert {one.module: one.rank for one in report.modules} == cuts
 
 
+@pytest.mark.thorough
 def test_compress_reads_it_back(tmp_path: Path) -> None:
     model, _ = attached("llama")
     report = ta.export_lora(model, tmp_path, dtype="float64")

@@ -91,6 +91,7 @@ def test_a_prefix_that_is_no_path_of_modules_is_refused(prefix: Any, tmp_path: P
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.thorough
 def test_the_command_takes_a_prefix(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     whole, _, adapter = bare("llama")
     adapter.float().save(tmp_path / "saved")

@@ -59,6 +59,7 @@ def test_their_mean_is_the_metric(metric: str, seed: int, n: int) -> None:
     assert examples(metric, predictions, labels).mean() == pytest.approx(scored(metric, predictions, labels))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("metric", NAMES)
 def test_each_is_the_jackknifes_pseudo_value_to_first_order(metric: str) -> None:
     predictions, labels = drawn(metric, 0, 1000)

@@ -50,6 +50,7 @@ def noise(seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal(LAYOUT.shape)
 
 
+@pytest.mark.thorough
 @every
 def test_a_tensor_of_the_parameterization_is_found(name: str) -> None:
     module, net = network(name)
@@ -57,12 +58,14 @@ def test_a_tensor_of_the_parameterization_is_found(name: str) -> None:
     assert error(module, net, tensor) < EXACT[name][1]
 
 
+@pytest.mark.thorough
 @every
 def test_any_tensor_is_approached_and_a_higher_rank_comes_closer(name: str) -> None:
     errors = [error(*network(name, rank), noise()) for rank in (1, 2, 4)]
     assert 1 > errors[0] > errors[1] > errors[2]
 
 
+@pytest.mark.thorough
 @every
 def test_the_same_seed_gives_the_same_factors(name: str) -> None:
     module, net = network(name, 1)
@@ -134,6 +137,7 @@ def test_a_ring_is_never_further_than_the_train_of_its_bonds() -> None:
         assert error(tensor_ring, ring, noise(seed), restarts=1) <= error(tensor_train, train, noise(seed)) + 1e-12
 
 
+@pytest.mark.thorough
 def test_cp_is_kept_from_its_best_start() -> None:
     net = cp.build(LAYOUT, 4)
     one, many = (error(cp, net, noise(2), restarts=n) for n in (1, 6))

@@ -86,6 +86,7 @@ def test_a_file_dropped_into_the_folder_has_a_name(toy: str) -> None:
     assert ta.parameterizations.name_of(ta.parameterizations.get(toy)) == toy
 
 
+@pytest.mark.thorough
 def test_it_passes_the_laws_like_any_other(toy: str) -> None:
     laws(toy, examples=15)
     laws(ta.parameterizations.get(toy), examples=5)

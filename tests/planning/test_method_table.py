@@ -40,6 +40,7 @@ def test_the_arguments_of_a_paper_plan_its_adapter(row: Any) -> None:
     assert ta.plan(MINILM, **paper_arguments(row), rank=4).paper == row.name
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("budget", [500, 5_000, 50_000])
 def test_a_budget_leaves_what_fits_it(budget: int) -> None:
     table = ta.methods(budget=budget)
@@ -47,6 +48,7 @@ def test_a_budget_leaves_what_fits_it(budget: int) -> None:
     assert len(ta.methods(budget=2 * budget)) >= len(table)
 
 
+@pytest.mark.thorough
 def test_filters_leave_rows_of_a_kind_of_a_layout_and_of_small_exports() -> None:
     assert ta.methods(kind="published")["name"].tolist() == list(published.names())
     over = ta.methods(layout="layer  :  out : in")

@@ -175,6 +175,7 @@ def test_the_count_is_the_sum_of_the_closed_formula(parameterization: str) -> No
     assert plan.n_params == sum(family.count(group.network.layout, group.rank) for group in plan.groups)
 
 
+@pytest.mark.thorough
 def test_a_70_billion_parameter_model_is_planned_without_torch() -> None:
     code = f"""
 import sys

@@ -123,6 +123,7 @@ def race(root: Path, barrier: Any, who: int) -> None:
         store.write_run(root, f"x{i}", **{**EMPTY, **told})
 
 
+@pytest.mark.thorough
 def test_processes_that_race_leave_whole_runs_and_nothing_else(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     barrier = context.Barrier(3)
@@ -282,6 +283,7 @@ def test_the_commit_is_that_of_the_checkout(tmp_path: Path) -> None:
     assert provenance.commit_of(tmp_path) == f"{head}-dirty"
 
 
+@pytest.mark.thorough
 def test_the_store_and_the_analysis_work_without_torch() -> None:
     code = (
         "import sys; sys.modules['torch'] = None\n"

@@ -72,6 +72,7 @@ def untracked_elsewhere(tmp_path_factory):
     return out
 
 
+@pytest.mark.thorough
 def test_a_tracker_is_given_every_loss_and_the_scores_on_a_thread_of_its_own(tmp_path, kept, untracked):
     calls = kept()
     sweep(tmp_path, "tensorboard")
@@ -122,6 +123,7 @@ def test_a_tracker_that_raises_in_each_call_does_not_stop_another(tmp_path, kept
     assert errors(tmp_path) == [["tensorboard: SystemExit: no start"]] and len(other) == 1 + 7 + 1
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("where", ["start", "log", "finish"])
 def test_a_tracker_that_hangs_is_waited_for_once_and_not_for_long(where, tmp_path, kept, untracked, monkeypatch):
     released = threading.Event()

@@ -60,6 +60,7 @@ def linear(move: partial[Tensor]) -> bool:
     return bool((two - 2 * one).abs().max() < 1e-4 * one.abs().max())
 
 
+@pytest.mark.thorough
 @every_model
 def test_a_query_moves_its_own_token_and_head_and_only_a_value_moves_the_others_in_proportion(name: str) -> None:
     for sites in first_layers(make(name), "attention"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import tensoradapt as ta
@@ -12,6 +12,9 @@ PLANNED = tuple(
     name for name in ta.parameterizations.names() if name != "dense"
 )  # plan refuses as many as the matrices
 FIRST = ("lora", "cp", "tucker", "tensor_train", "vera")  # tried on every model; the others on some
+SHOWN = {*FIRST, "hira", "lora-sb", "lorta", "lotr", "metatt-4d", "sharelora-a", "tenslora-att", "unilora"}
+METHODS = {*PLANNED, *ta.published.names()}
+MANY = 12  # names of methods: a test of so many is one of them all
 PARTS = {"quanta": 3}  # two axes are one gate, which is the whole matrix
 SPLIT = tuple(  # whose layouts need a split
     name
@@ -19,6 +22,16 @@ SPLIT = tuple(  # whose layouts need a split
     if any("*" in text or "1" in text for text in ta.parameterizations.layouts_of(name))
 )
 RANKLESS = ("dense", "quanta", "khatri_rao", "block_circulant", "shared_block")
+
+
+def few(names: Collection[str]) -> set[str]:
+    """What a test that is given these names is run for in the fast tier: all but most methods, if it has most of them.
+
+    >>> few({"loha", "quanta"}) == {"loha", "quanta"}, few(PLANNED) == set(FIRST)
+    (True, True)
+    """
+    methods = METHODS & set(names)
+    return set(names) - (methods - SHOWN if len(methods) > MANY else set())
 
 
 def parts(width: int, n: int) -> tuple[int, ...]:

@@ -88,6 +88,7 @@ def double_factors(request: pytest.FixtureRequest) -> None:
     request.addfinalizer(lambda: torch.set_default_dtype(before))
 
 
+@pytest.mark.thorough
 @every_combination
 def test_attach_leaves_the_output_and_detach_the_model_bit_for_bit(
     name: str, parameterization: str, mismatch: str
@@ -100,6 +101,7 @@ def test_attach_leaves_the_output_and_detach_the_model_bit_for_bit(
     assert torch.equal(setup.output(), setup.base_output())
 
 
+@pytest.mark.thorough
 @every_combination
 def test_a_perturbed_adapter_is_the_base_with_deltas_in_its_weights(
     name: str, parameterization: str, mismatch: str
@@ -115,6 +117,7 @@ def test_a_perturbed_adapter_is_the_base_with_deltas_in_its_weights(
     torch.testing.assert_close(setup.output(), expected, rtol=0, atol=1e-10)
 
 
+@pytest.mark.thorough
 @every_combination
 def test_each_trainable_number_is_held_once(name: str, parameterization: str, mismatch: str) -> None:
     head = FAMILIES[name].head
@@ -141,6 +144,7 @@ MODES = [
 ]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("name", "mode"), MODES)
 def test_each_perturbed_site_alone_changes_the_output(name: str, mode: str) -> None:
     setup = attached(name)
@@ -187,6 +191,7 @@ def test_a_disabled_adapter_is_the_base_model(name: str) -> None:
     assert not torch.equal(setup.output(), setup.base_output())
 
 
+@pytest.mark.thorough
 @every_model
 def test_ten_merges_into_bfloat16_give_every_bit_back(name: str) -> None:
     setup = attached(name, "tucker", dtype=torch.bfloat16)

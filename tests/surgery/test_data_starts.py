@@ -101,6 +101,7 @@ def assert_directions(found: np.ndarray, wanted: np.ndarray) -> None:
     np.testing.assert_allclose(found, signs * wanted, rtol=0, atol=1e-8 * abs(wanted).max())
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("start", NAMES)
 def test_factors_start_as_the_papers_equations_say(start: str, name: str) -> None:
@@ -154,6 +155,7 @@ def test_lora_sb_begins_with_the_nearest_of_its_rank_to_a_step(method: str, layo
     assert not torch.equal(answers(model), answers(base))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("method", ["cp", "tucker", "tensor_train", "tensor_ring", "block_term", "vera", "loha"])
 def test_in_any_network_the_zero_factor_is_the_best_that_the_others_allow(method: str) -> None:
     model, base = make("bert"), make("bert")

@@ -69,6 +69,7 @@ def test_summed_gradients_are_the_losss_and_leave_the_model_as_it_was() -> None:
     torch.testing.assert_close(found[name], twin.get_parameter(name).grad.float())
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "parameterization", ["cp", "tucker", "tensor_train", "tensor_ring", "lora", "block_term", "loha"]
 )

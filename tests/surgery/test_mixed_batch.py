@@ -114,6 +114,7 @@ IN_DTYPES = [
 ]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("rule", ["add", "dora"])
 @pytest.mark.parametrize(("name", "dtype"), IN_DTYPES)
 def test_a_sample_has_the_output_of_its_adapter_alone(name: str, dtype: torch.dtype, rule: str) -> None:

@@ -175,6 +175,7 @@ def faults_of(call, tmp_path, step):
     return list(every_fault(FILES[call](folder), step))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("call", [*CALLS, *FILES])
 def test_a_call_whose_operation_fails_leaves_the_model_as_it_was(call, tmp_path):
     tried = faults_of(call, tmp_path, 23)

@@ -28,6 +28,7 @@ def score(config: RunConfig) -> float:
     return 0.9 - abs(config.training.lr - best)
 
 
+@pytest.mark.thorough
 def test_a_sweep_ends_with_the_cells_whose_best_rate_is_at_an_edge(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -42,6 +43,7 @@ def test_a_sweep_ends_with_the_cells_whose_best_rate_is_at_an_edge(
     assert f"Best rate at the edge: {HIGH}" in ta.report(tmp_path).read_text()
 
 
+@pytest.mark.thorough
 def test_a_grid_that_goes_beyond_its_edge_is_named_while_it_still_ends_there(tmp_path: Path) -> None:
     rising = sweep(tmp_path / "a", lambda config: 0.6 + config.training.lr, **GRID | {"method": "lora", "rank": 1})
     assert rising[-1].startswith("best rate at the edge: LoRA r=1 on planted (lr 0.3703, the highest tried)")

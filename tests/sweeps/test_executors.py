@@ -56,6 +56,7 @@ def test_the_plan_is_said_before_anything_starts_and_a_dry_run_leaves_nothing(tm
     assert "LoRTA   r=2   82" in text and "on disk (by a short probe)" in text
 
 
+@pytest.mark.thorough
 def test_a_run_that_fails_says_why_and_does_not_stop_the_others(tmp_path):
     """The failing run's work folder has steps that are no number; whoever computes it finds that out."""
     bad = break_one(tmp_path, read_spec(TINY))
@@ -73,6 +74,7 @@ def test_a_run_that_fails_says_why_and_does_not_stop_the_others(tmp_path):
     assert sweep(tmp_path, retry_failed=True).complete
 
 
+@pytest.mark.thorough
 def test_a_full_disk_stops_the_sweep_and_fails_no_run(tmp_path, monkeypatch):
     sweep(tmp_path / "whole")
     real, count = os.fsync, Counter()
@@ -92,6 +94,7 @@ def test_a_full_disk_stops_the_sweep_and_fails_no_run(tmp_path, monkeypatch):
     assert results(tmp_path / "full") == results(tmp_path / "whole")
 
 
+@pytest.mark.thorough
 def test_what_other_versions_made_is_kept_refused_or_made_again(tmp_path, monkeypatch):
     sweep(tmp_path)
     now = run_sweep.versions()
@@ -108,6 +111,7 @@ def test_what_other_versions_made_is_kept_refused_or_made_again(tmp_path, monkey
         sweep(tmp_path, stale="kep")
 
 
+@pytest.mark.thorough
 def test_rates_are_tuned_first_and_only_the_reported_runs_are_points(tmp_path):
     swept = ta.sweep(
         {**TINY, "lr": [1e-3, 1e-2], "rank": 1, "tuning": {"seed": 1000, "extend": 0}},

@@ -61,6 +61,7 @@ def test_two_methods_learn_the_colours_of_pictures_and_leave_results(model: Any)
     assert sweep("runs", model=name, task="pets") == ("", ended)  # nothing is left to do
 
 
+@pytest.mark.thorough
 def test_a_plan_counts_the_modules_that_the_classifier_has() -> None:
     write("pets", 25)
     vision = {**TINY_VISION, "intermediate_size": 40}
@@ -94,6 +95,7 @@ def test_a_dry_run_says_what_is_done_to_pictures_and_computes_nothing(capsys: py
     assert not Path("runs").exists()
 
 
+@pytest.mark.thorough
 def test_the_frontier_takes_a_folder_of_pictures(capsys: pytest.CaptureFixture[str]) -> None:
     write("pictures", 25)
     save_model("my-vit", vit())

@@ -55,6 +55,7 @@ def sweep(tasks: list[Any], out: str, **options: Any) -> tuple[str, Any]:
     return "\n".join(said), ended
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("one_thread")
 def test_a_sweep_takes_names_files_and_tables_and_its_workers_compute_the_same() -> None:
     table = {"train": write("b.csv", 50), "max_length": 5, "metric": "matthews", "name": "mine"}
@@ -89,6 +90,7 @@ def test_a_specification_is_read_again_from_its_record() -> None:
             read_spec({**TINY, "task": tasks})
 
 
+@pytest.mark.thorough
 def test_the_frontier_takes_a_file_and_its_columns(capsys: pytest.CaptureFixture[str]) -> None:
     Path("r.csv").write_text(Path(write("a.csv")).read_text().replace("text,label", "review,verdict"))
     words = ["frontier", "--quick", "--model", "tiny-random-bert", "--rank", "2", "--steps", "2", "--device", "cpu"]

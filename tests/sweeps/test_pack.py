@@ -43,6 +43,7 @@ def turns(monkeypatch):
     return seen
 
 
+@pytest.mark.thorough
 def test_packed_runs_have_the_ids_and_the_bytes_of_those_that_are_alone(tmp_path, turns):
     assert sweep(tmp_path / "alone", **MIX).complete and not turns
     assert sweep(tmp_path / "packed", pack=5, **MIX).complete
@@ -63,6 +64,7 @@ def test_a_pack_is_no_part_of_what_a_specification_means(tmp_path, turns):
     assert len(list((tmp_path / "sweeps").iterdir())) == 1
 
 
+@pytest.mark.thorough
 def test_the_frozen_weights_of_a_pack_are_in_memory_once_and_heads_are_each_runs_own(tmp_path, monkeypatch):
     models, real = [], execute.prepare
 
@@ -78,6 +80,7 @@ def test_the_frozen_weights_of_a_pack_are_in_memory_once_and_heads_are_each_runs
     assert len(models) == 4 and all(one == frozen[0] for one in frozen) and len(heads) == 4
 
 
+@pytest.mark.thorough
 def test_a_run_that_fails_ends_alone(tmp_path, turns):
     alone, packed = tmp_path / "alone", tmp_path / "packed"
     sweep(alone)
@@ -100,6 +103,7 @@ def test_a_run_that_diverges_is_a_result_and_the_others_go_on(tmp_path, turns):
     assert status["lora"] == "diverged" != status["lorta"]
 
 
+@pytest.mark.thorough
 def test_a_run_without_memory_beside_the_others_is_tried_alone(tmp_path, turns, monkeypatch):
     real = execute.training
     seen = []
@@ -128,6 +132,7 @@ def test_a_run_that_another_process_computes_is_left_out_of_the_pack(tmp_path, t
     assert not others and not turns
 
 
+@pytest.mark.thorough
 def test_packs_leave_no_worker_without_a_run(tmp_path, monkeypatch):
     packs = []
 

@@ -13,6 +13,7 @@ import tensoradapt as ta
 GRID = {"lr": [1e-3, 3e-3], "tuning": {"seed": [7], "extend": 0}}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("first", "second", "says", "where"),
     [

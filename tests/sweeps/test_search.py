@@ -76,6 +76,7 @@ def ended(root, name):
     return is_finished(root, name) or (root / name / "error.json").is_file()
 
 
+@pytest.mark.thorough
 def test_trials_are_the_same_however_their_runs_end(tmp_path):
     found = spec(parallel=3, trials=9)
     ends = {tuple(c.id for c in pretend(tmp_path / str(i), found, i).configs) for i in range(3)}
@@ -102,6 +103,7 @@ def found_total(found):
     return due(found, cells(found, models.config(found.model)), Path("no-such-folder")).total
 
 
+@pytest.mark.thorough
 def test_trials_follow_from_what_runs_gave(tmp_path):
     def other(root, config, _):
         put(root, config, config.training.lr)
@@ -126,6 +128,7 @@ def test_as_many_trials_are_due_as_are_asked_at_once(tmp_path):
         assert now.total == 2 * (7 + 2)
 
 
+@pytest.mark.thorough
 def test_the_best_on_validation_is_run_at_every_size_with_every_seed(tmp_path):
     found = spec(seed=[0, 1])
     now = pretend(tmp_path, found)
@@ -137,6 +140,7 @@ def test_the_best_on_validation_is_run_at_every_size_with_every_seed(tmp_path):
         }
 
 
+@pytest.mark.thorough
 def test_everything_that_can_be_searched_reaches_the_runs(tmp_path):
     space = {"lr": RATES, "head_lr": RATES, "scale": [0.5, "matched"], "rank": [1, 2, 3]}
     found = spec(rank=None, search=space, trials=8, reference=["head", "full"])
@@ -205,6 +209,7 @@ def sweep(out, said=None, **changes):
     return ta.sweep(made, out, executor="inline", device="cpu", say=say)
 
 
+@pytest.mark.thorough
 def test_a_search_that_is_stopped_anywhere_ends_with_the_same_trials_and_results(tmp_path, monkeypatch):
     assert sweep(tmp_path / "whole", parallel=2).total == 5
     for k in (0, 2, 4):
@@ -254,6 +259,7 @@ def test_the_plan_says_how_many_runs_and_what_is_searched(tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.thorough
 def test_tuning_runs_of_a_search_are_in_no_mean_and_its_runs_are_counted(tmp_path):
     sweep(tmp_path)
     (row,) = status(tmp_path).itertuples()

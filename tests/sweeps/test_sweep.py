@@ -54,6 +54,7 @@ def results(root):
     return {run.name: (root / run.name / "result.json").read_bytes() for run in load_runs(root)}
 
 
+@pytest.mark.thorough
 def test_a_frontier_leaves_a_folder_per_run_a_figure_and_a_table(tmp_path):
     ended, runs = run(tmp_path)
     assert len(runs) == ended.total == ended.finished == 2 * 4
@@ -88,6 +89,7 @@ def test_the_bytes_of_an_adapter_are_those_of_its_saved_tensors(tmp_path):
     assert execute(config, "cpu")["measurements"]["adapter_bytes"] == stored > 0
 
 
+@pytest.mark.thorough
 def test_a_stopped_frontier_goes_on_and_ends_with_the_same_results(tmp_path, monkeypatch):
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     run(whole)
@@ -111,6 +113,7 @@ def test_a_stopped_frontier_goes_on_and_ends_with_the_same_results(tmp_path, mon
     assert not list(stopped.glob(".*.tmp")) and not list((stopped / ".work").iterdir())
 
 
+@pytest.mark.thorough
 def test_a_run_that_another_process_computes_is_waited_for(tmp_path, monkeypatch):
     """And computed here once that process has let go of it without a result."""
     plan, order, real = configs(seed=0), [], perform.execute
@@ -129,6 +132,7 @@ def test_a_run_that_another_process_computes_is_waited_for(tmp_path, monkeypatch
     assert ended.complete and len(order) == 4 and order[3] == plan[1].id
 
 
+@pytest.mark.thorough
 def test_a_run_that_failed_is_tried_again(tmp_path, monkeypatch):
     def fail(*_):
         raise RuntimeError("no luck")
@@ -200,6 +204,7 @@ def test_a_run_that_learns_nothing_is_at_chance_and_one_that_learns_is_not():
     assert matthews.at_chance(float("nan"), 0.0, test) and not matthews.at_chance(0.3, 0.0, test)
 
 
+@pytest.mark.thorough
 def test_the_planted_delta_can_be_learned_by_an_adapter_and_not_by_the_head():
     planted, shared = ("tiny-random-bert", "planted"), {"lr": 0.01, "steps": 150, "n_train": 1024}
     head = execute(config_of(*planted, kind="head", **shared), "cpu")["result"]["test"]["accuracy"]

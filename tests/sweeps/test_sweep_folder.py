@@ -41,6 +41,7 @@ def root(whole, tmp_path):
     return shutil.copytree(whole, tmp_path / "runs")
 
 
+@pytest.mark.thorough
 def test_a_dry_run_plans_as_if_what_is_to_be_made_again_were_gone(root, monkeypatch):
     now = run_sweep.versions()
     monkeypatch.setattr(run_sweep, "versions", lambda: {**now, "python": "2.7"})

@@ -46,6 +46,7 @@ def score(config: RunConfig) -> float:
     return 0.9 - abs(config.training.lr - 3e-3)
 
 
+@pytest.mark.thorough
 def test_three_times_the_runs_take_three_times_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     few, many = (counted(tmp_path / str(n), n, monkeypatch) for n in (1, 3))
     for step, counts in few.items():

@@ -96,6 +96,7 @@ def test_another_meaning_is_other_runs():
         assert not ids(spec(**change)) & ids(spec()), change
 
 
+@pytest.mark.thorough
 def test_fields_of_training_are_passed_on_and_change_the_runs():
     (config, *_) = configs(spec(warmup=0, clip=0.5))
     assert config.training == Training(1e-3, 60, optimizer="equal_steps", warmup=0.0, clip=0.5)

@@ -114,6 +114,7 @@ def drawn_spec(seed: int) -> SweepSpec:
     )
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("seed", range(15))
 def test_rates_are_the_same_in_whatever_order_runs_end_and_the_best_mean_is_kept(tmp_path: Path, seed: int) -> None:
     found, ends = drawn_spec(seed), lucky(seed)
@@ -138,6 +139,7 @@ def test_rates_are_the_same_in_whatever_order_runs_end_and_the_best_mean_is_kept
             assert len(rates) == len(grid) + found.tuning.extend, "a better rate may lie beyond, and none was tried"
 
 
+@pytest.mark.thorough
 def test_each_size_is_tuned_and_goes_beyond_its_own_grid_by_its_step(tmp_path: Path) -> None:
     found = spec(method="lorta", seed=[0, 1])
     first = now(found, tmp_path)
@@ -181,6 +183,7 @@ def test_the_step_is_that_of_the_outermost_rates_at_this_end(
     assert sorted(set(tried(then)) - set(grid)) == pytest.approx(rates, rel=2e-3)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("ends", [(1e-307, 1e-306), (1e-300, 1e20), (1.0, 1e37), (1e-3, 1e-3 * (1 + 1e-9))])
 def test_a_grid_ends_where_numbers_do(tmp_path: Path, ends: tuple[float, float]) -> None:
     for sign in (-1, 1):
@@ -328,6 +331,7 @@ def sweep(out: Path, said: list[str] | None = None, **changes: object) -> object
     return ta.sweep(made, out, executor="inline", device="cpu", say=say)
 
 
+@pytest.mark.thorough
 def test_a_sweep_that_is_stopped_anywhere_tries_the_same_rates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     with monkeypatch.context() as patched:
@@ -378,6 +382,7 @@ def test_a_run_that_ends_while_a_folder_is_counted_does_not_end_the_sweep(
     assert (states["finished"].sum(), states["waiting"].sum(), states.attrs["more"]) == (5, 1 + 1, 6)
 
 
+@pytest.mark.thorough
 def test_the_plan_says_what_tuning_costs_and_what_was_extended(tmp_path: Path) -> None:
     def plan(found: dict[str, object]) -> str:
         said: list[str] = []
@@ -403,6 +408,7 @@ def test_the_plan_says_what_tuning_costs_and_what_was_extended(tmp_path: Path) -
     assert f"{28 + 2 * 2 + 2 * 2 * 2} runs, 0 of them to do" in after
 
 
+@pytest.mark.thorough
 def test_progress_counts_the_runs_that_wait_for_a_rate_from_the_first_on(tmp_path: Path) -> None:
     said: list[str] = []
 
@@ -420,6 +426,7 @@ def test_progress_counts_the_runs_that_wait_for_a_rate_from_the_first_on(tmp_pat
     assert found == [(k, 8, k < 8) for k in range(1, 9)]  # six choose the rates of two sizes, two are reported
 
 
+@pytest.mark.thorough
 def test_a_run_that_chooses_a_rate_is_told_by_its_validation_score_alone(tmp_path: Path) -> None:
     said: list[str] = []
     changes = {"method": "lora", "tuning": {"seed": 1000, "extend": 0}}

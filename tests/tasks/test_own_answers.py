@@ -203,6 +203,7 @@ def test_a_model_without_a_chat_template_is_refused(kind: str, tmp_path: Path) -
         task.base(saved_chat_model(tmp_path / "plain", template=None))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", ROWS)
 def test_a_frontier_takes_them_like_other_own_data(kind: str, model: str) -> None:
     task = write("pairs.jsonl", [{"asked": row.pop("prompt"), **row} for row in ROWS[kind]()])

@@ -121,6 +121,7 @@ def test_at_its_start_an_adapter_is_the_reference(model: str) -> None:
     assert at_chance == [True, True, False]
 
 
+@pytest.mark.thorough
 def test_a_reference_is_computed_once_and_depends_on_no_batch(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
     adapted, some, task = trained(model)
     preference._kept.cache_clear()
@@ -140,6 +141,7 @@ def test_a_reference_is_computed_once_and_depends_on_no_batch(model: str, monkey
     assert not torch.equal(low, together) and torch.allclose(low, together, rtol=0.05)
 
 
+@pytest.mark.thorough
 def test_pairs_are_learned_and_a_run_after_another_is_the_same_to_the_bit(model: str) -> None:
     preference._kept.cache_clear()
     first, again = (execute(config(model), "cpu") for _ in range(2))

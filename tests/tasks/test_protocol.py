@@ -32,6 +32,7 @@ def config(task: str, **more: object) -> RunConfig:
     return config_of("made here", task, "lora", **sizes)
 
 
+@pytest.mark.thorough
 def test_a_language_model_is_trained_on_answers_alone() -> None:
     run = config("answers")
     data = load_data(run)
@@ -49,6 +50,7 @@ def test_a_language_model_is_trained_on_answers_alone() -> None:
     assert result["test"]["loss"] == pytest.approx(-predictions[np.arange(50), labels].mean(), rel=1e-5)
 
 
+@pytest.mark.thorough
 def test_preference_pairs_are_learned_against_the_frozen_base() -> None:
     parts = execute(config("preferences"), "cpu")
     assert parts["result"]["status"] == "finished" and parts["result"]["test"]["accuracy"] > 0.9

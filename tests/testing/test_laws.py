@@ -130,6 +130,7 @@ def test_a_network_that_no_plan_can_use_breaks_the_laws() -> None:
         laws(mine(two_zeros), examples=20)
 
 
+@pytest.mark.thorough
 def test_laws_say_how_many_cases_there_were_and_what_was_refused() -> None:
     def not_over_tasks(layout: Layout, rank: Any) -> Any:
         if "task" in layout.names:

@@ -226,6 +226,7 @@ def fresh_caches() -> Iterator[None]:
     clear()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", MUTANTS)
 def test_the_mutant_is_seen_by_its_law_and_where_so_said_by_no_other(
     name: str, monkeypatch: pytest.MonkeyPatch
@@ -236,6 +237,7 @@ def test_the_mutant_is_seen_by_its_law_and_where_so_said_by_no_other(
     assert seen == {mutant.law} or not mutant.alone
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("healthy", [cp, tucker])
 def test_nothing_is_seen_where_nothing_is_broken(healthy: Any) -> None:
     assert killers(healthy) == set()

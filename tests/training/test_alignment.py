@@ -97,6 +97,7 @@ def test_shares_are_those_of_dense_projections(name: str, at_start: bool) -> Non
     check("bert", planned(ta.find_sites(make("bert"))[:2], name, rank=2), at_start)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("changes", [{"on_mismatch": "crop"}, {"on_mismatch": "split"}])
 def test_shares_where_sites_have_several_widths(changes: dict[str, Any]) -> None:
     model = make("bert")

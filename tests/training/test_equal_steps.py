@@ -76,6 +76,7 @@ def moves(adapter: ta.Adapter, optimizer: torch.optim.Optimizer, steps: int, see
     return moved
 
 
+@pytest.mark.thorough
 @settings(max_examples=8)
 @given(
     rank=st.integers(1, 4),

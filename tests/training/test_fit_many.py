@@ -95,6 +95,7 @@ def dtype(request):
     torch.set_default_dtype(torch.float32)
 
 
+@pytest.mark.thorough
 def test_each_run_is_to_the_bit_what_it_is_alone_with_dropout_and_data_of_any_shape(dtype):
     found = together(list(MIX))
     assert next(iter(found["cp"][1].values())).dtype == dtype
@@ -103,6 +104,7 @@ def test_each_run_is_to_the_bit_what_it_is_alone_with_dropout_and_data_of_any_sh
     assert len(found["vera"][0].losses) == 5 and len(found["cp"][0].losses) == 8
 
 
+@pytest.mark.thorough
 def test_other_data_of_one_run_change_no_bit_of_the_others():
     names = ["lora", "cp", "tucker"]
     one, other = together(names), together(names, {"cp": 99})
@@ -111,6 +113,7 @@ def test_other_data_of_one_run_change_no_bit_of_the_others():
     assert one["cp"][0].losses != other["cp"][0].losses
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("bad", ["lora", "cp"])
 def test_a_run_that_diverges_ends_alone(bad):
     names, model = ["lora", "cp", "tucker"], base()
@@ -147,6 +150,7 @@ def test_the_model_is_left_as_it_was_used_with_all_adapters_trained():
     )
 
 
+@pytest.mark.thorough
 def test_a_run_goes_on_from_its_own_checkpoint(tmp_path):
     class Stopped(Exception):
         pass

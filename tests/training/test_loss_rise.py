@@ -43,6 +43,7 @@ def test_a_loss_that_rose_is_said_with_the_rates_to_try() -> None:
     )
 
 
+@pytest.mark.thorough
 def test_a_run_says_so_in_its_line_its_note_and_the_report(tmp_path: Path) -> None:
     said: list[str] = []
     spec = {**TINY, "method": "lora", "rank": 1, "reference": "head", "steps": 8}

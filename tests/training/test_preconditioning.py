@@ -57,6 +57,7 @@ def test_the_normal_matrix_is_the_triple_loop_of_the_released_code() -> None:
     np.testing.assert_allclose(normal_matrix(cp.network, values_of(cp), of, torch.einsum), expected, rtol=0, atol=1e-12)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("parameterization", "layout"),
     [
@@ -226,6 +227,7 @@ def test_gradients_of_half_precision_are_divided_in_float64(dtype: torch.dtype, 
     torch.testing.assert_close(found.double(), exact, rtol=error, atol=1e-6)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("method", ["cp", "tucker", "tensor_train"])
 @pytest.mark.parametrize("rank", [1, 8])
 def test_at_the_start_and_above_a_modes_size_the_first_steps_are_finite(method: str, rank: int) -> None:

@@ -310,6 +310,7 @@ OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("parameterization", "name"),
     [*(("tensor_train", name) for name in OPTIMIZERS), *((p, "adamw") for p in ("lora", "tucker", "cp"))],

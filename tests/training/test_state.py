@@ -54,6 +54,7 @@ def train(model, steps=20, stop=None, checkpoint=None, **more):
     return fit(model, batch_stream(), steps=steps, on_step=on_step, checkpoint=checkpoint, **options)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("family", "optimizer"),
     [(name, "adamw") for name in parameterizations.names()]

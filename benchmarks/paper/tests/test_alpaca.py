@@ -177,6 +177,7 @@ def test_test_examples_are_those_of_every_seed_and_train_ones_are_drawn(data: Ca
     assert set(one.train.ids) != set(other.train.ids)
 
 
+@pytest.mark.thorough
 def test_a_run_learns_the_answers_and_judges_each_kind(data: Callable[..., Path], model: str) -> None:
     data()
     sizes = {"batch": 8, "n_test": 12, "max_length": LENGTH, "steps": 25, "lr": 2e-2}

@@ -133,6 +133,7 @@ def test_metrics_are_those_of_margins() -> None:
     assert np.isnan(POLYREACTIVITY.evaluate(logits[: len(one)], one)["roc_auc"])
 
 
+@pytest.mark.thorough
 def test_areas_within_noise_of_chance_are_at_chance(root: Path) -> None:
     test = POLYREACTIVITY.splits()[2]
     labels, at_chance = test.labels, POLYREACTIVITY.metric.at_chance
@@ -152,6 +153,7 @@ def test_a_regression_on_counts_finds_a_rule_of_counts(root: Path, capsys: pytes
     assert "Boughter, ten folds of 200: accuracy 1.000" in capsys.readouterr().out
 
 
+@pytest.mark.thorough
 def test_an_adapter_learns_polyreactivity(root: Path, model: str) -> None:
     parts = execute(config("polyreactivity", model), "cpu")
     result, arrays = parts["result"], parts["arrays"]
@@ -207,6 +209,7 @@ def test_masks_of_training_are_drawn_anew_from_torchs_generator(root: Path, mode
     assert len(set(losses)) == 3
 
 
+@pytest.mark.thorough
 def test_an_adapter_learns_masked_residues(tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [(residue * length, str(length % 2)) for length in range(12, 20) for residue in RESIDUES]
     files = {"boughter": rows[:100], "jain": rows[100:130], "shehata": rows[130:]}

@@ -135,6 +135,7 @@ def test_sites_are_in_the_language_model_and_in_the_folding_blocks() -> None:
     assert {site.module.split(".")[0] for site in both} == {"esm", "trunk"}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("modules", [(), ("trunk.blocks.*",)])
 def test_adapters_of_either_trunk_lower_the_loss(chains: dict[str, Chain], modules: tuple[str, ...]) -> None:
     model = proteins.folding_model()

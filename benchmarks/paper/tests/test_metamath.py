@@ -182,6 +182,7 @@ def result(tmp_path: Path, name: str, folder: str = perform.RESULTS) -> dict[str
     return found
 
 
+@pytest.mark.thorough
 def test_a_result_has_the_fields_and_types_of_pefts(command: Callable[..., int], tmp_path: Path) -> None:
     assert command() == 0
     assert {file.name for file in (tmp_path / "out" / "results").iterdir()} == {
@@ -198,6 +199,7 @@ def test_a_result_has_the_fields_and_types_of_pefts(command: Callable[..., int],
         assert found["train_info"]["status"] == "success" and found["run_info"]["error_msg"] == ""
 
 
+@pytest.mark.thorough
 def test_every_score_of_a_result_is_recomputed_from_answers_and_steps(
     command: Callable[..., int], tmp_path: Path
 ) -> None:
@@ -229,6 +231,7 @@ def test_every_score_of_a_result_is_recomputed_from_answers_and_steps(
     assert train["num_total_params"] == before + train["num_trainable_params"]
 
 
+@pytest.mark.thorough
 def test_forgetting_is_the_cross_entropy_of_all_tokens_of_all_texts(
     command: Callable[..., int], tmp_path: Path
 ) -> None:
@@ -257,6 +260,7 @@ def test_without_a_file_the_general_text_is_the_toolkits(tmp_path: Path, monkeyp
     assert len(texts) == forgetting.WINDOWS and fetched == [assets.GENERAL_TEXT]
 
 
+@pytest.mark.thorough
 def test_the_adapter_of_a_result_is_a_config_that_peft_reads(command: Callable[..., int], tmp_path: Path) -> None:
     peft = pytest.importorskip("peft")
     import tensoradapt.integrations.peft  # noqa: F401  # registers the method
@@ -273,6 +277,7 @@ def test_the_adapter_of_a_result_is_a_config_that_peft_reads(command: Callable[.
         assert numbers == (train["num_trainable_params"], train["num_total_params"])
 
 
+@pytest.mark.thorough
 def test_what_has_a_result_is_not_run_again(command: Callable[..., int], tmp_path: Path, capsys: Any) -> None:
     command("--only", "cp")
     times = result(tmp_path, "cp--tiny-lr0.01")["run_info"]["total_time"]
@@ -416,6 +421,7 @@ def test_methods_of_the_full_size_have_the_counts_of_their_formulas() -> None:
 METHODS = {one.name.split("/")[0]: one for one in specification(PAPER / "metamath-gpu.toml").experiments}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", METHODS)
 def test_each_method_of_the_full_size_takes_steps_in_bfloat16(name: str) -> None:
     sizes = {"hidden_size": 96, "num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 48}

@@ -75,6 +75,7 @@ def test_each_specification_is_one(file: Path) -> None:
         assert read_spec(spec).methods
 
 
+@pytest.mark.thorough
 def test_a_family_is_run_by_one_command_and_written_as_files(command, tmp_path: Path, capsys) -> None:
     assert command() == 0
     assert command() == 0 and "nothing" not in capsys.readouterr().err
@@ -98,6 +99,7 @@ def test_a_family_is_run_by_one_command_and_written_as_files(command, tmp_path: 
         assert float(row["p"]) <= float(row["p_holm"]) <= 1 and row["decided"] == str(float(row["p_holm"]) < 0.05)
 
 
+@pytest.mark.thorough
 def test_without_lora_8_sizes_are_compared_with_the_smallest_of_their_method(command, tmp_path: Path) -> None:
     (tmp_path / "spec.toml").write_text(
         SPEC.replace("[4, 8]", "[2, 4]").replace("rank = 8", "rank = 4").replace("[2]", "[2, 3, 5]")
@@ -109,6 +111,7 @@ def test_without_lora_8_sizes_are_compared_with_the_smallest_of_their_method(com
     assert compared == {("lora", "r=4", "lora r=2"), ("cp", "r=3", "cp r=2"), ("cp", "r=5", "cp r=2")}
 
 
+@pytest.mark.thorough
 def test_the_page_of_all_families_has_a_row_for_each_mean(command, tmp_path: Path) -> None:
     command()
     command("--report")
@@ -123,6 +126,7 @@ def test_the_page_of_all_families_has_a_row_for_each_mean(command, tmp_path: Pat
     assert text.count("| glue | planted | tiny-random-bert |") == 4
 
 
+@pytest.mark.thorough
 def test_steps_are_enough_where_twice_as_many_gain_nothing(
     command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -166,6 +170,7 @@ def test_a_task_without_other_numbers_of_steps_has_no_curve() -> None:
     ]
 
 
+@pytest.mark.thorough
 def test_a_curve_says_which_runs_it_lacks(command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "curve").mkdir()
     monkeypatch.setattr(sys, "argv", ["plateau.py", "--family", "glue", "--out", str(tmp_path / "curve"), "--report"])
@@ -184,6 +189,7 @@ def test_each_family_has_curves_of_its_own_steps(family: str) -> None:
         assert [method.name for method in read_spec(spec).methods] == ["lora"]
 
 
+@pytest.mark.thorough
 def test_it_stops_after_its_minutes_and_goes_on(command, tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match=r"stopped after 0\.0001 minutes; the same command goes on"):
         command("--minutes", "0.0001")
@@ -219,6 +225,7 @@ def test_a_scale_that_a_family_lacks_is_named(command) -> None:
         command("--scale", "paper")
 
 
+@pytest.mark.thorough
 def test_p_is_the_librarys_and_corrected_within_a_task(command, tmp_path: Path) -> None:
     command()
     command("--report")
@@ -251,6 +258,7 @@ def test_the_p_recomputed_from_an_interval_is_at_least_the_crossed_models(seed: 
     assert p <= bound and (p > 0.045 or bound < 0.05)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", recompute.FOLDERS)
 def test_differences_of_docs_are_what_their_records_say(name: str) -> None:
     folder = report.RESULTS / name
