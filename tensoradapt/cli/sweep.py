@@ -94,6 +94,7 @@ def _frontier_options(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="runs at once (default: as many as a GPU has room for, or each core up to four)",
     )
+    p.add_argument("--dry-run", action="store_true", help="print the plan, its time and disk, and stop")
     add_options(
         parser.add_argument_group("own data", "what docs/start/your-data.md says"), OwnData, leave_out=NO_OPTIONS
     )
@@ -144,21 +145,25 @@ def frontier(args: argparse.Namespace) -> int:
     given = {key: item for record in KEYS for key, item in given_options(args, record).items()}
     spec = frontier_spec(args.size, **{**given, "model": args.model, "task": _task(args)})
     if "precision" not in given:
-        spec = with_precision(spec, args.out, args.device)
+        spec = with_precision(spec, args.out)
     try:
-        ended, runs = run_frontier(spec, args.out, say=_progress(args), **picked(args, "device", "workers"))
+        ended, runs = run_frontier(spec, args.out, say=_progress(args), **picked(args, "device", "workers", "dry_run"))
     except KeyboardInterrupt:
         return _stopped(args.out)
+    code = 0 if ended.complete or (args.dry_run and not ended.blocked) else 1
     if args.json:
         show_json(_document(ended, args.out, runs))
-        return 0 if ended.complete else 1
+        return code
     if runs:
         _print_results(runs)
     _print_failures(ended, args.out, "the same command runs it again")
+    if args.dry_run:
+        show(f"{ended.finished} of {ended.total} runs are finished in {args.out}")
+        return code
     show(f"{ended.finished} of {ended.total} runs; figure, table and runs are in {args.out}")
     if ended.complete:
         _print_next(args.out)
-    return 0 if ended.complete else 1
+    return code
 
 
 def _print_results(source: Any, spec: Path | None = None) -> None:

@@ -134,19 +134,18 @@ def _part(share: float, lr: float) -> float:
     return float(f"{share * lr:.3g}")
 
 
-def with_precision(spec: SweepSpec, out: Path, device: str) -> SweepSpec:
+def with_precision(spec: SweepSpec, out: Path) -> SweepSpec:
     """Return a frontier for which no precision was given with the one that is usual in a folder of runs.
 
-    A new folder has "auto" where the runs are on a GPU, and fp32 elsewhere. A folder that has runs goes on with what it
-    was begun with, on any machine, so that their ids stay the same. Raises TensorAdaptError for a device that is not
-    there.
+    A new folder has "auto". One that has runs goes on with what it was begun with, on any machine, so that their ids
+    stay the same.
     """
     begun: list[SweepSpec] = []
     for path in recorded.paths(out):
         with suppress(TensorAdaptError):  # a damaged record says nothing
             begun.append(recorded.read(path).spec)
     used = {method.training.get("precision") for one in begun for method in one.methods}
-    if "auto" in used or (not begun and slots_for("local", None, device, {}).gpus):
+    if "auto" in used or not begun:
         auto = [
             [replace(one, training={**one.training, "precision": "auto"}) for one in part]
             for part in (spec.method, spec.reference)
@@ -161,17 +160,19 @@ def run_frontier(
     *,
     device: str = "auto",
     workers: int | None = None,
+    dry_run: bool = False,
     say: Callable[[str], None] = print,
 ) -> tuple[SweepResult, list[Run]]:
     """Run a frontier; leave frontier.png, .pdf, .csv and .txt beside its runs, also when it is interrupted.
 
     ``workers``: how many processes compute at once, 1 for this one; default what ``sweep`` finds on a GPU, or each core
-    up to four.
+    up to four. ``dry_run``: whether to print the plan and stop.
 
     Returns how the sweep ended, and its finished runs. Raises TensorAdaptError before the first run for a device,
     model, task, plan or folder that cannot be used.
     """
-    check_writable(out)
+    if not dry_run:
+        check_writable(out)
     planned = cells(spec, base_of(spec))
     if refused := [cell.empty for cell in planned if cell.empty and cell.n_params is None]:
         raise TensorAdaptError(refused[0])
@@ -186,17 +187,17 @@ def run_frontier(
     def say_and_draw(text: str) -> None:
         nonlocal drawn
         say(text)
-        if time.monotonic() - drawn > REDRAW_SECONDS:
+        if not dry_run and time.monotonic() - drawn > REDRAW_SECONDS:
             draw(configs, out)
             drawn = time.monotonic()
 
     try:
         how: Any = {"executor": "inline"} if n == 1 else {"executor": "local", "workers": n}
-        ended = sweep(spec, out, device=device, retry_failed=True, say=say_and_draw, **how)
+        ended = sweep(spec, out, device=device, retry_failed=True, dry_run=dry_run, say=say_and_draw, **how)
     except KeyboardInterrupt:
         draw(configs, out)
         raise
-    return ended, draw(configs, out)
+    return ended, [] if dry_run else draw(configs, out)
 
 
 def draw(configs: Sequence[RunConfig], out: Path) -> list[Run]:

@@ -143,7 +143,7 @@ def precision_text(spec: SweepSpec, slots: Slots) -> str:
     """Return a line for a GPU on which runs compute in fp32; "" elsewhere, and where a precision was given."""
     if slots.device == "cpu" or any("precision" in method.training for method in spec.methods):
         return ""
-    return 'precision is fp32; with precision = "auto" runs compute in bf16 on a GPU that has it'
+    return 'precision is fp32; with precision = "auto" runs compute in bf16 where the device has units for it'
 
 
 def run_text(config: RunConfig) -> str:

@@ -114,7 +114,7 @@ def fit(
         precondition: epsilon of ``preconditioned``; default plain gradients.
         orthonormal: "landing" or "retraction", by which ``orthonormal`` keeps factors; default free factors.
         precision: "fp32"; "bf16": the model computes under ``torch.autocast``, in which parameters stay fp32; or
-            "auto": bf16 on a GPU that has it, else fp32.
+            "auto": bf16 on a GPU or CPU that has units for it, else fp32.
         reduce: step -> rank that ``reduce_rank`` reduces the adapter to after that step.
         on_step: called with step (from 1) and loss.
         progress: whether a bar with the loss and the rate of steps is shown, on stderr where that is a terminal.
@@ -339,8 +339,14 @@ def autocast(precision: str, device: torch.device | str) -> torch.autocast:
 
 
 def computed_in(precision: str, device: torch.device | str) -> str:
-    """Return what a precision is on a device: "auto" is bf16 on a GPU with units for it, and elsewhere fp32."""
+    """Return what a precision is on a device: "auto" is bf16 where that has units for it, and elsewhere fp32."""
     if precision != "auto":
         return precision
-    on = torch.device(device)
-    return "bf16" if on.type == "cuda" and torch.cuda.get_device_capability(on) >= BF16 else "fp32"
+    return "bf16" if has_bf16(torch.device(device)) else "fp32"
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Return whether a device has units that multiply matrices in bfloat16, so faster than in float32."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= BF16
+    return device.type == "cpu" and bool(torch.cpu._is_avx512_bf16_supported())

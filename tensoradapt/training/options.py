@@ -74,7 +74,7 @@ class Training:
     )
     precision: str = value(
         partial(checks.one_of, PRECISIONS),
-        "fp32; bf16: the model computes in bfloat16, its parameters stay fp32; or auto: bf16 on a GPU that has it",
+        "fp32; bf16: the model computes in bfloat16, its parameters stay fp32; or auto: bf16 where a device has units",
         "fp32",
         former=("dtype", "torch_dtype", "mixed_precision"),
     )
