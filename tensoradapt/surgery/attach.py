@@ -29,6 +29,7 @@ from tensoradapt.records import keywords
 from tensoradapt.sites.modules import ROOT
 from tensoradapt.sites.site import Site
 from tensoradapt.surgery.base_hash import base_hash, hash_when_saved
+from tensoradapt.surgery.base_prefix import fitted
 from tensoradapt.surgery.checks import Values, check_attach, given_values, on_meta
 from tensoradapt.surgery.factors_from_model import begin_with_step, checked_batches, values_from_model
 from tensoradapt.surgery.fast_paths import switch_off_fast_paths
@@ -70,8 +71,8 @@ def attach(
 
     Args:
         model: the base model; it may have other adapters.
-        plan: a plan whose sites are this model's; or what ``plan`` takes after the model, which is planned then: the
-            name of a method, a layout, a rank, the fields below.
+        plan: a plan whose sites are this model's, or those of the base model in it; or what ``plan`` takes after the
+            model, which is planned then: the name of a method, a layout, a rank, the fields below.
         size: layout and rank, where the plan is a method's name.
         seed: the seed of the factors that are drawn, from 0 to 2**63 - 1.
         values: for each tensor of the plan all its stored factors, in place of drawn ones; ``compress`` returns them.
@@ -147,9 +148,11 @@ def attach_with(
     """
     check_is("model", model, nn.Module)
     check_is("plan", plan, Plan)
+    modules = original_modules(model)
+    plan = fitted(plan, model, modules)
     plan = replace(plan, train=with_heads(model, plan.train, plan.sites))
     reads = plan.needs_weights and values is None
-    matrices = check_attach(model, original_modules(model), plan, seed, name, reads, values is not None)
+    matrices = check_attach(model, modules, plan, seed, name, reads, values is not None)
     device, empty = matrices[plan.sites[0].name].weight.device, on_meta(matrices)
     given = checked_batches(plan, batches) if reads and not empty else []
     if not empty:

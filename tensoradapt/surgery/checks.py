@@ -119,8 +119,8 @@ def check_site(modules: Mapping[str, nn.Module], site: Site, model: str) -> Stor
     """Return the matrix of a site; raise TensorAdaptError for a module that is missing, of another shape, or codes."""
     if site.module not in modules:
         raise TensorAdaptError(
-            f"site {site.name}: {model} has no module {site.module!r}. The plan was made for another model "
-            "(or from a config, whose names may lack a prefix): make it from this one"
+            f"site {site.name}: {model} has no module {site.module!r}. The plan was made for another model: "
+            "make it from this one"
         )
     matrix = StoredMatrix.of(modules[site.module], site)
     check_fits(matrix)
