@@ -1,7 +1,7 @@
 """The plug-ins of ms-swift, LLaMA-Factory and Axolotl train what a TensorConfig says, or say what is missing.
 
-The trainers themselves are not installed here: they ask for an older PEFT. What was run with them is in
-docs/guides/trainers.md.
+The trainers themselves are not installed here: they ask for an older PEFT. `.ci/trainers.sh` trains in two of them, and
+what was run besides is in docs/results/trainers.md.
 """
 
 from __future__ import annotations
