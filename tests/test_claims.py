@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from support.claim_table import CLAIMS, EXEMPT, INDEX, KNOWN, README, RESULTS, TABLES, WHICH
-from support.page_numbers import ROOT, differences, figure_rows, gaps, generated, size, within
+from support.page_numbers import ROOT, default_rows, differences, figure_rows, gaps, generated, size, within
 
 NUMBER = re.compile(r"\d[\d,]*\.\d+|\d{1,3}(?:,\d{3})+|\d+(?= (?:%|times))")
 
@@ -69,6 +69,11 @@ def test_the_tables_of_figures_have_the_numbers_of_their_files(name: str) -> Non
     lines = (ROOT / "docs/results/figures/README.md").read_text().splitlines()
     for row in figure_rows(name):
         assert [line for line in lines if line.startswith(row)], row
+
+
+def test_the_table_of_the_default_frontier_has_the_numbers_of_its_file() -> None:
+    text = (ROOT / "docs/results/figures/README.md").read_text()
+    assert [row for row in default_rows() if row not in text] == []
 
 
 @pytest.mark.parametrize(("name", "alone", "held"), [("frontier", 18, 13), ("frontier-all", 15, 2)])

@@ -134,7 +134,8 @@ def _against(one: Compared) -> str:
         return f"There is no run of {name} to compare with, so methods are not told apart."
     if gaps["p_holm"].isna().all():
         return f"No difference to {name} is decided: {_too_few(gaps)}."
-    where = " at the same budget" if gaps["budget"].notna().any() else ""
+    alike = gaps["budget"].notna() & gaps["reference_rank"].isna()  # a reference with a rank has no budget
+    where = " at the same budget" if alike.any() else ""
     better, worse = (gaps[gaps["decided"] & (gaps["difference"] * sign > 0)] for sign in (1, -1))
     parts = [
         _within(one),

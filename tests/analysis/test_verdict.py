@@ -69,6 +69,12 @@ def test_what_is_undecided_says_how_many_more_seeds_it_takes() -> None:
     assert "None of 1 is decided to be within 0.01 of LoRA r=8" in said(table)
 
 
+def test_a_reference_that_has_a_rank_has_no_budget_in_common_with_others() -> None:
+    table = runs().assign(budget=lambda t: t["n_params"].where(t["method"] == "VeRA"))
+    table.loc[table["method"] == "VeRA", "rank"] = np.nan
+    assert "decided to be worse: VeRA" in said(table)
+
+
 def test_at_equal_budgets_differences_are_of_one_budget_and_savings_of_the_largest_reference() -> None:
     levels = {("LoRA", None, n): level for n, level in ((1000, 0.80), (9000, 0.90))}
     levels |= {("CP", None, n): level for n, level in ((990, 0.90), (8990, 0.9001))}

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tensoradapt.analysis.names import display
 from tensoradapt.analysis.statistics.intervals import Floats, Interval, t_interval
 from tensoradapt.analysis.statistics.significance import holm, paired_p
 from tensoradapt.analysis.verdict import compared
@@ -123,6 +124,24 @@ def figure_rows(name: str = "frontier") -> Iterator[str]:
         cells = (method, rank, counts(key, name), f"{float(row['mean']):.3f}")
         cells += (f"{float(row['low']):.3f} to {float(row['high']):.3f}",)
         yield f"| {' | '.join((*cells, *([gain] if name == 'frontier' else []), gap, held))} |"
+
+
+def default_rows() -> Iterator[str]:
+    """The rows of the table of the default frontier in docs/results/figures/README.md."""
+    table = [
+        {**row, "rank": row["rank"].removesuffix(".0")} for row in rows("docs/results/figures/frontier-default.csv")
+    ]
+    of = {(row["method"], row["rank"]): np.array(row["scores"].split(), float) for row in table}
+    for row in table:
+        key = row["method"], row["rank"]
+        size = f"r={row['rank']}" if row["rank"] else f"n≤{int(row['budget']):,}" if row["budget"] else ""
+        cells = [display(row["method"]), size, f"{int(row['n_params']):,}", f"{int(row['n_trained']):,}"]
+        cells += [f"{float(row['mean']):.3f}", f"{float(row['low']):.3f} to {float(row['high']):.3f}"]
+        for other in (("frozen base + head", ""), ("lora", "8")):
+            gap = t_interval(of[key] - of[other])
+            apart = key not in (("frozen base + head", ""), other)
+            cells.append(f"{gap.mean:+.3f} ({gap.low:.3f} to {gap.high:.3f})" if apart else "")
+        yield f"| {' | '.join(cells)} |"
 
 
 def difference(folder: str, task: str, method: str, size: str) -> dict[str, float]:
