@@ -144,6 +144,12 @@ def default_rows() -> Iterator[str]:
         yield f"| {' | '.join(cells)} |"
 
 
+def plateau(steps: str) -> float:
+    """The mean accuracy of LoRA r=8 after so many steps."""
+    own = [float(row["score"]) for row in rows("benchmarks/records/plateau.csv") if row["steps"] == steps]
+    return float(np.mean(own))
+
+
 def difference(folder: str, task: str, method: str, size: str) -> dict[str, float]:
     """The numbers of a row of docs/results/FOLDER/differences.csv."""
     row = one(f"docs/results/{folder}/differences.csv", task=task, method=method, size=size)
