@@ -146,8 +146,7 @@ def sweep(
         if not dry_run:
             chosen = EXECUTORS[executor](root, slots)
             store.check_writable(root)
-        say(plan_text(spec, planned, now, todo))
-        for line in (*setting_lines(spec, slots), *cut_lines(spec)):
+        for line in (plan_text(spec, planned, now, todo), *setting_lines(spec, slots), *cut_lines(spec)):
             say(line)
         cost = measure(root, now.configs, left, slots, probe)
         asked = Asked(todo, 1 if executor == "inline" else workers, spec.pack, _largest(planned))
