@@ -129,7 +129,8 @@ def test_the_script_trains_the_frozen_base_as_the_frontier_does(tmp_path, monkey
     monkeypatch.setattr(ta, "report", lambda *_: None, raising=False)
     exec(script_of("README.md"), {})
     of_script = frozen_bases(with_head_rates(read_spec(given[0])))
-    of_frontier = frozen_bases(frontier_spec("default", model="my-model", task="reviews"))
+    same = {key: given[0][key] for key in ("steps", "n_test") if key in given[0]}
+    of_frontier = frozen_bases(frontier_spec("default", model="my-model", task="reviews", **same))
     assert abs(of_script - of_frontier) < 0.01 and of_script > 0.6
 
 
