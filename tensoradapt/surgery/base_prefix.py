@@ -1,7 +1,7 @@
 """A plan of a base model on a model that holds it: names with the prefix that transformers gives the base, or without.
 
-``plan`` of a name or a config has the names of the base model, such as "layers.0.self_attn.q_proj"; a language model or
-a classifier has it as an attribute, and the names begin with "model.".
+``plan`` of the name of a saved BERT without a head has names such as "encoder.layer.0.attention.self.query". A
+classifier holds that model as an attribute, and its names begin with "bert.".
 """
 
 from __future__ import annotations
