@@ -40,6 +40,7 @@ FAMILIES: dict[str, dict[str, tuple[str, ...]]] = {
         "gpu": ("glue-gpu",),
         "paper": ("glue-base", "glue-large"),
     },
+    "headline": {"here": ("headline-here", "headline-more")},
     "instruct": {
         "here": ("instruct-here",),
         "ranks": ("instruct-ranks",),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,7 @@ BY_SEED = {
 LEVEL = 0.05  # Holm's p below which a difference is decided
 LORA_RANK = 8
 AT = ("auto", "budget", "size", "n_params")
+SEEDS = ("seeds_needed", "seeds_within")
 MEANS = {  # what a column of ``summarise`` means, beside those of ``RUN``
     **{name: RUN[name] for name in RUN if name in (*CONFIGURATION, *SAME[:6], "n_trained", "lr")},
     "cost": "median over seeds of the cost",
@@ -89,6 +90,7 @@ COMPARED = {  # what a column of ``compare`` means, beside those of ``RUN``
     "p_within_holm": "p_within after Holm's correction over all comparisons of the task",
     "within": "whether p_within_holm is below 0.025: it is decided to lose less than the margin",
     "seeds_needed": "fewest seeds with which a difference of this size and spread is decided; missing above 200",
+    "seeds_within": "fewest seeds with which ``within`` holds for such a difference and spread; missing above 200",
     "over": "what is paired: seeds, seeds and test examples, or test examples of one seed",
     "runs": "ids of the runs of both",
 }
@@ -148,7 +150,7 @@ def _grouped(rows: Sequence[Row], keys: Sequence[str]) -> list[list[Row]]:
 
 def _kinds(table: DataFrame) -> dict[str, str]:
     """Return the types of the columns of means and comparisons."""
-    whole = ("budget", "n_params", "n_trained", "steps", "n_seeds", "n_lost", "reference_n_params", "seeds_needed")
+    whole = ("budget", "n_params", "n_trained", "steps", "n_seeds", "n_lost", "reference_n_params", *SEEDS)
     others = ("task", "kind", "method", "layout", "rank", *SAME[:6], *BY_SEED, "reference", "reference_rank", "over")
     flags = ("on_frontier", "decided", "within")
     kinds = {**dict.fromkeys(whole, "Int64"), **dict.fromkeys(others, "object"), **dict.fromkeys(flags, "bool")}
@@ -487,5 +489,7 @@ def corrected(rows: list[Row]) -> list[Row]:
         interval = Interval(row["difference"], row["low"], row["high"], row["n_seeds"], row["sd"])
         row["decided"] = row.setdefault("p_holm", math.nan) < LEVEL
         row["within"] = row.setdefault("p_within_holm", math.nan) < LEVEL / 2
-        row["seeds_needed"] = seeds_needed(interval, len(tested)) if tested else None
+        above = replace(interval, mean=interval.mean + row["margin"])  # the loss of the margin, which is to be excluded
+        for name, gap in zip(SEEDS, (interval, above if above.mean > 0 else None), strict=True):
+            row[name] = seeds_needed(gap, len(tested)) if tested and gap else None
     return rows

@@ -158,8 +158,17 @@ def _within(one: Compared) -> str:
     against = f"{one.margin:g} of {named(size)} ({row['reference_n_params']:,.0f} parameters)"
     inside = one.fixed[one.fixed["within"]].sort_values("n_params").drop_duplicates("method")
     if inside.empty:
-        return f"None of {len(one.fixed)} is decided to be within {against}"
+        return f"None of {len(one.fixed)} is decided to be within {against}{_would_be(one.fixed)}"
     return f"Within {against}: {listed([_fewer(row) for _, row in inside.iterrows()], 3)}"
+
+
+def _would_be(gaps: DataFrame) -> str:
+    """Say which comparison would be decided to be within the margin first, and how many seeds that takes."""
+    more = gaps["seeds_within"].astype(float) - gaps["n_seeds"]
+    if not (more > 0).any():
+        return ""
+    nearest = gaps.loc[more.where(more > 0).idxmin()]
+    return f"; {named(nearest)} would be with {count_text(round(more[nearest.name]), 'more seed')} like these"
 
 
 def _fewer(row: Any) -> str:

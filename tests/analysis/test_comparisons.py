@@ -235,6 +235,28 @@ def test_as_many_seeds_as_are_needed_hold_and_one_fewer_do_not(n_comparisons: in
         assert (stats.ttest_1samp(same, 0).pvalue < 0.05 / n_comparisons) == holds
 
 
+def _at(mean: float, n: int) -> pd.DataFrame:
+    """Runs of LoRA without spread and of CP, whose n seeds have this mean difference and the deviation 0.004."""
+    spread = np.linspace(-1, 1, n)
+    cp = 0.8 + mean + 0.004 * spread / spread.std(ddof=1)
+    columns = {"method": ["lora"] * n + ["cp"] * n, "seed": [*range(n)] * 2, "n_params": [9000] * n + [1000] * n}
+    return pd.DataFrame({**columns, "score": [*[0.8] * n, *cp]})
+
+
+@pytest.mark.parametrize("margin", [0.005, 0.01])
+def test_as_many_seeds_as_within_takes_are_within_the_margin_and_one_fewer_are_not(margin: float) -> None:
+    (gap,) = compare(_at(-0.6 * margin, 3), margin=margin).itertuples()
+    assert gap.seeds_within > 3
+    for n, within in ((gap.seeds_within - 1, False), (gap.seeds_within, True)):
+        (one,) = compare(_at(-0.6 * margin, n), margin=margin).itertuples()
+        assert one.within == within and one.seeds_within == gap.seeds_within
+
+
+def test_no_number_of_seeds_is_within_a_margin_that_is_lost() -> None:
+    (gap,) = compare(_at(-0.011, 5)).itertuples()
+    assert gap.seeds_within is pd.NA and gap.seeds_needed is not pd.NA
+
+
 def test_no_number_of_seeds_decides_a_difference_of_nothing() -> None:
     assert seeds_needed(t_interval([-0.01, 0.0, 0.01])) is None
     assert seeds_needed(t_interval([0.5])) is None

@@ -66,7 +66,9 @@ def test_what_is_undecided_says_how_many_more_seeds_it_takes() -> None:
     (gap,) = compare(table).to_dict("records")
     more = gap["seeds_needed"] - gap["n_seeds"]
     assert more > 1 and f"the difference is undecided ({more} more seeds would decide that if means" in said(table)
-    assert "None of 1 is decided to be within 0.01 of LoRA r=8" in said(table)
+    within = gap["seeds_within"] - gap["n_seeds"]
+    assert "None of 1 is decided to be within 0.01 of LoRA r=8 (8,000 parameters); CP r=2" in said(table)
+    assert within > 1 and f"; CP r=2 would be with {within} more seeds like these" in said(table)
 
 
 def test_a_reference_that_has_a_rank_has_no_budget_in_common_with_others() -> None:
