@@ -2,6 +2,7 @@
 
     python benchmarks/best_rate.py --part 0/2    # runs what is missing; parts run side by side
     python benchmarks/best_rate.py --figure      # figure and table of what is there
+    python benchmarks/best_rate.py --choice      # whether to choose rates by loss, and what the size says of them
 
 All adapt q, k, v, o of all-MiniLM-L6-v2 on the rated sentences. Rates are in steps of 1.8. For each optimizer, method
 and rank the search begins at a guess and goes on until the best rate, by the mean loss on validation, is inside.
@@ -31,6 +32,7 @@ from minilm import Bench, Setting
 import tensoradapt as ta
 from tensoradapt.analysis.names import COLOURS, MARKERS, display, tone
 from tensoradapt.analysis.plots import _parts
+from tensoradapt.analysis.statistics import t_interval
 from tensoradapt.training.fit import autocast
 
 HERE = Path(__file__).parent
@@ -207,6 +209,38 @@ def table(steps: int) -> dict[str, Any]:
     return found
 
 
+def by_size(steps: int, optimizer: str) -> tuple[float, float]:
+    """The power of the number of parameters that best rates follow, by least squares, and how far apart they are
+    without it.
+    """
+    rates = table(steps)[optimizer]["rates"]
+    counts = [float(rows_of((steps, optimizer, *_named(cell)))[0]["n_params"]) for cell in rates]
+    x, y = np.log(counts), np.log([*rates.values()])
+    slope = float(np.polyfit(x, y, 1)[0])
+    return slope, float(np.exp(np.ptp(y - slope * x)))
+
+
+def _named(cell: str) -> tuple[str, int]:
+    method, _, rank = cell.partition(" r=")
+    return method, int(rank)
+
+
+def gain_of_loss(steps: int = 60) -> np.ndarray:
+    """For each cell how much accuracy a rate gains that is chosen by loss on validation in place of accuracy.
+
+    Each seed chooses once, and the accuracy is that of the other, at rates that both have.
+    """
+    every = [cell for optimizer in ("equal", "adamw") for cell in cells(steps, (optimizer,))]
+    pairs = [(cell, *pair) for cell in every for pair in (SEEDS, SEEDS[::-1]) if set(pair) <= set(seeds_of(cell))]
+    gains: dict[Cell, list[float]] = {}
+    for cell, chooses, other in pairs:
+        loss, right, theirs = losses(cell, chooses), *(losses(cell, s, "accuracy") for s in (chooses, other))
+        common = sorted(loss.keys() & theirs.keys())
+        by_loss, by_accuracy = min(common, key=lambda k: loss[k]), max(common, key=lambda k: right[k])
+        gains.setdefault(cell, []).append(theirs[by_loss] - theirs[by_accuracy])
+    return np.array([np.mean(of) for of in gains.values()])
+
+
 def figure(steps: int) -> None:
     """The best rates of each optimizer in a panel, and what one rate for all loses."""
     found = {optimizer: row for optimizer, row in table(steps).items() if optimizer not in VARIANTS}
@@ -273,9 +307,22 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
     parser.add_argument("--also", type=int, nargs="+", default=(), metavar="K", help="rates 1e-3 * 1.8^K of every cell")
     parser.add_argument("--table", action="store_true")
+    parser.add_argument(
+        "--choice", action="store_true", help="whether to choose a rate by loss, and what size says of it"
+    )
     parser.add_argument("--figure", action="store_true")
     args = parser.parse_args()
     globals().update(RECORD=args.record, SEEDS=tuple(args.seeds))
+    if args.choice:
+        print("gain of a choice by loss:", t_interval(gain_of_loss(args.steps)))
+        print(
+            *(
+                f"{o}: power of size {p:.2f}, {a:.2g} apart without"
+                for o in OPTIMIZERS
+                for p, a in [by_size(args.steps, o)]
+            )
+        )
+        return
     if args.figure:
         figure(args.steps)
     if args.table or args.figure:

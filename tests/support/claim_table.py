@@ -17,6 +17,7 @@ from support.page_numbers import (
     STEP,
     around,
     cells,
+    choice_by_loss,
     compressed,
     decided_on_sentences,
     fewer,
@@ -57,6 +58,7 @@ from support.page_numbers import (
     times,
     tucker_cells,
     tucker_scores,
+    without_size,
 )  # fmt: skip
 
 README, INDEX, WHICH, RESULTS = "README.md", "docs/index.md", "docs/start/which-method.md", "docs/results/README.md"
@@ -214,6 +216,12 @@ CLAIMS: list[Claim] = [
     ),
     (EQUAL, "| {1:.4f} to {2:.4f}: {0:.1f} apart |", lambda: spread("equal")),
     (EQUAL, "| {1:.4f} to {2:.4f}: {0:.1f} apart |", lambda: spread("adamw")),
+    (
+        EQUAL,
+        "to the power {:.2f}, and a rate of that form would leave them {:.1f} apart in place of {:.1f}",
+        without_size,
+    ),
+    (EQUAL, "has {:.3f} more accuracy with the other seed ({:.3f} to {:.3f}, t interval over {} cells", choice_by_loss),
     (WHICH, "one step of {:.1f} too high", lambda: (STEP,)),
     (
         WHICH,

@@ -279,6 +279,17 @@ def spread(optimizer: str) -> tuple[float, float, float]:
     return max(rates) / min(rates), min(rates), max(rates)
 
 
+def without_size() -> tuple[float, float, float]:
+    """The power of the size that best rates of equal steps follow, and how far apart they are without and with it."""
+    return *best_rate.by_size(60, "equal"), spread("equal")[0]
+
+
+def choice_by_loss() -> tuple[float, float, float, int]:
+    """What a choice of rates by loss gains, its interval and the number of cells."""
+    found = t_interval(best_rate.gain_of_loss())
+    return found.mean, found.low, found.high, found.n
+
+
 def tucker_cells() -> tuple[tuple[str, str], ...]:
     """The arms and ranks of benchmarks/records/tucker_start.csv."""
     return tuple(dict.fromkeys((row["arm"], row["rank"]) for row in rows(TUCKER_START)))
