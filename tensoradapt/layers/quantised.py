@@ -6,6 +6,7 @@ A layer is recognised by the class name of its weight, so that neither library i
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 State = tuple[Any, ...]
+PACKS = "support_avx512bf16_for_cpu"  # what tells a 4-bit layer of bitsandbytes to pack its weight in evaluation
 
 
 @dataclass(frozen=True)
@@ -33,13 +35,38 @@ class Quantised:
 def _four_bits(module: Any) -> Tensor:
     from bitsandbytes.functional import dequantize_4bit
 
-    return dequantize_4bit(module.weight.data, module.weight.quant_state).float()
+    return dequantize_4bit(*_in_order(module.weight)).float()
+
+
+def _in_order(weight: Any) -> tuple[Tensor, Any]:
+    """Return the codes of a 4-bit weight and how they are read; the weight stays as it is.
+
+    bitsandbytes packs them in another order in the first pass in evaluation, on processors with AVX-512 BF16.
+    """
+    if not is_packed(weight):
+        return weight.data, weight.quant_state
+    from bitsandbytes.functional import _convert_weight_packed_for_cpu_inverse
+
+    state = copy(weight.quant_state)
+    state.original_nested = False  # packed, the maxima of blocks have no codes of their own
+    return _convert_weight_packed_for_cpu_inverse(weight.data, state)
+
+
+def is_packed(weight: Any) -> bool:
+    """Say whether bitsandbytes packed a 4-bit weight; no gradient flows through such a layer."""
+    return getattr(getattr(weight, "quant_state", None), "packing_format_for_cpu", False)
+
+
+def unpack(module: Any) -> None:
+    """Put the codes of a 4-bit layer in order again; the maxima of its blocks stay rounded to bf16."""
+    if is_packed(module.weight):
+        module.weight.data, module.weight.quant_state = _in_order(module.weight)
 
 
 def _store_four_bits(module: Any, matrix: Tensor) -> None:
     old = module.weight
     names = ("blocksize", "compress_statistics", "quant_type", "quant_storage")
-    data = matrix.to("cpu", old.quant_state.dtype)  # moving it to its device quantises it
+    data = matrix.to("cpu", _in_order(old)[1].dtype)  # moving it to its device quantises it
     options = {name: getattr(old, name) for name in names}
     module.weight = type(old)(data, requires_grad=False, module=module, **options).to(old.device)
 

@@ -176,7 +176,7 @@ def attach_with(
         _register(model, name, adapter)
         adapter.attachment.base_now = partial(hash_when_saved, required(model), matrices, base)
         _wrap(model, adapter, matrices)
-        switch_off_fast_paths(model)
+        required(model).fast += switch_off_fast_paths(model)
         choose(model, {name: 1.0}, change)
         if new:
             change.undo.append(required(model).unfollow)

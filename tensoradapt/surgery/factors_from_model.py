@@ -30,6 +30,7 @@ from tensoradapt.networks.starts import direct, sides
 from tensoradapt.planning.plan import Group, Plan
 from tensoradapt.planning.scale import is_matched, multiplier
 from tensoradapt.sites.site import Site
+from tensoradapt.surgery.fast_paths import switch_off_fast_paths
 from tensoradapt.surgery.layer_inputs import PREPARED, input_moments
 from tensoradapt.surgery.transaction import transaction
 
@@ -232,6 +233,7 @@ def _only(model: nn.Module, weights: Iterable[str]) -> Iterator[None]:
     flags = {p: p.requires_grad for p in model.parameters()}
     training = {m: m.training for m in model.modules()}
     wanted = {id(model.get_parameter(name)) for name in weights}
+    fast = switch_off_fast_paths(model)  # a pass in evaluation must not pack weights that are trained through later
     model.eval()
     try:
         for parameter in flags:
@@ -243,6 +245,8 @@ def _only(model: nn.Module, weights: Iterable[str]) -> Iterator[None]:
             parameter.requires_grad_(flag)
         for module, mode in training.items():
             module.training = mode
+        for module, attribute, value in fast:
+            setattr(module, attribute, value)
 
 
 def _values(

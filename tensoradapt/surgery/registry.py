@@ -31,7 +31,7 @@ class Adapters(nn.ModuleDict):
         self.kept: list[Any] | None = None  # snapshots of the layers as they were, while merged
         self.merged = False
         self.used: dict[str, Adapter] = {}  # the adapters whose updates the layers add
-        self.fast: list[tuple[nn.Module, str, Any]] = []  # torch's fast paths that were switched off
+        self.fast: list[tuple[nn.Module, str, Any]] = []  # fast paths that were switched off, as they were
 
         self.hooks: list[Any] = []  # on the model, that begin and end a forward pass
 

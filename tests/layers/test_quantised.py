@@ -154,6 +154,50 @@ def test_a_layer_that_is_quantised_after_attach_is_merged_and_given_back() -> No
     assert torch.equal(model(X), before)
 
 
+def packed(quant_type: str) -> nn.Module:
+    """A 4-bit model as bitsandbytes leaves it after a pass in evaluation, on a processor with AVX-512 BF16."""
+    from bitsandbytes.functional import _convert_weight_packed_for_cpu
+
+    model = four_bits(quant_type)
+    for layer in model.layers:
+        layer.support_avx512bf16_for_cpu = True
+        layer.weight.data, layer.weight.quant_state = _convert_weight_packed_for_cpu(
+            layer.weight.data, layer.weight.quant_state
+        )
+    return model
+
+
+@pytest.mark.parametrize("quant_type", ["nf4", "fp4"])
+def test_a_packed_layer_is_read_as_what_it_computes_with_and_stays_packed(quant_type: str) -> None:
+    layer, plain_layer = packed(quant_type).layers[0], four_bits(quant_type).layers[0]
+    read, expected = (StoredMatrix.of(one, SITES[0]).read() for one in (layer, plain_layer))
+    assert (read - expected).norm() < 4e-3 * expected.norm(), "but for maxima of blocks in bf16"
+    assert layer.weight.quant_state.packing_format_for_cpu
+
+
+def test_gradients_flow_through_layers_that_were_packed_before_attach_and_none_is_packed_after_it() -> None:
+    model = packed("nf4")
+    adapter = ta.attach(model, ta.plan(SITES, "layer proj : out : in", "cp", 3))
+    perturb(adapter, 0.3)
+    model.eval()(X)  # which would pack them again
+    x = X.clone().requires_grad_()
+    model.train()(x).sum().backward()
+    whole = [StoredMatrix.of(model.layers[i].base, SITES[i]).read() + adapter.delta(SITES[i]) for i in range(2)]
+    assert torch.allclose(x.grad, torch.cat(whole).sum(0).expand_as(x), atol=1e-5)
+    ta.detach(model)
+    assert all(layer.support_avx512bf16_for_cpu for layer in model.layers), "as it was"
+
+
+def test_a_start_that_reads_inputs_leaves_layers_in_order() -> None:
+    model = four_bits("nf4")
+    for layer in model.layers:
+        layer.support_avx512bf16_for_cpu = True
+    run = {"batches": [X], "loss": lambda model, x: model(x).sum()}
+    before = model(X)
+    ta.attach(model, ta.plan(SITES, ": out : in", "eva", 3), **run)
+    assert torch.equal(model(X), before)
+
+
 def test_inputs_and_weights_of_quantised_layers_are_read_and_gradients_refused() -> None:
     sites = [Site(f"layers.{i}", f"layers.{i}", (("layer", i), ("proj", "q")), 32, 64, ()) for i in range(2)]
     run = {"batches": [X], "loss": lambda model, x: model(x).sum()}

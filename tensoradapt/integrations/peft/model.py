@@ -22,7 +22,7 @@ from tensoradapt.planning.trained_modules import trained_modules
 from tensoradapt.published import methods
 from tensoradapt.surgery.attach import set_magnitudes
 from tensoradapt.surgery.factors_from_model import factors_from_weights
-from tensoradapt.surgery.fast_paths import fast_paths
+from tensoradapt.surgery.fast_paths import switch_off_fast_paths
 from tensoradapt.surgery.transaction import transaction
 
 BANK = f"{NAME}_bank."  # part of a parameter's name; the adapter's name and the parameter's own name follow it
@@ -98,8 +98,7 @@ class TensorModel(BaseTuner):
             super().inject_adapter(model, adapter_name, *args, **kwargs)
             for parameter, flag in flags.items():  # PEFT restores only those of the base model
                 parameter.requires_grad_(flag)
-            for module, attribute, off in list(fast_paths(self.model, TensorLinear)):
-                setattr(module, attribute, off)
+            switch_off_fast_paths(self.model, TensorLinear)
 
     def merge_adapter(self, *args: Any, **kwargs: Any) -> None:
         """Merge in all layers, or in none: PEFT's own method goes through the layers one by one."""
