@@ -102,8 +102,35 @@ def steps(folder: Path) -> str:
     return "\n".join(lines)
 
 
-PARTS = {"tiles": tiles, "claim": claim, "steps": steps, "everything": everything}  # by their marks
-PAGES = ("README.md", "tables.md")
+def sizes(folder: Path) -> str:
+    """Each size of a folder with ``within.csv``: its mean, its difference to LoRA r=8, and whether it is within it."""
+    path = folder / "within.csv"
+    rows = report.read(path) if path.is_file() else []
+    margins = list(dict.fromkeys(row["margin"] for row in rows))
+    lines = [
+        f"| | parameters | with the head | score | to {report.REFERENCE_NAME} | seeds | Holm's p "
+        f"| {' | '.join(f'within {margin}' for margin in margins)} |",
+        f"|---|--:|--:|--:|---|--:|--:|{'---|' * len(margins)}",
+    ]
+    for row in rows[: len(rows) // max(1, len(margins))]:
+        same = [one for one in rows if (one["method"], one["size"]) == (row["method"], row["size"])]
+        counts = [f"{n:,}" for n in (int(row["n_params"]), int(row["n_params"]) + int(row["n_head"]))]
+        gap = f"{float(row['difference']):+.4f} ({float(row['low']):+.4f} to {float(row['high']):+.4f})"
+        cells = (f"{display(row['method'])} {row['size']}", *counts, f"{float(row['mean']):.3f}", gap, row["n_seeds"])
+        p = f"{float(row['p_holm']):.3f}{', decided' if row['decided'] == 'True' else ''}"
+        lines.append(f"| {' | '.join((*cells, p, *map(_within, same)))} |")
+    return "\n".join(lines)
+
+
+def _within(row: Mapping[str, str]) -> str:
+    """Say whether a row is within its margin, and else how many seeds would decide it."""
+    if row["within"] == "True":
+        return "yes"
+    return f"not decided; {float(row['seeds_within']):.0f} seeds" if row["seeds_within"] else "no number of seeds"
+
+
+PARTS = {"tiles": tiles, "claim": claim, "steps": steps, "everything": everything, "sizes": sizes}  # by their marks
+PAGES = ("README.md", "tables.md", "headline/README.md")
 
 
 def fill(page: Path) -> None:
@@ -118,5 +145,6 @@ def fill(page: Path) -> None:
 
 
 if __name__ == "__main__":
-    for name in PAGES:
-        fill(report.RESULTS / name)
+    for page in PAGES:
+        if (report.RESULTS / page).is_file():
+            fill(report.RESULTS / page)

@@ -2,7 +2,7 @@
 
 ``run.py --report`` writes them: its specification, ``records.csv`` with a row for each run, ``means.csv``,
 ``differences.csv`` (each size against LoRA r=8, paired, with p and Holm's p), ``table.md`` and a frontier for each
-task.
+task; of the headline also ``within.csv``, by margin.
 """
 
 from __future__ import annotations
@@ -36,6 +36,9 @@ FIGURES: Mapping[str, tuple[str, Mapping[str, Any]]] = {  # by the name of a fil
     "forgetting": ("forgetting", {}),
 }
 DPI = 200
+MARGINS = (0.01, 0.02)
+WITHIN = ("task", "method", "size", "n_params", "n_head", "mean", "difference", "low", "high", "n_seeds", "p_holm")
+WITHIN += ("decided", "margin", "p_within_holm", "within", "seeds_within")
 Row = dict[str, Any]
 
 
@@ -55,6 +58,20 @@ def write(files: Sequence[Path], out: Path, folder: Path, figure: str = "frontie
     for task, own in tasks:
         draw(own, figure, folder / (f"{task}-{figure}" if len(tasks) > 1 else figure))
     return folder
+
+
+def write_within(out: Path, folder: Path) -> None:
+    """Write ``within.csv``: for each margin and size whether it is within LoRA r=8, or how many seeds that would take."""
+    runs = reported(records(out))
+    means = {row["runs"][0]: row for row in _rows(summarise(runs))}
+    heads = dict(zip(runs["id"], runs["n_head"], strict=True))
+    method, rank = REFERENCE
+    found = [row for margin in MARGINS for row in _rows(compare(runs, method, at=rank, margin=margin))]
+    told = [{**row, "size": size(row, short=True), "n_head": heads[row["runs"][0]]} for row in found]
+    rows = [{**row, "mean": means[row["runs"][0]]["mean"]} for row in told]
+    paper.write(
+        pd.DataFrame(rows)[list(WITHIN)].sort_values(["margin", "n_params"], kind="stable"), folder / "within.csv"
+    )
 
 
 def write_scores(runs: pd.DataFrame, path: Path) -> None:

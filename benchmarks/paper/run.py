@@ -77,6 +77,8 @@ def main() -> int:
     if args.report:
         folder = report.RESULTS / args.family / (args.scale if args.scale in SIDES else "")
         report.write(files, out, folder, figure="ranks" if args.scale == "ranks" else "frontier")
+        if args.family == "headline":
+            report.write_within(out, folder)
         return 0
     changes = {"model": args.model} if args.model else {}
     changes |= SMOKE if args.smoke else {}

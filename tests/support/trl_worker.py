@@ -22,10 +22,9 @@ from tensoradapt.integrations.peft import TensorConfig
 from tensoradapt.integrations.trainer import EqualSteps
 
 SMOLLM2 = "smollm2-135m-instruct"  # a model of the plug-in in benchmarks/paper
-STEPS, BATCH, LENGTH = 20, 4, 64
+STEPS, BATCH, LENGTH = {"sft": 10, "dpo": 20}, 4, 64  # pairs are learned more slowly
 ASKED = [{"role": "user", "content": "Write a sentence of a film review."}]
 COMMON: dict[str, Any] = {
-    "max_steps": STEPS,
     "per_device_train_batch_size": BATCH,
     "max_length": LENGTH,
     "logging_steps": 1,
@@ -47,15 +46,16 @@ def said(text: str) -> list[dict[str, str]]:
 
 def examples(kind: str) -> Dataset:
     """Real review sentences: as the assistant's words, or those that liked the film before those that did not."""
-    train = ta.load_task("snippets", n_train=8 * STEPS * BATCH).train
+    n = STEPS[kind] * BATCH
+    train = ta.load_task("snippets", n_train=8 * n).train
     texts = [
         [one[0] for one, label in zip(train.texts, train.labels, strict=True) if label == wanted] for wanted in (1, 0)
     ]
     if kind == "sft":
-        return Dataset.from_list([{"messages": ASKED + said(text)} for text in texts[0][: STEPS * BATCH]])
+        return Dataset.from_list([{"messages": ASKED + said(text)} for text in texts[0][:n]])
     pairs = zip(*texts, strict=False)
     rows = [{"prompt": ASKED, "chosen": said(good), "rejected": said(bad)} for good, bad in pairs]
-    return Dataset.from_list(rows[: STEPS * BATCH])
+    return Dataset.from_list(rows[:n])
 
 
 def train(kind: str, folder: Path) -> dict[str, Any]:
@@ -64,11 +64,12 @@ def train(kind: str, folder: Path) -> dict[str, Any]:
     model = get_peft_model(base, config)
     adapted = sum(p.numel() for p in model.parameters() if p.requires_grad)
     given = {"model": model, "train_dataset": examples(kind), "processing_class": tokenizer}
+    common = {**COMMON, "max_steps": STEPS[kind]}
     if kind == "sft":
         equal = {"callbacks": [EqualSteps()]}
-        trainer = SFTTrainer(args=SFTConfig(str(folder / "run"), learning_rate=5e-3, **COMMON), **given, **equal)
+        trainer = SFTTrainer(args=SFTConfig(str(folder / "run"), learning_rate=5e-3, **common), **given, **equal)
     else:
-        trainer = DPOTrainer(args=DPOConfig(str(folder / "run"), learning_rate=5e-3, beta=0.1, **COMMON), **given)
+        trainer = DPOTrainer(args=DPOConfig(str(folder / "run"), learning_rate=5e-3, beta=0.1, **common), **given)
     trainer.train()
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     trainer.save_model(str(folder / "adapter"))
@@ -98,6 +99,6 @@ def load(folder: Path) -> dict[str, Any]:
 
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)
     kind, folder = sys.argv[1], Path(sys.argv[2])
     print(json.dumps(load(folder) if kind == "load" else train(kind, folder)))
