@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 from functools import cache
@@ -15,6 +14,9 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.py"))
+SIZES = re.compile(
+    r'((?:STEPS = |STEPS, SEEDS = |\\"steps\\": |steps=|\\"n_test\\": |n_test=))(\d+)'
+)  # in a notebook's JSON
 every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 
@@ -73,16 +75,29 @@ def test_the_pages_are_made_of_the_notebooks() -> None:
     assert {path.name: path.read_bytes() for path in maker().PAGES.iterdir()} == maker().pages()
 
 
-@pytest.mark.slow
-@every_notebook
-def test_jupyter_executes_a_notebook_as_it_is_shipped(path: Path, tmp_path: Path) -> None:
-    notebook = shutil.copy(path.with_suffix(".ipynb"), tmp_path)
+def executed(path: Path, folder: Path, shorter: bool) -> None:
+    """Let jupyter execute a copy of a notebook, with fewer steps and test examples where asked."""
+    notebook = folder / path.with_suffix(".ipynb").name
+    text = path.with_suffix(".ipynb").read_text()
+    notebook.write_text(SIZES.sub(lambda found: found[1] + str(max(20, int(found[2]) // 8)), text) if shorter else text)
     programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     # errors in the kernel too, but for what libraries deprecate among themselves
     warnings = "error::UserWarning,error::RuntimeWarning,error::FutureWarning"
     environment = {**os.environ, "PATH": programs, "PYTHONWARNINGS": warnings}
-    command = ["jupyter", "execute", "--inplace", Path(notebook).name]
-    subprocess.run(command, cwd=tmp_path, env=environment, check=True, timeout=3600)
+    command = ["jupyter", "execute", "--inplace", notebook.name]
+    subprocess.run(command, cwd=folder, env=environment, check=True, timeout=3600)
     found = maker().nbformat.read(notebook, 4)
     assert pictures(found) == pictures(shipped(path))
     assert not [output for output in outputs(found) if output.get("name") == "stderr"]
+
+
+@pytest.mark.slow
+@every_notebook
+def test_jupyter_executes_a_notebook_that_trains_less(path: Path, tmp_path: Path) -> None:
+    executed(path, tmp_path, shorter=True)
+
+
+@pytest.mark.nightly
+@every_notebook
+def test_jupyter_executes_a_notebook_as_it_is_shipped(path: Path, tmp_path: Path) -> None:
+    executed(path, tmp_path, shorter=False)
