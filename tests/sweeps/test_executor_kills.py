@@ -13,6 +13,7 @@ from support.sweeping import alive, attempts, done, finish, kill, results, start
 OPTIONS = {"inline": ["--executor", "inline"], "local": ["--executor", "local", "--workers", "2"]}
 LONG = {"steps": 120, "rank": [1, 2, 3]}  # a second each, so that a kill finds something to kill
 every_executor = pytest.mark.parametrize("executor", OPTIONS)
+nightly_inline = pytest.mark.parametrize("executor", [pytest.param("inline", marks=pytest.mark.nightly), "local"])
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +32,7 @@ def whole(tmp_path_factory):
 
 
 @pytest.mark.slow
-@every_executor
+@nightly_inline
 def test_after_its_supervisor_is_killed_a_sweep_goes_on_and_no_process_is_left(executor, whole, tmp_path):
     spec, out = write_spec(tmp_path, **LONG), tmp_path / "runs"
     process = start(spec, out, *OPTIONS[executor], "--checkpoint-every", "10")
@@ -77,7 +78,7 @@ def test_a_killed_worker_loses_no_run_and_a_run_goes_on_from_its_state(executor,
 
 
 @pytest.mark.slow
-@every_executor
+@nightly_inline
 def test_two_supervisors_at_once_share_the_runs_and_run_none_twice(executor, whole, tmp_path):
     spec, out = write_spec(tmp_path, **LONG), tmp_path / "runs"
     both = [start(spec, out, *OPTIONS[executor]) for _ in range(2)]

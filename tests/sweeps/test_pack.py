@@ -177,7 +177,7 @@ def test_a_killed_pack_goes_on_from_the_state_of_each_run(tmp_path):
 @pytest.mark.slow
 def test_on_real_texts_a_pack_is_what_its_runs_are_alone(tmp_path):
     """all-MiniLM-L6-v2 on sentences of film reviews, by the command."""
-    real = {"model": "all-minilm-l6-v2", "task": "snippets", "steps": 12, "batch": 8, "n_train": 200}
+    real = {"model": "all-minilm-l6-v2", "task": "snippets", "steps": 12, "batch": 8, "n_train": 200, "n_test": 200}
     real |= {"method": ["lora", "lorta", "tucker"], "rank": 4, "seed": [0, 1]}
     for pack in (1, 6):
         spec = write_spec(tmp_path, **real, pack=pack)

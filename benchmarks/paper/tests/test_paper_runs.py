@@ -197,7 +197,7 @@ def test_it_stops_after_its_minutes_and_goes_on(command, tmp_path: Path) -> None
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["glue-base", "glue-large"])
+@pytest.mark.parametrize("name", ["glue-base", pytest.param("glue-large", marks=pytest.mark.nightly)])
 def test_a_specification_of_the_paper_computes_two_steps_of_a_random_model_of_its_config(
     name: str, command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
