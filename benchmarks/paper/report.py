@@ -61,7 +61,7 @@ def write(files: Sequence[Path], out: Path, folder: Path, figure: str = "frontie
 
 
 def write_within(out: Path, folder: Path) -> None:
-    """Write ``within.csv``: for each margin and size whether it is within LoRA r=8, or how many seeds that would take."""
+    """Write ``within.csv``: for each margin and size whether it is within LoRA r=8, or how many seeds that takes."""
     runs = reported(records(out))
     means = {row["runs"][0]: row for row in _rows(summarise(runs))}
     heads = dict(zip(runs["id"], runs["n_head"], strict=True))

@@ -100,6 +100,28 @@ def test_a_family_is_run_by_one_command_and_written_as_files(command, tmp_path: 
 
 
 @pytest.mark.thorough
+def test_the_sizes_within_a_margin_are_those_of_compare(command, tmp_path: Path) -> None:
+    command()
+    report.write_within(tmp_path / "runs", tmp_path)
+    rows = report.read(tmp_path / "within.csv")
+    assert [(row["margin"], row["method"]) for row in rows] == [
+        (m, n) for m in ("0.01", "0.02") for n in ("cp", "lora")
+    ]
+    for row in rows:
+        table = ta.compare(tmp_path / "runs", "lora", at=8, margin=float(row["margin"]))
+        (one,) = table[table["method"] == row["method"]].to_dict("records")
+        assert row["within"] == str(one["within"]) and float(row["difference"]) == pytest.approx(
+            one["difference"], abs=1e-6
+        )
+        assert (row["seeds_within"] or None) == (None if pd.isna(one["seeds_within"]) else str(one["seeds_within"]))
+    lines = overview.sizes(tmp_path).splitlines()
+    assert lines[0].endswith("| within 0.01 | within 0.02 |") and [line[:8] for line in lines[2:]] == [
+        "| CP r=2",
+        "| LoRA r",
+    ]
+
+
+@pytest.mark.thorough
 def test_without_lora_8_sizes_are_compared_with_the_smallest_of_their_method(command, tmp_path: Path) -> None:
     (tmp_path / "spec.toml").write_text(
         SPEC.replace("[4, 8]", "[2, 4]").replace("rank = 8", "rank = 4").replace("[2]", "[2, 3, 5]")
