@@ -79,7 +79,7 @@ def everything(folder: Path) -> str:
         known = report.read(path.parent / "records.csv")
         for row in report.read(path):
             run = next(r for r in known if r["id"] == row["runs"].split()[0])
-            size = f"r={row['rank']}" if row["rank"] else row["budget"] and f"n={row['budget']}"
+            size = f"r={float(row['rank']):g}" if row["rank"] else row["budget"] and f"n={row['budget']}"
             interval = f"{float(row['low']):.3f} to {float(row['high']):.3f}" if row["low"] else ""
             family = path.parent.relative_to(folder).as_posix()
             n_params, n_trained = int(row["n_params"]), int(row["n_params"]) + int(run["n_head"])
@@ -108,7 +108,7 @@ def sizes(folder: Path) -> str:
     rows = report.read(path) if path.is_file() else []
     margins = list(dict.fromkeys(row["margin"] for row in rows))
     lines = [
-        f"| | parameters | with the head | score | to {report.REFERENCE_NAME} | seeds | Holm's p "
+        f"| | parameters | with the head | score | to LoRA r=8 | seeds | Holm's p "
         f"| {' | '.join(f'within {margin}' for margin in margins)} |",
         f"|---|--:|--:|--:|---|--:|--:|{'---|' * len(margins)}",
     ]
@@ -126,7 +126,9 @@ def _within(row: Mapping[str, str]) -> str:
     """Say whether a row is within its margin, and else how many seeds would decide it."""
     if row["within"] == "True":
         return "yes"
-    return f"not decided; {float(row['seeds_within']):.0f} seeds" if row["seeds_within"] else "no number of seeds"
+    if float(row["difference"]) <= -float(row["margin"]):
+        return "its mean is not"
+    return f"not decided; {format(float(row['seeds_within'] or 'nan'), '.0f').replace('nan', 'above 200')} seeds"
 
 
 PARTS = {"tiles": tiles, "claim": claim, "steps": steps, "everything": everything, "sizes": sizes}  # by their marks

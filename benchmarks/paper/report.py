@@ -2,7 +2,7 @@
 
 ``run.py --report`` writes them: its specification, ``records.csv`` with a row for each run, ``means.csv``,
 ``differences.csv`` (each size against LoRA r=8, paired, with p and Holm's p), ``table.md`` and a frontier for each
-task; of the headline also ``within.csv``, by margin.
+task; of the headline also ``within.csv``, by margin, and ``pairs.csv``.
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ FIGURES: Mapping[str, tuple[str, Mapping[str, Any]]] = {  # by the name of a fil
 }
 DPI = 200
 MARGINS = (0.01, 0.02)
+PAIRS: tuple[tuple[str, int | str], ...] = (("CP", "budget"), ("lora", 1))  # references of the headline beside LoRA r=8
+PAIR = ("task", "method", "n_params", "reference", "reference_n_params", "difference", "low", "high", "p", "p_holm")
 WITHIN = ("task", "method", "size", "n_params", "n_head", "mean", "difference", "low", "high", "n_seeds", "p_holm")
 WITHIN += ("decided", "margin", "p_within_holm", "within", "seeds_within")
 Row = dict[str, Any]
@@ -61,7 +63,9 @@ def write(files: Sequence[Path], out: Path, folder: Path, figure: str = "frontie
 
 
 def write_within(out: Path, folder: Path) -> None:
-    """Write ``within.csv``: for each margin and size whether it is within LoRA r=8, or how many seeds that takes."""
+    """Write ``within.csv``, for each margin and size whether it is within LoRA r=8, or how many seeds that takes, and
+    ``differences.png``.
+    """
     runs = reported(records(out))
     means = {row["runs"][0]: row for row in _rows(summarise(runs))}
     heads = dict(zip(runs["id"], runs["n_head"], strict=True))
@@ -69,9 +73,15 @@ def write_within(out: Path, folder: Path) -> None:
     found = [row for margin in MARGINS for row in _rows(compare(runs, method, at=rank, margin=margin))]
     told = [{**row, "size": size(row, short=True), "n_head": heads[row["runs"][0]]} for row in found]
     rows = [{**row, "mean": means[row["runs"][0]]["mean"]} for row in told]
-    paper.write(
-        pd.DataFrame(rows)[list(WITHIN)].sort_values(["margin", "n_params"], kind="stable"), folder / "within.csv"
-    )
+    table = pd.DataFrame(rows)[list(WITHIN)].sort_values(["margin", "n_params"], kind="stable")
+    paper.write(table.round(6), folder / "within.csv")
+    draw(runs, "differences", folder / "differences", at=rank)
+
+
+def write_pairs(out: Path, folder: Path) -> None:
+    """Write ``pairs.csv``: what HiRA's rule gains over CP at one budget, and all sizes beside LoRA r=1."""
+    tables = [compare(reported(records(out)), name, at=at) for name, at in PAIRS]
+    paper.write(pd.concat(tables)[list(PAIR)].round(6), folder / "pairs.csv")
 
 
 def write_scores(runs: pd.DataFrame, path: Path) -> None:

@@ -8,7 +8,8 @@
     python benchmarks/paper/run.py --family glue --scale paper --smoke --model FOLDER     # two steps of each cell
 
 Scales: ``here`` runs on two cores with pinned models and the data of TENSORADAPT_DATA, and so do ``ranks``, the loss
-against the rank of LoRTA, ``one-rate`` and ``sst2-rate``, methods at one rate, and ``long``, more steps of fewer sizes;
+against the rank of LoRTA, ``one-rate`` and ``sst2-rate``, methods at one rate, ``long``, more steps of fewer sizes, and
+``more``, further methods of the headline beside its own (with --out runs/paper/headline-here its runs are used again);
 ``gpu`` runs on one GPU by hub names; ``paper`` has the settings of the source. Each is one or more specifications in
 this folder: sweeps as any other, so ``tensoradapt results``, ``plot`` and ``report`` read their folders. A file with
 tables ``[[sweep]]`` is a sweep for each, whose keys replace the file's.
@@ -40,7 +41,7 @@ FAMILIES: dict[str, dict[str, tuple[str, ...]]] = {
         "gpu": ("glue-gpu",),
         "paper": ("glue-base", "glue-large"),
     },
-    "headline": {"here": ("headline-here", "headline-more")},
+    "headline": {"here": ("headline-here",), "more": ("headline-here", "headline-more")},
     "instruct": {
         "here": ("instruct-here",),
         "ranks": ("instruct-ranks",),
@@ -51,7 +52,7 @@ FAMILIES: dict[str, dict[str, tuple[str, ...]]] = {
     "protein": {"here": ("protein-here",), "gpu": ("protein-gpu",)},
     "vision": {"here": ("vision-here",), "gpu": ("vision-gpu",)},
 }
-SIDES = ("ranks", "one-rate", "long", "sst2-rate")  # reported in a folder of their own beside the family's
+SIDES = ("ranks", "one-rate", "long", "sst2-rate", "more")  # reported in a folder of their own beside the family's
 SCALES = ("here", *SIDES, "gpu", "paper")
 SMOKE: dict[str, Any] = {"steps": 2, "batch": 2, "n_train": 16, "n_validation": 8, "n_test": 8, "seed": 0}
 SMOKE |= {"tuning": {"seed": 1000, "extend": 0}}
@@ -79,6 +80,7 @@ def main() -> int:
         report.write(files, out, folder, figure="ranks" if args.scale == "ranks" else "frontier")
         if args.family == "headline":
             report.write_within(out, folder)
+            report.write_pairs(out, folder)
         return 0
     changes = {"model": args.model} if args.model else {}
     changes |= SMOKE if args.smoke else {}

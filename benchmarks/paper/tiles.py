@@ -6,7 +6,7 @@ A sentence is the headline of the picture, written anew from the table beside it
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -37,6 +37,7 @@ class Tile:
 
 TILES = (
     Tile("figures", "frontier.png", "frontier.csv", "tensoradapt frontier --full --precision bf16"),
+    Tile("headline", "differences.png", "records.csv", FAMILY.format("headline"), "snippets"),
     Tile("glue", "stsb-frontier.png", "records.csv", FAMILY.format("glue"), "stsb", "STS-B"),
     Tile("vision", "frontier.png", "records.csv", FAMILY.format("vision"), "cifar10"),
     Tile("instruct", "frontier.png", "records.csv", FAMILY.format("instruct"), "alpaca"),
@@ -96,12 +97,30 @@ def sentence(tile: Tile, folder: Path) -> str:
     """Return what the picture says and, where that is no decision, how many differences are decided."""
     runs = read(folder / tile.folder / tile.table)
     own = runs[runs["task"] == tile.task] if tile.task else runs
+    if (path := folder / tile.folder / "within.csv").is_file():
+        n, k, reference = decided(own, path.with_name("differences.csv"), tile.task)
+        return f"{smallest_within(report.read(path), reference)}; {k} of {n} differences are decided."
     figure = import_module(f"tensoradapt.analysis.plots.{tile.figure}")
     said = str(figure.headline(figure.rows(reported(table_of(own))))).rstrip(".")
     if "decided" in said:
         return f"{said}."
     n, k, reference = decided(own, folder / tile.folder / "differences.csv", tile.task)
     return f"{said}; {k or 'none'} of {n} differences to {reference} {'is' if k < 2 else 'are'} decided."
+
+
+def smallest_within(rows: Sequence[Mapping[str, str]], reference: str) -> str:
+    """Return for each margin which size is decided to be within it with fewest parameters, from ``within.csv``."""
+    said = []
+    for margin in dict.fromkeys(row["margin"] for row in rows):
+        inside = [row for row in rows if row["margin"] == margin and row["within"] == "True"]
+        least = min(inside, key=lambda row: int(row["n_params"]), default=None)
+        if least is None:
+            said.append(f"no size is decided to be within {margin} of {reference}")
+        else:
+            one = f"{display(least['method'])} with {int(least['n_params']):,} parameters"
+            said.append(f"the smallest decided to be within {margin} of {reference} is {one}")
+    text = "; ".join(said)
+    return text[0].upper() + text[1:]
 
 
 def decided(runs: pd.DataFrame, path: Path, task: str) -> tuple[int, int, str]:

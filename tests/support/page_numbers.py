@@ -163,9 +163,14 @@ def differences() -> Iterator[Row]:
         yield from rows(path.relative_to(ROOT).as_posix())
 
 
+def of_three_seeds() -> list[Row]:
+    """All rows of docs/results/**/differences.csv but those of the headline, which has ten seeds."""
+    return [row for row in differences() if row["n_seeds"] != "10"]
+
+
 def tally(reference: str = "") -> tuple[int, int, int, int]:
     """How many differences there are, to one reference or all: in all, leaving 0 out, decided, and within a point."""
-    every = [row for row in differences() if reference in ("", row["reference"])]
+    every = [row for row in of_three_seeds() if reference in ("", row["reference"])]
     out = [row for row in every if float(row["low"]) > 0 or float(row["high"]) < 0]
     return len(every), len(out), *(sum(row[key] == "True" for row in every) for key in ("decided", "within"))
 
@@ -290,6 +295,65 @@ def choice_by_loss() -> tuple[float, float, float, int]:
     return found.mean, found.low, found.high, found.n
 
 
+def within_headline(margin: str) -> list[Row]:
+    """The rows of docs/results/headline/within.csv at a margin."""
+    return [row for row in rows("docs/results/headline/within.csv") if row["margin"] == margin]
+
+
+def of_headline() -> tuple[int, float, float, float]:
+    """LoRA r=8's parameters and mean, and the least and most times fewer of the sizes, all of which are within 0.02."""
+    assert all(row["within"] == "True" for row in within_headline("0.02"))
+    assert not any(row["within"] == "True" for row in within_headline("0.01"))
+    (reference,) = (row for row in rows("docs/results/headline/means.csv") if row["rank"] and float(row["rank"]) == 8)
+    counts, whole = [int(row["n_params"]) for row in within_headline("0.02")], int(reference["n_params"])
+    return whole, float(reference["mean"]), whole / max(counts), whole / min(counts)
+
+
+def small_of_headline() -> tuple[int, ...]:
+    """The parameters of CP in the headline."""
+    return tuple(int(row["n_params"]) for row in within_headline("0.02") if row["method"] == "CP")
+
+
+def seeds_of_headline(method: str) -> int:
+    """With how many seeds the smallest size of a method would be decided to be within 0.01."""
+    return int(float(next(row for row in within_headline("0.01") if row["method"] == method)["seeds_within"]))
+
+
+def lora_of_headline() -> tuple[float, ...]:
+    """The p of LoRA r=1 and r=2 alone, neither of which is decided."""
+    found = [difference("headline", "snippets", "lora", size) for size in ("r=1", "r=2")]
+    assert all(row["p_holm"] > 0.05 for row in found)
+    return tuple(row["p"] for row in found)
+
+
+def pair(reference: str, n_params: int, method: str = "CP by HiRA's rule") -> tuple[str, float]:
+    """A difference of docs/results/headline/pairs.csv with its interval, and Holm's p."""
+    row = one("docs/results/headline/pairs.csv", reference=reference, n_params=str(n_params), method=method)
+    gap, low, high = (float(row[key]) for key in ("difference", "low", "high"))
+    return f"{gap:.3f} ({low:.3f} to {high:.3f})", float(row["p_holm"])
+
+
+def rates_of_headline() -> tuple[float, ...]:
+    """The chosen rates, in thousandths: one for all sizes of a method."""
+    found = rows("docs/results/headline/means.csv")
+    by_method = {
+        row["method"]: {1e3 * float(one["lr"]) for one in found if one["method"] == row["method"]} for row in found
+    }
+    return tuple(
+        round(of.pop(), 2) for of in (by_method[name] for name in ("lora", "CP", "CP by HiRA's rule")) if len(of) == 1
+    )
+
+
+def tried_of_lora() -> tuple[float, float, str]:
+    """LoRA r=8's mean validation accuracy one step above its rate and at it, and how many are at chance two above."""
+    tried = [
+        row for row in rows("docs/results/headline/records.csv") if row["tuning"] == "True" and row["rank"][:1] == "8"
+    ]
+    at = {rate: [row for row in tried if float(row["lr"]) == rate] for rate in (1.1e-3, 2e-3, 3.6e-3)}
+    means = [float(np.mean([float(row["validation"]) for row in at[rate]])) for rate in (2e-3, 1.1e-3)]
+    return *means, {2: "two"}.get(sum(row["status"] == "at chance" for row in at[3.6e-3]), "?")
+
+
 def tucker_cells() -> tuple[tuple[str, str], ...]:
     """The arms and ranks of benchmarks/records/tucker_start.csv."""
     return tuple(dict.fromkeys((row["arm"], row["rank"]) for row in rows(TUCKER_START)))
@@ -408,7 +472,7 @@ def lower_means() -> tuple[float, float, float, float]:
 def lora1() -> tuple[float, float, int]:
     """Times fewer with the head of LoRA r=1 in docs/results, least and most, and its comparisons: none leaves 0 out."""
     rows = [
-        row for row in differences() if (row["method"], row["size"], row["reference"]) == ("lora", "r=1", "lora r=8")
+        row for row in of_three_seeds() if (row["method"], row["size"], row["reference"]) == ("lora", "r=1", "lora r=8")
     ]
     assert all(float(row["low"]) < 0 < float(row["high"]) for row in rows)
     trained = [float(row["times_fewer_trained"]) for row in rows]
