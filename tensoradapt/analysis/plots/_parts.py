@@ -93,9 +93,12 @@ def number(value: float, digits: int = 3) -> str:
 
 
 def signed(value: float, digits: int = 3) -> str:
-    """Return a difference with its sign, that of 0 too."""
-    value = round(value, digits) + 0.0  # no minus where all digits are 0
-    return f"{'+' if value >= 0 else ''}{number(value, digits)}"
+    """Return a difference with its sign, that of 0 too; a limit just below 0 keeps its minus.
+
+    >>> signed(0.0), signed(-0.0), signed(-0.0004).replace("−", "-"), signed(0.02)
+    ('+0.000', '+0.000', '-0.000', '+0.020')
+    """
+    return f"{'+' if value >= 0 else ''}{number(value + 0.0, digits)}"
 
 
 def rank_text(rank: object) -> str:
