@@ -188,6 +188,21 @@ def test_gradients_flow_through_layers_that_were_packed_before_attach_and_none_i
     assert all(layer.support_avx512bf16_for_cpu for layer in model.layers), "as it was"
 
 
+def test_gradients_flow_through_packed_layers_of_a_peft_model_too() -> None:
+    peft = pytest.importorskip("peft")
+    from tensoradapt.integrations.peft import TensorConfig
+
+    config = TensorConfig(target_modules=["layers.0", "layers.1"], layout=": out : in", method="cp", rank=3)
+    model = peft.get_peft_model(packed("nf4"), config)
+    model.eval()(X)  # which would pack them again
+    x = X.clone().requires_grad_()
+    model.train()(x).sum().backward()
+    whole = [
+        StoredMatrix.of(layer, SITES[0]).read() for layer in four_bits("nf4").layers
+    ]  # a fresh adapter adds nothing
+    assert torch.allclose(x.grad, torch.cat(whole).sum(0).expand_as(x), atol=0.05)
+
+
 def test_a_start_that_reads_inputs_leaves_layers_in_order() -> None:
     model = four_bits("nf4")
     for layer in model.layers:
