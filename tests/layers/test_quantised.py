@@ -189,11 +189,12 @@ def test_gradients_flow_through_layers_that_were_packed_before_attach_and_none_i
 
 
 def test_gradients_flow_through_packed_layers_of_a_peft_model_too() -> None:
-    peft = pytest.importorskip("peft")
+    from peft import get_peft_model
+
     from tensoradapt.integrations.peft import TensorConfig
 
     config = TensorConfig(target_modules=["layers.0", "layers.1"], layout=": out : in", method="cp", rank=3)
-    model = peft.get_peft_model(packed("nf4"), config)
+    model = get_peft_model(packed("nf4"), config)
     model.eval()(X)  # which would pack them again
     x = X.clone().requires_grad_()
     model.train()(x).sum().backward()
