@@ -26,8 +26,9 @@ def test_tiny_runs_have_the_losses_and_predictions_they_had() -> None:
     for name, run in expected.items():
         exact = {key: run[key] for key in ("status", "n_params")}
         assert {key: found[name][key] for key in exact} == exact, name
-        atol = 1e-2 if "packed" in name else 1e-5  # these compute in bf16, which processors sum in ways of their own
+        # packed runs compute in bf16, which processors sum in ways of their own, so some of 32 answers may change sides
+        atol, score = (1e-2, 3 / 32) if "packed" in name else (1e-5, 1e-6)
         for key in ("losses", "predictions"):
             np.testing.assert_allclose(found[name][key], run[key], rtol=1e-4, atol=atol, err_msg=f"{name}: {key}")
         for part in ("validation", "test"):
-            assert found[name][part] == pytest.approx(run[part]), name
+            assert found[name][part] == pytest.approx(run[part], abs=score), name
