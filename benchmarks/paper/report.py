@@ -30,6 +30,8 @@ REFERENCE_NAME = f"{REFERENCE[0]} r={REFERENCE[1]}"
 FIGURES: Mapping[str, tuple[str, Mapping[str, Any]]] = {  # by the name of a file: the figure and its options
     "frontier": ("frontier", {}),
     "ranks": ("curves", {"x": "rank"}),
+    "steps": ("curves", {"x": "steps"}),
+    "seconds": ("curves", {"x": "seconds"}),
     "plateau": ("curves", {"x": "steps", "col": "task", "headline": False}),  # its table has no pairs of seeds
     "differences": ("differences", {"at": "budget"}),
     "layouts": ("layouts", {}),
@@ -54,7 +56,8 @@ def write(files: Sequence[Path], out: Path, folder: Path, figure: str = "frontie
     paper.write(summarise(runs).drop(columns="paths"), folder / "means.csv")
     if rows := list(differences(runs)):
         paper.write(pd.DataFrame(rows), folder / "differences.csv")
-    write_scores(runs, folder / "table.md")
+    if not reported(runs).groupby("task")["steps"].nunique().gt(1).any():  # a table marks the best of one protocol
+        write_scores(runs, folder / "table.md")
     by_task = reported(runs).groupby("task")
     tasks = [(task, own) for task, own in by_task if own["n_params"][own["kind"] == "adapter"].nunique() > 1]
     for task, own in tasks:
@@ -135,17 +138,19 @@ def differences(runs: pd.DataFrame) -> Iterator[Row]:
 
     ``low`` and ``high``: its 95 % interval over seeds and, where runs have scores of test examples, these;
     ``low_seeds``: the lower limit over seeds alone; p and what is decided are those of ``compare``, which corrects over
-    all comparisons of a task.
+    all comparisons of a task. ``steps``, which a size shares with its reference, is there where a task has several.
 
     Args:
         runs: of ``records``, or of its file.
     """
     table = reported(runs)
-    heads = dict(zip(table["id"], table["n_head"], strict=True))
+    told = table.set_index("id")[["n_head", "steps"]]
     for _, own in table.groupby("task"):
         both = comparisons(own), comparisons(own.assign(path=None))
         for row, over_seeds in zip(*both, strict=True):
-            yield rounded_row(row, over_seeds["low"], int(heads[row["runs"][0]]))
+            head, steps = told.loc[row["runs"][0]]
+            several = {"steps": int(steps)} if own["steps"].nunique() > 1 else {}
+            yield {**several, **rounded_row(row, over_seeds["low"], int(head))}
 
 
 def comparisons(own: pd.DataFrame) -> list[Row]:

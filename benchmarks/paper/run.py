@@ -9,10 +9,9 @@
 
 Scales: ``here`` runs on two cores with pinned models and the data of TENSORADAPT_DATA, and so do ``ranks``, the loss
 against the rank of LoRTA, ``one-rate`` and ``sst2-rate``, methods at one rate, ``long``, more steps of fewer sizes, and
-``more``, further methods of the headline beside its own (with --out runs/paper/headline-here its runs are used again);
-``gpu`` runs on one GPU by hub names; ``paper`` has the settings of the source. Each is one or more specifications in
-this folder: sweeps as any other, so ``tensoradapt results``, ``plot`` and ``report`` read their folders. A file with
-tables ``[[sweep]]`` is a sweep for each, whose keys replace the file's.
+``steps``, fewer steps of three sizes; ``gpu`` runs on one GPU by hub names; ``paper`` has the settings of the source.
+Each is one or more specifications in this folder: sweeps as any other, so ``tensoradapt results``, ``plot`` and
+``report`` read their folders. A file with tables ``[[sweep]]`` is a sweep for each, whose keys replace the file's.
 All but those of GLUE need the plug-in in this folder: pip install -e benchmarks/paper.
 """
 
@@ -41,7 +40,7 @@ FAMILIES: dict[str, dict[str, tuple[str, ...]]] = {
         "gpu": ("glue-gpu",),
         "paper": ("glue-base", "glue-large"),
     },
-    "headline": {"here": ("headline-here",), "more": ("headline-here", "headline-more")},
+    "headline": {"here": ("headline-here", "headline-more"), "steps": ("headline-steps",)},
     "instruct": {
         "here": ("instruct-here",),
         "ranks": ("instruct-ranks",),
@@ -52,7 +51,7 @@ FAMILIES: dict[str, dict[str, tuple[str, ...]]] = {
     "protein": {"here": ("protein-here",), "gpu": ("protein-gpu",)},
     "vision": {"here": ("vision-here",), "gpu": ("vision-gpu",)},
 }
-SIDES = ("ranks", "one-rate", "long", "sst2-rate", "more")  # reported in a folder of their own beside the family's
+SIDES = ("ranks", "one-rate", "long", "sst2-rate", "steps")  # reported in a folder of their own beside the family's
 SCALES = ("here", *SIDES, "gpu", "paper")
 SMOKE: dict[str, Any] = {"steps": 2, "batch": 2, "n_train": 16, "n_validation": 8, "n_test": 8, "seed": 0}
 SMOKE |= {"tuning": {"seed": 1000, "extend": 0}}
@@ -77,10 +76,12 @@ def main() -> int:
     out = args.out or Path("runs") / "paper" / f"{args.family}-{args.scale}"
     if args.report:
         folder = report.RESULTS / args.family / (args.scale if args.scale in SIDES else "")
-        report.write(files, out, folder, figure="ranks" if args.scale == "ranks" else "frontier")
-        if args.family == "headline":
+        report.write(files, out, folder, figure=args.scale if args.scale in report.FIGURES else "frontier")
+        if args.family == "headline" and args.scale == "here":
             report.write_within(out, folder)
             report.write_pairs(out, folder)
+        if args.scale == "steps":
+            report.draw(report.reported(report.records(out)), "seconds", folder / "seconds")
         return 0
     changes = {"model": args.model} if args.model else {}
     changes |= SMOKE if args.smoke else {}

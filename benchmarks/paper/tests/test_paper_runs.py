@@ -100,6 +100,22 @@ def test_a_family_is_run_by_one_command_and_written_as_files(command, tmp_path: 
 
 
 @pytest.mark.thorough
+def test_sizes_are_compared_at_each_number_of_steps(command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(run.FAMILIES, "glue", {"steps": ("spec",)})
+    (tmp_path / "spec.toml").write_text(SPEC.replace("[[sweep]]\n\n", "[[sweep]]\nsteps = 6\n"))
+    assert command("--scale", "steps") == 0 and command("--scale", "steps", "--report") == 0
+    folder = tmp_path / "results" / "glue" / "steps"
+    assert {"differences.csv", "steps.png", "seconds.png"} < {path.name for path in folder.iterdir()}
+    rows, runs = report.read(folder / "differences.csv"), load_runs(tmp_path / "runs")
+    assert {(row["steps"], row["size"]) for row in rows} == {("6", "r=4"), ("3", "r=2")} and len(rows) == 2
+    scores = {(r.row["steps"], r.row["method"], r.row["rank"], r.row["seed"]): r.result["test"] for r in runs}
+    for row in rows:
+        key, rank = (int(row["steps"]), row["method"]), int(row["size"].removeprefix("r="))
+        gaps = [scores[*key, rank, s]["accuracy"] - scores[key[0], "lora", 8, s]["accuracy"] for s in (0, 1)]
+        assert float(row["difference"]) == pytest.approx(np.mean(gaps), abs=1e-4)
+
+
+@pytest.mark.thorough
 def test_the_sizes_within_a_margin_are_those_of_compare(command, tmp_path: Path) -> None:
     command()
     report.write_within(tmp_path / "runs", tmp_path)
