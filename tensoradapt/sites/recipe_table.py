@@ -37,6 +37,15 @@ RECIPES: tuple[Recipe, ...] = (
         ),
     ),
     Recipe(
+        "mpnet",
+        ("mpnet",),
+        ("encoder.layer.{}",),
+        (
+            *parts(q="attention.attn.q", k="attention.attn.k", v="attention.attn.v", o="attention.attn.o"),
+            *parts(up="intermediate.dense", down="output.dense"),
+        ),
+    ),
+    Recipe(
         "modernbert",
         ("modernbert",),
         ("layers.{}",),

@@ -152,6 +152,10 @@ KNOWN: dict[str, tuple[Any, int, int, int]] = {
         transformers.DistilBertConfig(dim=768, n_heads=12, n_layers=6, hidden_dim=3072),
         *(6 * 4, 66_362_880, (30_522 + 512 + 2) * 768 + 6 * (4 * 768 + 3072 + 768 + 4 * 768)),
     ),
+    "mpnet-base": (
+        transformers.MPNetConfig(vocab_size=30_527, max_position_embeddings=514),
+        *(12 * 4, 109_486_464, (30_527 + 514 + 2) * 768 + 32 * 12 + 769 * 768 + 12 * (4 * 768 + 3072 + 768 + 4 * 768)),
+    ),
     "deberta-v3-base": (
         config("DebertaV2", 12, 768, 12, 3072),
         *(12 * 4, 183_831_552, (128_100 + 512 + 4) * 768 + 12 * (4 * 768 + 3072 + 768 + 4 * 768)),

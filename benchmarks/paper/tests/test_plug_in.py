@@ -5,13 +5,18 @@ from __future__ import annotations
 import ast
 import re
 import tomllib
+import zipfile
 from pathlib import Path
 
 import pytest
+import torch
+import transformers
 
 from tensoradapt.data import assets, models
+from tensoradapt.data.models import from_pretrained
 from tensoradapt.tasks import registry
 from tensoradapt_paper import archives
+from tensoradapt_paper.models import JOINED, all_mpnet_base_v2
 
 HERE = Path(__file__).parents[1]
 POINTS = tomllib.loads((HERE / "pyproject.toml").read_text())["project"]["entry-points"]
@@ -34,7 +39,8 @@ def test_every_task_has_data_of_its_own() -> None:
 
 
 def test_models_are_found_by_the_names_of_their_archives() -> None:
-    assert set(POINTS[models.GROUP]) == {asset.name for asset in ARCHIVES} - {"pdb-chains"}
+    named = {asset.name for asset in ARCHIVES} | {asset.name.partition("-part-")[0] for asset in archives.MPNET}
+    assert set(POINTS[models.GROUP]) == named - {"pdb-chains"}
     assert set(POINTS[models.GROUP]) <= set(models.names())
 
 
@@ -46,6 +52,36 @@ def test_it_imports_only_what_the_page_of_plug_ins_lists() -> None:
     froms = [node for node in nodes if isinstance(node, ast.ImportFrom) and str(node.module).startswith("tensoradapt.")]
     used = {f"{node.module}.{alias.name}" for node in froms for alias in node.names}
     assert used and not {name for name in used if not {name, name.rpartition(".")[0]} & listed}
+
+
+def test_a_model_in_parts_is_joined_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TENSORADAPT_CACHE", str(tmp_path))
+    with zipfile.ZipFile(tmp_path / "whole.zip", "w") as archive:
+        for name in (*JOINED, "desktop.ini", "1_Pooling/config.json"):
+            archive.writestr(f"all-mpnet-base-v2/{name}", name * 50)
+    whole, n = (tmp_path / "whole.zip").read_bytes(), len(archives.MPNET)
+    for i, asset in enumerate(archives.MPNET):
+        folder = tmp_path / f"{asset.name}-{asset.version}"
+        folder.mkdir()
+        (folder / "part").write_bytes(whole[i * len(whole) // n : (i + 1) * len(whole) // n])
+    folder = all_mpnet_base_v2()
+    assert {path.name: path.read_text() for path in folder.iterdir()} == {name: name * 50 for name in JOINED}
+    (folder / "model.safetensors").write_text("kept")
+    assert (all_mpnet_base_v2() / "model.safetensors").read_text() == "kept"
+
+
+@pytest.mark.nightly
+def test_the_real_archives_of_a_model_in_parts_are_a_sentence_encoder() -> None:
+    model = from_pretrained(transformers.AutoModel, "all-mpnet-base-v2").eval()
+    tokenizer = from_pretrained(transformers.AutoTokenizer, "all-mpnet-base-v2")
+    texts = ["A cat sleeps on the sofa.", "On the couch a kitten is asleep.", "Rates of interest rose in May."]
+    batch = tokenizer(texts, return_tensors="pt", padding=True)
+    with torch.no_grad():
+        hidden = model(**batch).last_hidden_state
+    means = (hidden * batch["attention_mask"][..., None]).sum(1) / batch["attention_mask"].sum(1, keepdim=True)
+    alike = torch.nn.functional.cosine_similarity(means[:1], means[1:])
+    assert sum(p.numel() for p in model.parameters()) == 109_486_464
+    assert alike[0] > 0.6 and alike[1] < 0.3
 
 
 @pytest.mark.slow
