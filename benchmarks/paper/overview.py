@@ -131,7 +131,29 @@ def _within(row: Mapping[str, str]) -> str:
     return f"not decided; {format(float(row['seeds_within'] or 'nan'), '.0f').replace('nan', 'above 200')} seeds"
 
 
-PARTS = {"tiles": tiles, "claim": claim, "steps": steps, "everything": everything, "sizes": sizes}  # by their marks
+def smallest(folder: Path) -> str:
+    """By method of ``within.csv`` the smallest size that is decided to be within each margin, or the seeds it takes."""
+    rows = report.read(folder / "within.csv") if (folder / "within.csv").is_file() else []
+    margins = list(dict.fromkeys(row["margin"] for row in rows))
+    lines = [f"| | {' | '.join(f'within {margin}' for margin in margins)} |", f"|---|{'---|' * len(margins)}"]
+    for method in dict.fromkeys(row["method"] for row in rows):
+        own = [[row for row in rows if (row["method"], row["margin"]) == (method, margin)] for margin in margins]
+        lines.append(f"| {' | '.join((display(method), *map(_smallest_within, own)))} |")
+    return "\n".join(lines)
+
+
+def _smallest_within(rows: Sequence[Mapping[str, str]]) -> str:
+    """The smallest size that is within the margin, or else the one of which the fewest seeds would decide it."""
+    inside = [int(row["n_params"]) for row in rows if row["within"] == "True"]
+    if inside:
+        return f"{min(inside):,} parameters"
+    seeds = [(float(row["seeds_within"]), int(row["n_params"])) for row in rows if row["seeds_within"]]
+    least, n_params = min(seeds, default=(0, 0))
+    return f"none; {least:.0f} seeds would decide {n_params:,}" if seeds else "none, nor with 200 seeds"
+
+
+# what is written, by its marks
+PARTS = {"tiles": tiles, "claim": claim, "steps": steps, "everything": everything, "sizes": sizes, "smallest": smallest}
 PAGES = ("README.md", "tables.md", "headline/README.md")
 
 

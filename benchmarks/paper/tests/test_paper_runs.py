@@ -135,6 +135,11 @@ def test_the_sizes_within_a_margin_are_those_of_compare(command, tmp_path: Path)
         "| CP r=2",
         "| LoRA r",
     ]
+    least = overview.smallest(tmp_path).splitlines()
+    assert least[0] == "| | within 0.01 | within 0.02 |" and [line[:9] for line in least[2:]] == [
+        "| CP | no",
+        "| LoRA | ",
+    ]
 
 
 @pytest.mark.thorough
