@@ -10,10 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import pandas as pd
 import report
 from tiles import tiles
 
+from tensoradapt.analysis.facts import named
 from tensoradapt.analysis.names import display
+from tensoradapt.analysis.tables import reported
 from tensoradapt.files import replace_file
 
 BEGIN, END = "<!-- begin {} -->", "<!-- end {} -->"
@@ -63,9 +66,8 @@ def _fewer(row: Mapping[str, str], passes: bool) -> tuple[str, str]:
 
 def _gap(row: Mapping[str, str], seeds: bool = False) -> str:
     """The size, its difference and limits, to the digits that are compared with a margin."""
-    ends = f"{float(row['low']):+.4f} to {float(row['high']):+.4f}"
-    ends += f"; seeds alone from {float(row['low_seeds']):+.4f}" if seeds else ""
-    return f"{row['size']}: {float(row['difference']):+.4f} ({ends})"
+    alone = f"; seeds alone from {float(row['low_seeds']):+.4f}" if seeds else ""
+    return f"{row['size']}: {_gap_of(row).removesuffix(')')}{alone})"
 
 
 def everything(folder: Path) -> str:
@@ -115,10 +117,9 @@ def sizes(folder: Path) -> str:
     for row in rows[: len(rows) // max(1, len(margins))]:
         same = [one for one in rows if (one["method"], one["size"]) == (row["method"], row["size"])]
         counts = [f"{n:,}" for n in (int(row["n_params"]), int(row["n_params"]) + int(row["n_head"]))]
-        gap = f"{float(row['difference']):+.4f} ({float(row['low']):+.4f} to {float(row['high']):+.4f})"
-        cells = (f"{display(row['method'])} {row['size']}", *counts, f"{float(row['mean']):.3f}", gap, row["n_seeds"])
+        cells = (f"{display(row['method'])} {row['size']}", *counts, f"{float(row['mean']):.3f}", _gap_of(row))
         p = f"{float(row['p_holm']):.3f}{', decided' if row['decided'] == 'True' else ''}"
-        lines.append(f"| {' | '.join((*cells, p, *map(_within, same)))} |")
+        lines.append(f"| {' | '.join((*cells, row['n_seeds'], p, *map(_within, same)))} |")
     return "\n".join(lines)
 
 
@@ -152,8 +153,29 @@ def _smallest_within(rows: Sequence[Mapping[str, str]]) -> str:
     return f"none; {least:.0f} seeds would decide {n_params:,}" if seeds else "none, nor with 200 seeds"
 
 
+def by_steps(folder: Path) -> str:
+    """Each size of a folder's ``steps`` at each number of steps: its mean, and its difference to LoRA r=8 there."""
+    own = folder / "steps"
+    lines = ["| | steps | seconds | learning rate | score | to LoRA r=8 | Holm's p |", "|---|--:|--:|--:|--:|---|--:|"]
+    if not own.is_dir():
+        return "\n".join(lines)
+    runs, gaps = reported(pd.read_csv(own / "records.csv")), report.read(own / "differences.csv")
+    for (n_params, steps), of in runs.groupby(["n_params", "steps"], sort=False):
+        row = of.iloc[0]
+        found = [one for one in gaps if (one["n_params"], one["steps"]) == (str(n_params), str(steps))]
+        told = [f"{_gap_of(one)} | {float(one['p_holm']):.3f}" for one in found] or [" | "]
+        numbers = f"{steps} | {of['seconds'].median():.0f} | {row['lr']:.3g} | {of['score'].mean():.3f}"
+        lines.append(f"| {named(row)} | {numbers} | {told[0]} |")
+    return "\n".join(lines)
+
+
+def _gap_of(row: Mapping[str, str]) -> str:
+    return f"{float(row['difference']):+.4f} ({float(row['low']):+.4f} to {float(row['high']):+.4f})"
+
+
 # what is written, by its marks
-PARTS = {"tiles": tiles, "claim": claim, "steps": steps, "everything": everything, "sizes": sizes, "smallest": smallest}
+PARTS = {"tiles": tiles, "claim": claim, "steps": steps, "everything": everything}
+PARTS |= {"sizes": sizes, "smallest": smallest, "by steps": by_steps}
 PAGES = ("README.md", "tables.md", "headline/README.md")
 
 

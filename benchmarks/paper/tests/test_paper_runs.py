@@ -113,6 +113,10 @@ def test_sizes_are_compared_at_each_number_of_steps(command, tmp_path: Path, mon
         key, rank = (int(row["steps"]), row["method"]), int(row["size"].removeprefix("r="))
         gaps = [scores[*key, rank, s]["accuracy"] - scores[key[0], "lora", 8, s]["accuracy"] for s in (0, 1)]
         assert float(row["difference"]) == pytest.approx(np.mean(gaps), abs=1e-4)
+    lines = overview.by_steps(folder.parent).splitlines()[2:]
+    assert len(lines) == len({line.split("|")[1] + line.split("|")[2] for line in lines}) == 6  # with the head alone
+    assert [line for line in lines if f"{float(rows[0]['difference']):+.4f} (" in line and rows[0]["steps"] in line]
+    assert sum(line.endswith("|  |  |") for line in lines) == 4  # LoRA r=8 and the head alone, twice
 
 
 @pytest.mark.thorough
