@@ -144,13 +144,12 @@ def differences(runs: pd.DataFrame) -> Iterator[Row]:
         runs: of ``records``, or of its file.
     """
     table = reported(runs)
-    told = table.set_index("id")[["n_head", "steps"]]
+    heads = dict(zip(table["id"], table["n_head"], strict=True))
     for _, own in table.groupby("task"):
         both = comparisons(own), comparisons(own.assign(path=None))
         for row, over_seeds in zip(*both, strict=True):
-            head, steps = told.loc[row["runs"][0]]
-            several = {"steps": int(steps)} if own["steps"].nunique() > 1 else {}
-            yield {**several, **rounded_row(row, over_seeds["low"], int(head))}
+            several = {"steps": row["steps"]} if own["steps"].nunique() > 1 else {}
+            yield {**several, **rounded_row(row, over_seeds["low"], int(heads[row["runs"][0]]))}
 
 
 def comparisons(own: pd.DataFrame) -> list[Row]:

@@ -73,6 +73,7 @@ COMPARED = {  # what a column of ``compare`` means, beside those of ``RUN``
         name: RUN[name] for name in ("task", "metric", "kind", "method", "parameterization", "layout", "rank", "budget")
     },
     "n_params": RUN["n_params"],
+    "steps": RUN["steps"],
     "reference": "method that it is compared with",
     "reference_rank": "rank of the reference",
     "reference_n_params": "trained parameters of the reference",
@@ -289,7 +290,8 @@ def compare(runs: Source, reference: str | None = None, at: int | str = "auto", 
         at: which size of the reference. A rank; "budget", the same budget; "size", the same budget or rank;
             "n_params", each size of the reference within a method's own, where the method's scores are interpolated
             linearly in the logarithm of parameters, and nothing is extrapolated; "auto", the same budget where both
-            have budgets, else rank 8, else the largest size.
+            have budgets, else rank 8, else the largest size. Where it ran with several numbers of steps, it is the one
+            with as many.
         margin: how much worse counts as "within", in the unit of the score.
 
     Returns:
@@ -364,7 +366,8 @@ def _pairs(means: Sequence[Row], reference: str, at: int | str, runs: Mapping[st
         return
     alike = protocol.comparable(runs)
     for row in own:
-        other = _other(row, [one for one in others if alike(row, one)], at)
+        fitting = [one for one in others if alike(row, one)]
+        other = _other(row, [one for one in fitting if one["steps"] == row["steps"]] or fitting, at)
         if other is None and (odd := _other(row, others, at)) is not None:
             raise protocol.refused(_called(row), _called(odd), runs[row["runs"][0]], runs[odd["runs"][0]])
         if other is not None and other is not row:

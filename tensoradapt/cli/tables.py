@@ -28,6 +28,7 @@ ONCE = (
     "scale",
     "optimizer",
     "layout",
+    "steps",
 )  # not in each row
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 WHAT = {key: key for key in ("task", "model", "metric", "method", *SETUP, "size")} | {"n_params": "parameters"}
+WHAT |= {"steps": "steps"}
 MEANS = WHAT | {"mean": "score", "interval": "95 % interval", "n_seeds": "seeds", "n_lost": "lost"}
 MEANS |= {"p_frontier": "P(frontier)", "lr": "lr"}
 RUNS = WHAT | {"lr": "lr", "seed": "seed", "score": "score", "validation": "validation", "status": "status"}

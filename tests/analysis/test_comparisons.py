@@ -127,6 +127,17 @@ def test_the_size_of_the_reference_is_that_of_a_budget_or_a_rank_or_its_eighth(t
     assert set(compare(without)["reference_n_params"]) == {640}
 
 
+def test_a_reference_of_several_numbers_of_steps_is_that_of_as_many() -> None:
+    rows = [("lora", 75, 0.5), ("lora", 150, 0.6), ("cp", 75, 0.7), ("cp", 150, 0.9), ("vera", 300, 0.8)]
+    runs = pd.DataFrame(
+        [(method, steps, seed, score + seed / 50) for method, steps, score in rows for seed in (0, 1)],
+        columns=["method", "steps", "seed", "score"],
+    ).assign(rank=8, n_params=100)
+    found = compare(runs, "lora")
+    assert found[["method", "steps"]].to_numpy().tolist() == [["cp", 75], ["cp", 150], ["vera", 300]]
+    assert list(found["difference"].round(6)) == [0.2, 0.3, 0.3]  # VeRA's steps are of no LoRA, so the first will do
+
+
 def test_other_sizes_are_interpolated_in_the_logarithm_and_never_extrapolated(tmp_path: Path) -> None:
     curves = {"lora": [(1, 10, 0.6), (2, 1000, 0.7), (4, 10**6, 0.8)], "cp": [(1, 100, 0.7), (2, 10_000, 0.9)]}
     runs = write_many(tmp_path, curves, spread=0.02)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from functools import cache
 from pathlib import Path
@@ -106,6 +107,14 @@ def test_any_cost_is_an_axis_at_its_own_values() -> None:
     rows = summarise(runs, "minutes")
     assert sorted(line.get_xdata()[0] for line in means(ax)) == sorted(rows["cost"][rows["kind"] == "adapter"])
     assert ax.get_xlabel() == "minutes" and ax.child_axes[0].get_xlabel() == "times less than LoRA r=8"
+
+
+def test_differences_at_several_numbers_of_steps_are_told_apart() -> None:
+    runs = pd.DataFrame(itertools.product(("lora", "cp"), (75, 150), (0, 1)), columns=["method", "steps", "seed"])
+    runs = runs.assign(n_params=runs["method"].map({"lora": 4608, "cp": 82}), rank=8, task="a", metric="accuracy")
+    runs["score"] = 0.5 + runs["steps"] / 1000 + runs["seed"] / 100 + (runs["method"] == "cp") / 50
+    texts = [text.get_text() for text in plots.differences(runs).get_yticklabels()]
+    assert texts == ["CP  r=8, 56× fewer, 75 steps", "r=8, 56× fewer, 150 steps"]
 
 
 def test_the_second_axis_says_how_many_times_fewer() -> None:

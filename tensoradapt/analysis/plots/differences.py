@@ -60,7 +60,11 @@ def rows(
             "expected two methods or sizes, and with at= a size that the reference has"
         )
     names = found["method"].map(lambda name: display(name).lower())
-    return found.assign(name=names, at=at).sort_values(["name", "n_params"], ignore_index=True).drop(columns="name")
+    return (
+        found.assign(name=names, at=at)
+        .sort_values(["name", "n_params", "steps"], ignore_index=True)
+        .drop(columns="name")
+    )
 
 
 def draw(rows: pd.DataFrame, ax: Axes, *, looks: Mapping[str, Look] | None = None) -> Axes:
@@ -101,6 +105,8 @@ def _labels(ax: Axes, rows: pd.DataFrame, styles: Mapping[str, Look], wide: bool
     colours = [tone(0.72, styles[method].colour, ink=True) for method in rows["method"]]
     short = _parts.inches(ax) < 2
     labels = [_label(row, row["first"] and not tall, short) for _, row in rows.iterrows()]
+    if rows["steps"].nunique() > 1:
+        labels = [f"{label}, {steps:,} steps" for label, steps in zip(labels, rows["steps"], strict=True)]
     ax.set_yticks(rows["y"], labels, fontsize=size)
     for text, colour in zip(ax.get_yticklabels(), colours, strict=True):
         text.set_color(colour)
