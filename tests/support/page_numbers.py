@@ -376,11 +376,16 @@ def rule_row(network: str, rule: str) -> tuple[float, float, float]:
     found = [row for row in rows(LEARNING_RULES) if (row["network"], row["rule"]) == (network, rule)]
     seeds = [row for row in found if row["seed"] != "1000"]
     (rate_,) = {float(row["lr"]) for row in seeds}
-    return (
-        1e3 * rate_,
-        float(np.mean([float(row["accuracy"]) for row in seeds])),
-        float(np.median([float(row["step_ms"]) for row in found])),
-    )
+    ms = one("benchmarks/records/learning_rules_ms.csv", network=network, rule=rule)["ms"]
+    return 1e3 * rate_, float(np.mean([float(row["accuracy"]) for row in seeds])), float(ms)
+
+
+def apart_by_rules() -> tuple[float, ...]:
+    """How far RITE's accuracy is below AdamW's, and how much longer three rules take than AdamW (ms)."""
+    adamw, train = rule_row("CP r=64", "AdamW"), rule_row("Tensor-train r=32", "AdamW")
+    longer = (rule_row("CP r=64", rule)[2] - adamw[2] for rule in ("preconditioned", "whitened"))
+    others = rule_row("Tensor-train r=32", "preconditioned")[2] - train[2]
+    return adamw[1] - rule_row("CP r=64", "RITE")[1], *longer, others
 
 
 def of_library(form: str, n: str, *columns: str) -> tuple[float, ...]:
