@@ -301,23 +301,29 @@ def within_headline(margin: str) -> list[Row]:
     return [row for row in rows("docs/results/headline/within.csv") if row["margin"] == margin]
 
 
-def of_headline() -> tuple[int, float, float, float]:
-    """LoRA r=8's parameters and mean, and the least and most times fewer of the sizes, all of which are within 0.02."""
-    assert all(row["within"] == "True" for row in within_headline("0.02"))
+def of_headline() -> tuple[int, float, int, float]:
+    """The smallest size within 0.02, how many times fewer parameters it has than LoRA r=8, these, and LoRA's mean."""
     assert not any(row["within"] == "True" for row in within_headline("0.01"))
+    inside = [(int(row["n_params"]), row["method"]) for row in within_headline("0.02") if row["within"] == "True"]
+    assert {method for n, method in inside if n < 20_000} == {"Tucker", "lora", "CP", "CP by HiRA's rule"}
     (reference,) = (row for row in rows("docs/results/headline/means.csv") if row["rank"] and float(row["rank"]) == 8)
-    counts, whole = [int(row["n_params"]) for row in within_headline("0.02")], int(reference["n_params"])
-    return whole, float(reference["mean"]), whole / max(counts), whole / min(counts)
+    (least, method), whole = min(inside), int(reference["n_params"])
+    assert method == "Tucker"
+    return least, whole / least, whole, float(reference["mean"])
 
 
 def small_of_headline() -> tuple[int, ...]:
-    """The parameters of CP in the headline."""
-    return tuple(int(row["n_params"]) for row in within_headline("0.02") if row["method"] == "CP")
+    """The parameters of CP in the headline that are within 0.02, and the smallest of tensor-train and Tucker."""
+    of = {name: [] for name in ("CP", "Tensor-train", "Tucker")}
+    for row in within_headline("0.02"):
+        if row["within"] == "True" and row["method"] in of:
+            of[row["method"]].append(int(row["n_params"]))
+    return *of["CP"], of["Tucker"][0], of["Tensor-train"][0]
 
 
-def seeds_of_headline(method: str) -> int:
-    """With how many seeds the smallest size of a method would be decided to be within 0.01."""
-    return int(float(next(row for row in within_headline("0.01") if row["method"] == method)["seeds_within"]))
+def cp_of_headline() -> float:
+    """The difference to LoRA r=8 of the smallest CP."""
+    return difference("headline", "snippets", "CP", "n≤6,400")["difference"]
 
 
 def lora_of_headline() -> tuple[float, ...]:
@@ -327,22 +333,21 @@ def lora_of_headline() -> tuple[float, ...]:
     return tuple(row["p"] for row in found)
 
 
-def pair(reference: str, n_params: int, method: str = "CP by HiRA's rule") -> tuple[str, float]:
-    """A difference of docs/results/headline/pairs.csv with its interval, and Holm's p."""
-    row = one("docs/results/headline/pairs.csv", reference=reference, n_params=str(n_params), method=method)
+def pair(reference: str, n_params: int, method: str = "CP by HiRA's rule") -> tuple[str, float, float]:
+    """A difference of docs/results/headline/pairs.csv with its interval, its p and Holm's."""
+    every = [row for row in rows("docs/results/headline/pairs.csv") if row["reference"] == reference]
+    assert not any(float(row["p_holm"]) < 0.05 for row in every)
+    (row,) = (row for row in every if (row["n_params"], row["method"]) == (str(n_params), method))
     gap, low, high = (float(row[key]) for key in ("difference", "low", "high"))
-    return f"{gap:.3f} ({low:.3f} to {high:.3f})", float(row["p_holm"])
+    return f"{gap:.3f} ({low:.3f} to {high:.3f})", float(row["p"]), float(row["p_holm"])
 
 
 def rates_of_headline() -> tuple[float, ...]:
-    """The chosen rates, in thousandths: one for all sizes of a method."""
+    """The chosen rates, in thousandths: one for all sizes of the methods that have it."""
     found = rows("docs/results/headline/means.csv")
-    by_method = {
-        row["method"]: {1e3 * float(one["lr"]) for one in found if one["method"] == row["method"]} for row in found
-    }
-    return tuple(
-        round(of.pop(), 2) for of in (by_method[name] for name in ("lora", "CP", "CP by HiRA's rule")) if len(of) == 1
-    )
+    groups = (("lora",), ("CP", "Tensor-train", "Tucker"), ("vera", "CP by HiRA's rule"))
+    rates = [{1e3 * float(row["lr"]) for row in found if row["method"] in group} for group in groups]
+    return tuple(round(of.pop(), 2) for of in rates if len(of) == 1)
 
 
 def tried_of_lora() -> tuple[float, float, str]:
