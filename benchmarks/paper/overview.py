@@ -156,15 +156,15 @@ def _smallest_within(rows: Sequence[Mapping[str, str]]) -> str:
 def by_steps(folder: Path) -> str:
     """Each size of a folder's ``steps`` at each number of steps: its mean, and its difference to LoRA r=8 there."""
     own = folder / "steps"
-    lines = ["| | steps | seconds | learning rate | score | to LoRA r=8 | Holm's p |", "|---|--:|--:|--:|--:|---|--:|"]
+    lines = ["| | steps | learning rate | score | to LoRA r=8 | Holm's p |", "|---|--:|--:|--:|---|--:|"]
     if not own.is_dir():
         return "\n".join(lines)
     runs, gaps = reported(pd.read_csv(own / "records.csv")), report.read(own / "differences.csv")
-    for (n_params, steps), of in runs.groupby(["n_params", "steps"], sort=False):
+    for (n_params, steps), of in runs.groupby(["n_params", "steps"]):
         row = of.iloc[0]
         found = [one for one in gaps if (one["n_params"], one["steps"]) == (str(n_params), str(steps))]
         told = [f"{_gap_of(one)} | {float(one['p_holm']):.3f}" for one in found] or [" | "]
-        numbers = f"{steps} | {of['seconds'].median():.0f} | {row['lr']:.3g} | {of['score'].mean():.3f}"
+        numbers = f"{steps} | {row['lr']:.3g} | {of['score'].mean():.3f}"
         lines.append(f"| {named(row)} | {numbers} | {told[0]} |")
     return "\n".join(lines)
 

@@ -80,8 +80,6 @@ def main() -> int:
         if args.family == "headline" and args.scale == "here":
             report.write_within(out, folder)
             report.write_pairs(out, folder)
-        if args.scale == "steps":
-            report.draw(report.reported(report.records(out)), "seconds", folder / "seconds")
         return 0
     changes = {"model": args.model} if args.model else {}
     changes |= SMOKE if args.smoke else {}
