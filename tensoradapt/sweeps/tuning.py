@@ -142,7 +142,8 @@ def _grid(case: TuningCase, size: Size) -> Proposed:
         if not rates:
             return replace(found, failures=(f"no learning rate gave a result{_where(case, size)}",))
         best = min(rates, key=lambda rate: (rate.bad, -rate.mean, rate.config.training.lr))
-        beyond = _beyond(grid, added, best.config.training.lr) if left and _stands_out(case, best, rates) else None
+        extends = left and _told_apart(rates) and _learned(case, best)
+        beyond = _beyond(grid, added, best.config.training.lr) if extends else None
         if beyond is None:
             return replace(found, reported=(best.config,), edges=_edges(size, best, rates, firsts))
         added = (*added, beyond)
@@ -153,8 +154,7 @@ def _edges(
 ) -> tuple[tuple[Size, float, bool], ...]:
     """Return the size, the rate and whether it is the lowest, where the best rate of several is at an end."""
     lr, lowest, highest = best.config.training.lr, firsts[0].training.lr, firsts[-1].training.lr
-    told_apart = len({rate.mean for rate in rates}) > 1
-    return ((size, lr, lr == lowest),) if told_apart and lr in (lowest, highest) else ()
+    return ((size, lr, lr == lowest),) if _told_apart(rates) and lr in (lowest, highest) else ()
 
 
 def _where(case: TuningCase, size: Size) -> str:
@@ -174,10 +174,13 @@ def _seeded(case: TuningCase, first: RunConfig) -> tuple[RunConfig, ...]:
     return tuple(replace(first, seed=seed) for seed in case.spec.tuning.seed)
 
 
-def _stands_out(case: TuningCase, best: _Rate, rates: Sequence[_Rate]) -> bool:
-    """Return whether the best rate is better than every other, with runs that all learned something."""
-    alone = all(rate.bad or rate.mean < best.mean for rate in rates if rate is not best)
-    return alone and not best.bad and all(learned(run, case.root) for run in _seeded(case, best.config))
+def _told_apart(rates: Sequence[_Rate]) -> bool:
+    """Return whether rates differ in their scores; else none is the best, whether or not it is at an end."""
+    return len({rate.mean for rate in rates}) > 1
+
+
+def _learned(case: TuningCase, best: _Rate) -> bool:
+    return not best.bad and all(learned(run, case.root) for run in _seeded(case, best.config))
 
 
 def _beyond(grid: Sequence[float], added: Sequence[float], best: float) -> float | None:

@@ -134,8 +134,8 @@ def test_rates_are_the_same_in_whatever_order_runs_end_and_the_best_mean_is_kept
             continue
         best = max(whole.values())
         assert chosen == min(lr for lr, mean in whole.items() if mean == best)
-        alone = [*whole.values()].count(best) == 1 and min(clean[chosen]) > 0.5
-        if chosen in (rates[0], rates[-1]) and alone:
+        better = len({*whole.values()}) > 1 and min(clean[chosen]) > 0.5
+        if chosen in (rates[0], rates[-1]) and better:
             assert len(rates) == len(grid) + found.tuning.extend, "a better rate may lie beyond, and none was tried"
 
 
@@ -194,18 +194,23 @@ def test_a_grid_ends_where_numbers_do(tmp_path: Path, ends: tuple[float, float])
         assert all(0 < lr < math.inf for lr in tried(then))
 
 
+def test_a_grid_is_extended_where_the_lowest_rate_is_one_of_the_best(tmp_path: Path) -> None:
+    ends = {1e-3: 0.7, 3e-3: 0.7, 1e-2: 0.6, 3.333e-4: 0.65}
+    then = pretend(tmp_path, spec(method="lorta", rank=1), lambda config: ("finished", ends[config.training.lr]))
+    assert tried(then) == [3.333e-4, 1e-3, 3e-3, 1e-2] and kept(then) == {1: 1e-3} and not then.edges
+
+
 @pytest.mark.parametrize(
     ("ends", "rate"),
     [
         ({1e-3: 0.6, 3e-3: 0.7, 1e-2: 0.7}, 3e-3),  # the lower of equal ones
-        ({1e-3: 0.7, 3e-3: 0.7, 1e-2: 0.6}, 1e-3),  # which is at the edge, but not alone
         ({1e-3: 0.7, 3e-3: 0.7, 1e-2: 0.7}, 1e-3),  # as a head with a rate of its own
         ({1e-3: 0.6, 3e-3: 0.7, 1e-2: "diverged"}, 3e-3),
         ({1e-3: 0.5, 3e-3: 0.4, 1e-2: 0.4}, 1e-3),  # no better than a constant answer
         ({1e-3: "diverged", 3e-3: "diverged", 1e-2: "failed"}, None),
     ],
 )
-def test_a_grid_is_not_extended_where_the_edge_is_not_the_best_alone(
+def test_a_grid_is_not_extended_where_the_best_is_inside_or_no_rate_is_better_than_others(
     tmp_path: Path, ends: dict[float, float | str], rate: float | None
 ) -> None:
     def end(config: RunConfig) -> End:
