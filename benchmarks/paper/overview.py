@@ -129,7 +129,8 @@ def _within(row: Mapping[str, str]) -> str:
         return "yes"
     if float(row["difference"]) <= -float(row["margin"]):
         return "its mean is not"
-    return f"not decided; {format(float(row['seeds_within'] or 'nan'), '.0f').replace('nan', 'above 200')} seeds"
+    seeds = f"{float(row['seeds_within']):.0f}" if row["seeds_within"] else "above 200"
+    return f"not decided; {seeds} seeds"
 
 
 def smallest(folder: Path) -> str:
@@ -160,12 +161,12 @@ def by_steps(folder: Path) -> str:
     if not own.is_dir():
         return "\n".join(lines)
     runs, gaps = reported(pd.read_csv(own / "records.csv")), report.read(own / "differences.csv")
-    for (n_params, steps), of in runs.groupby(["n_params", "steps"]):
-        row = of.iloc[0]
-        found = [one for one in gaps if (one["n_params"], one["steps"]) == (str(n_params), str(steps))]
-        told = [f"{_gap_of(one)} | {float(one['p_holm']):.3f}" for one in found] or [" | "]
+    for (n_params, method, steps), of in runs.groupby(["n_params", "method", "steps"]):
+        row, key = of.iloc[0], (method, str(n_params), str(steps))
+        gap = next((one for one in gaps if (one["method"], one["n_params"], one["steps"]) == key), None)
+        told = f"{_gap_of(gap)} | {float(gap['p_holm']):.3f}" if gap else " | "
         numbers = f"{steps} | {row['lr']:.3g} | {of['score'].mean():.3f}"
-        lines.append(f"| {named(row)} | {numbers} | {told[0]} |")
+        lines.append(f"| {named(row)} | {numbers} | {told} |")
     return "\n".join(lines)
 
 

@@ -366,12 +366,16 @@ def _pairs(means: Sequence[Row], reference: str, at: int | str, runs: Mapping[st
         return
     alike = protocol.comparable(runs)
     for row in own:
-        fitting = [one for one in others if alike(row, one)]
-        other = _other(row, [one for one in fitting if one["steps"] == row["steps"]] or fitting, at)
+        other = _other(row, _of_as_many_steps(row, [one for one in others if alike(row, one)]), at)
         if other is None and (odd := _other(row, others, at)) is not None:
             raise protocol.refused(_called(row), _called(odd), runs[row["runs"][0]], runs[odd["runs"][0]])
         if other is not None and other is not row:
             yield from _paired(row, other)
+
+
+def _of_as_many_steps(row: Row, others: Sequence[Row]) -> Sequence[Row]:
+    """Return those of other rows that have as many steps as a row, or all of them where none has."""
+    return [one for one in others if one["steps"] == row["steps"]] or others
 
 
 def _other(row: Row, references: Sequence[Row], at: int | str) -> Row | None:
@@ -409,9 +413,10 @@ def _paired(row: Row, other: Row) -> Iterator[Matched]:
 def _interpolated(means: Sequence[Row], references: Sequence[Row], runs: Mapping[str, Row]) -> Iterator[Matched]:
     """Yield each method at each size of the reference within its own sizes; those of one protocol are compared."""
     alike = protocol.comparable(runs)
-    for method in dict.fromkeys(row["method"] for row in means):
-        sizes = [row for row in means if row["method"] == method]
-        fitting = [(other, fit) for other in references if (fit := [row for row in sizes if alike(row, other)])]
+    for method, steps in dict.fromkeys((row["method"], row["steps"]) for row in means):
+        sizes = [row for row in means if (row["method"], row["steps"]) == (method, steps)]
+        others = _of_as_many_steps(sizes[0], references)
+        fitting = [(other, fit) for other in others if (fit := [row for row in sizes if alike(row, other)])]
         if references and not fitting:
             row, odd = sizes[0], references[0]
             raise protocol.refused(_called(row), _called(odd), runs[row["runs"][0]], runs[odd["runs"][0]])

@@ -136,6 +136,8 @@ def test_a_reference_of_several_numbers_of_steps_is_that_of_as_many() -> None:
     found = compare(runs, "lora")
     assert found[["method", "steps"]].to_numpy().tolist() == [["cp", 75], ["cp", 150], ["vera", 300]]
     assert list(found["difference"].round(6)) == [0.2, 0.3, 0.3]  # VeRA's steps are of no LoRA, so the first will do
+    found = compare(runs[runs["steps"] < 300], "lora", at="n_params")
+    assert found[["method", "steps", "difference"]].round(6).to_numpy().tolist() == [["cp", 75, 0.2], ["cp", 150, 0.3]]
 
 
 def test_other_sizes_are_interpolated_in_the_logarithm_and_never_extrapolated(tmp_path: Path) -> None:

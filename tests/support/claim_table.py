@@ -28,6 +28,7 @@ from support.page_numbers import (
     gain_around,
     gain_of_whole_outputs,
     gaps,
+    inside_its_grid,
     lora1,
     lora_of_headline,
     lower_means,
@@ -66,6 +67,7 @@ from support.page_numbers import (
     tried_of_lora,
     tucker_cells,
     tucker_scores,
+    undecided_by_steps,
     without_size,
 )  # fmt: skip
 
@@ -398,6 +400,8 @@ CLAIMS: list[Claim] = [
         "6,192 parameters, CP loses {:.3f}.",
         lambda: (-cp_of_headline(),),
     ),
+    (HEADLINE, "and none of these rates at an end of its grid", inside_its_grid),
+    (HEADLINE, "is nowhere told apart from LoRA r=8, at a quarter, a half and all of the steps", undecided_by_steps),
     (HEADLINE, "are below r=8 alone (p {:.3f} and {:.3f}), and not after Holm", lora_of_headline),
     (
         HEADLINE,

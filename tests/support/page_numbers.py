@@ -10,7 +10,9 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
+from tensoradapt.analysis.edges import at_edges
 from tensoradapt.analysis.names import display
 from tensoradapt.analysis.statistics.intervals import Floats, Interval, t_interval
 from tensoradapt.analysis.statistics.significance import holm, paired_p
@@ -319,6 +321,21 @@ def small_of_headline() -> tuple[int, ...]:
         if row["within"] == "True" and row["method"] in of:
             of[row["method"]].append(int(row["n_params"]))
     return *of["CP"], of["Tucker"][0], of["Tensor-train"][0]
+
+
+def inside_its_grid() -> tuple[()]:
+    """Nothing; no chosen rate of the headline, nor of its fewer steps, is at an end of those that were tried."""
+    for name in ("headline", "headline/steps"):
+        runs = pd.read_csv(ROOT / "docs" / "results" / name / "records.csv")
+        assert not [cell for _, of in runs.groupby("steps") for cell in at_edges(of)]
+    return ()
+
+
+def undecided_by_steps() -> tuple[()]:
+    """Nothing; none of the six differences to LoRA r=8 at three numbers of steps is decided."""
+    found = rows("docs/results/headline/steps/differences.csv")
+    assert len(found) == 6 and not any(row["decided"] == "True" for row in found)
+    return ()
 
 
 def cp_of_headline() -> float:

