@@ -114,7 +114,7 @@ def test_a_sweep_fetches_the_text_for_causal_models_alone(monkeypatch: pytest.Mo
     common = {"method": "lora", "rank": 2, "lr": 1e-3, "seed": 0, "steps": 3}
     spec = read_spec({"model": "tiny-random-bert", "task": "planted", **common})
     assert forgetting_text(spec) == "" and asked == []
-    causal = read_spec({"model": "tiny-random-llama", "task": "alpaca", **common})
+    causal = read_spec({"model": "tiny-random-llama", "task": f"{__name__}:TASK", **common})
     assert forgetting_text(causal) == "" and asked == ["general-text"]
 
     def refuse(_: object) -> None:
