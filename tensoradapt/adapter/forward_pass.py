@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
@@ -177,6 +178,20 @@ def _all_equal(part: Sequence[_Kept]) -> bool:
     return torch.equal(torch.cat([p.reshape(-1) for p in factors]), torch.cat([v.reshape(-1) for v in values]))
 
 
+def as_computed(backward: Callable[..., Any]) -> Callable[..., Any]:
+    """Make a node's backward pass compute in the dtypes of its forward pass, though autocast be on when it runs."""
+
+    @functools.wraps(backward)
+    def run(ctx: Any, *gradients: Tensor) -> Any:
+        kind = gradients[0].device.type
+        if kind == "meta" or not torch.is_autocast_enabled(kind):
+            return backward(ctx, *gradients)
+        with torch.autocast(kind, enabled=False):
+            return backward(ctx, *gradients)
+
+    return run
+
+
 class _Contracted(torch.autograd.Function):
     """A contraction whose graph may be gone through several times, by checkpoints that each have a backward pass.
 
@@ -192,6 +207,7 @@ class _Contracted(torch.autograd.Function):
         return contract(*factors)
 
     @staticmethod
+    @as_computed
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         if [p._version for p in ctx.factors] != ctx.versions:
             raise RuntimeError(

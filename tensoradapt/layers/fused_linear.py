@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules import module as torch_module
 
+from tensoradapt.adapter.forward_pass import as_computed
 from tensoradapt.planning.site_ways import Way, cheapest
 
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
@@ -29,6 +30,7 @@ class _Fused(torch.autograd.Function):
         return y
 
     @staticmethod
+    @as_computed
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, a, b, inner = ctx.saved_tensors
         needs, way, dx, da, db = ctx.needs_input_grad, ctx.way, None, None, None

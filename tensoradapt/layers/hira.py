@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tensoradapt.adapter.adapter import Adapter
+from tensoradapt.adapter.forward_pass import as_computed
 from tensoradapt.layers.fused_linear import WIDE, narrowed
 from tensoradapt.planning.scale import is_matched
 
@@ -53,6 +54,7 @@ class _Linear(torch.autograd.Function):
         return sum((F.linear(x, part) for part in rest), F.linear(x, first, bias))
 
     @staticmethod
+    @as_computed
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, a, b = ctx.saved_tensors
         needs, dx = ctx.needs_input_grad, None

@@ -268,6 +268,25 @@ def test_every_parameterization_trains_under_autocast_as_near_to_fp32_as_without
     assert (fused_step - exact).norm() <= 1.5 * (other - exact).norm() + 0.02 * exact.norm()
 
 
+@pytest.mark.parametrize("rule", ["add", "hira", "dora"])
+@pytest.mark.parametrize("name", ["lora", "cp", "tensor_train"])
+def test_a_backward_pass_under_autocast_has_the_gradients_of_one_outside(name, rule) -> None:
+    """After a forward pass outside: the adapter's own nodes compute in its dtypes, and torch's in autocast's."""
+    model = make("bert", torch.float32)
+    adapter = ta.attach(model, planned(ta.find_sites(model, ("q", "v")), name, rank=2, rule=rule))
+    perturb(adapter)
+
+    def gradients(autocast: bool) -> list[Tensor]:
+        adapter.zero_grad()
+        loss = logits(model(**inputs("bert", torch.float32))).square().mean()
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            loss.backward()
+        return [p.grad.clone() for p in adapter.parameters() if p.grad is not None]
+
+    for outside, under in zip(gradients(False), gradients(True), strict=True):
+        torch.testing.assert_close(under, outside, rtol=0.05, atol=0.02 * float(outside.abs().max()))
+
+
 def test_autocast_computes_in_its_type_as_without_fusing(monkeypatch) -> None:
     model = make("bert", torch.float32)
     adapter = ta.attach(model, ta.plan(model, method="lorta", paper=True, rank=3))
