@@ -1,14 +1,17 @@
 """Rules by which factors could learn, each at its own best rate: rates by factor, gradients, and steps of their own.
 
-    python benchmarks/learning_rules.py             # runs what is missing, then prints the means
-    python benchmarks/learning_rules.py --part 0/2  # parts run side by side
-    python benchmarks/learning_rules.py --times     # writes records/learning_rules_ms.csv
+    TENSORADAPT_DATA=... python benchmarks/learning_rules.py             # runs what is missing, then prints the means
+    TENSORADAPT_DATA=... python benchmarks/learning_rules.py --part 0/2  # parts run side by side
+    python benchmarks/learning_rules.py --times                          # writes records/learning_rules_ms.csv
 
-CP r=64 and tensor-train r=32 over LoRTA's layout on the rated sentences, 100 equal steps. Rates are 1.8 apart and
-searched with one seed by the loss on validation until the best is inside; two more seeds are run at it. The rules:
+MiniLM, q k v o, 100 equal steps in bf16 on the rated sentences, SST-2 and STS-B (the folder has glue/SST-2 and
+glue/STS-B): CP and tensor-train over LoRTA's layout, CP over two layouts with whole outputs, and LoTR. Rates are 1.8
+apart and searched with one seed by the loss on validation until the best is inside; five more seeds are run at it and
+scored after a quarter, a half and all of the steps. The rules:
 
 - AdamW: as ``fit`` trains.
-- balanced: layer, proj and head learn as fast as if their norm were that of the input side's factor.
+- balanced: factors learn as fast as if their norm at the start were that of the input side's factor.
+- by fan-in: rates in proportion to one over the inputs of a factor, seen as a map (Qiu et al., arXiv 2406.06248).
 - norms kept equal: after each step all factors are given one norm, and the moments of AdamW follow.
 - twice the rank: until a third of the steps, then ``ta.reduce_rank``, as MetaTT does.
 - preconditioned: ``ta.preconditioned`` before AdamW.
@@ -16,8 +19,8 @@ searched with one seed by the loss on validation until the best is inside; two m
 - RITE: second moments as a matrix over the bonds, carried from one whitening to the next (Yen et al., arXiv
   2410.20625).
 
-The last two are written here alone. Writes records/learning_rules.csv. ``--times``: the processor time that the
-optimizers take in a step, all rules in turns.
+The last two are written here alone. Rules that lose on the rated sentences are tried there alone. Writes
+records/learning_rules.csv. ``--times``: the processor time that the optimizers take in a step, all rules in turns.
 """
 
 from __future__ import annotations
@@ -29,7 +32,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -42,16 +45,36 @@ from transformers import get_linear_schedule_with_warmup
 import tensoradapt as ta
 from tensoradapt.adapter.adapter import Adapter
 from tensoradapt.adapter.factored import FactoredTensor
+from tensoradapt.analysis.statistics.significance import holm, paired_p
 from tensoradapt.networks.gram import axes, fold, normal_matrix, unfold
 from tensoradapt.networks.network import Factor, Network
 from tensoradapt.training.equal_steps import squared_target
+from tensoradapt.training.fit import autocast
 
 CSV = Path(__file__).parent / "records" / "learning_rules.csv"
 TIMES = CSV.with_name("learning_rules_ms.csv")
 SETTING = Setting(steps=100, n_train=4000, n_validation=400, n_test=1000, batch=16)
-LAYOUT, HEAD, BASE, STEP, MOST = "layer proj : head dim : model", 0.06, 2e-3, 1.8, 4
-SEARCHED, MORE = 1000, (0, 1)
-NETWORKS = {"CP r=64": ("cp", 64), "Tensor-train r=32": ("tensor_train", 32)}
+HEADS = {"snippets": 0.06, "sst2": 0.01, "stsb": 0.01}  # of the headline and of glue-here.toml
+BASE, STEP, MOST = 2e-3, 1.8, 4
+SEARCHED, MORE = 1000, (0, 1, 2, 3, 4)
+PRECISION = "bf16"  # as the headline
+
+
+class Shape(NamedTuple):
+    """A network over a layout."""
+
+    method: str
+    rank: int
+    layout: str
+
+
+NETWORKS = {
+    "CP r=64": Shape("cp", 64, "layer proj : head dim : model"),
+    "Tensor-train r=32": Shape("tensor_train", 32, "layer proj : head dim : model"),
+    "CP r=9, tied over layers": Shape("cp", 9, "layer : out : in"),
+    "CP r=36, whole outputs": Shape("cp", 36, "layer proj : out : in"),
+    "LoTR r=16": Shape("lotr", 16, ""),
+}
 
 
 class Whitened(torch.optim.Optimizer):
@@ -134,88 +157,131 @@ def decayed(state: dict[str, Tensor], name: str, new: Tensor, beta: float) -> Te
 
 
 RULES: Mapping[str, Callable[..., Tensor]] = {"whitened": whitened, "RITE": rite}
-# over those of equal sizes, the root of 384 columns over each factor's positions
-RATES: Mapping[str, Mapping[str, float]] = {"balanced": {"layer": 4.23, "proj": 3.46, "head": 5.99}}
-EVERY = ("AdamW", "balanced", "norms kept equal", "twice the rank", "preconditioned", *RULES)
-CELLS = [("CP r=64", rule) for rule in EVERY]
-CELLS += [("Tensor-train r=32", rule) for rule in ("AdamW", "preconditioned")]
+# of CP r=64: the input side's has 384 inputs, that of head dims 64, and the others multiply numbers, over the first's
+BY_FAN_IN = {"dim": 6.0, "layer": 384.0, "proj": 384.0, "head": 384.0}
 
 
-def search(network: str, rule: str) -> None:
+class Cell(NamedTuple):
+    """What is trained, and by which rule."""
+
+    task: str
+    network: str
+    rule: str
+
+
+FIRST = [("CP r=64", rule) for rule in ("AdamW", "balanced", "whitened", "preconditioned")]
+FIRST += [(name, rule) for name in list(NETWORKS)[1:] for rule in ("AdamW", "balanced")]
+LOSING = [("CP r=64", rule) for rule in ("by fan-in", "norms kept equal", "twice the rank", "RITE")]
+LOSING += [("Tensor-train r=32", "preconditioned")]
+CELLS = [Cell(task, *each) for each in FIRST for task in HEADS] + [Cell("snippets", *each) for each in LOSING]
+SHOWN = {"n_params": ("n_params", "first"), "lr": ("lr", "first"), "seeds": ("seed", "count")}
+SHOWN |= {name: (name, "mean") for name in ("quarter", "half", "score")}
+Then = Callable[[int, torch.optim.Optimizer], None]
+
+
+def search(cell: Cell) -> None:
     """Run a cell: rates until the best is inside, then more seeds at it."""
-    bench = Bench(SETTING, SEARCHED)
-    while (k := missing(network, rule)) is not None:
-        append(CSV, trained(bench, network, rule, k))
+    bench = Bench(SETTING, SEARCHED, cell.task)
+    while (k := missing(cell)) is not None:
+        append(CSV, trained(bench, cell, k))
     for seed in MORE:
-        if not rows(network, rule, seed):
-            append(CSV, trained(Bench(SETTING, seed), network, rule, best(network, rule)))
+        if not rows(cell, seed):
+            append(CSV, trained(Bench(SETTING, seed, cell.task), cell, best(cell)))
 
 
-def missing(network: str, rule: str) -> int | None:
+def missing(cell: Cell) -> int | None:
     """Return the power of the ratio that is to be tried next, None where the best rate is inside."""
-    tried = {int(row["k"]) for row in rows(network, rule, SEARCHED)}
+    tried = {int(row["k"]) for row in rows(cell, SEARCHED)}
     if not tried:
         return 0
-    k = best(network, rule)
+    k = best(cell)
     return next((other for other in (k + 1, k - 1) if other not in tried and abs(other) <= MOST), None)
 
 
-def best(network: str, rule: str) -> int:
+def best(cell: Cell) -> int:
     """Return the power at which the loss on validation is least."""
-    return int(min(rows(network, rule, SEARCHED), key=lambda row: float(row["validation_loss"]))["k"])
+    return int(min(rows(cell, SEARCHED), key=lambda row: float(row["validation_loss"]))["k"])
 
 
-def rows(network: str, rule: str, seed: int) -> list[dict[str, str]]:
+def rows(cell: Cell, seed: int) -> list[dict[str, str]]:
     """The rows of a cell with a seed."""
-    return [row for row in read(CSV) if (row["network"], row["rule"], row["seed"]) == (network, rule, str(seed))]
+    return [row for row in read(CSV) if (*(row[name] for name in Cell._fields), row["seed"]) == (*cell, str(seed))]
 
 
-def trained(bench: Bench, network: str, rule: str, k: int) -> dict[str, Any]:
-    """Train one run and return its row."""
-    lr, rank = BASE * STEP**k, NETWORKS[network][1]
-    model, adapter = attached(bench, network, rule)
-    then = after(model, adapter, rule, rank, bench.setting.steps)
-    losses, _ = trained_steps(bench, model, made(model, adapter, rule, lr), then)
-    model.eval()
+def trained(bench: Bench, cell: Cell, k: int) -> dict[str, Any]:
+    """Train one run and return its row; runs that choose a rate have no scores."""
+    lr, steps, scores = BASE * STEP**k, bench.setting.steps, {}
+    with autocast(PRECISION, "cpu"):
+        model, adapter = attached(bench, cell)
+        rule = after(model, adapter, cell, steps)
+
+        def then(step: int, optimizer: torch.optim.Optimizer) -> None:
+            rule(step, optimizer)
+            if step in (steps // 4, steps // 2, steps) and bench.seed != SEARCHED:
+                scores[step] = scored(bench, model)
+
+        losses, _ = trained_steps(bench, model, made(model, adapter, cell, lr), then)
+        loss = validated(bench, model)
+    parts = zip(("quarter", "half", "score"), (steps // 4, steps // 2, steps), strict=True)
     return {
-        **{"network": network, "rule": rule, "k": k, "lr": f"{lr:.3g}", "seed": bench.seed},
-        **{"n_params": adapter.n_params, "loss": f"{np.mean(losses[-20:]):.4f}"},
-        **{"validation_loss": f"{validated(bench, model):.4f}", "accuracy": f"{bench.accuracy(model):.4f}"},
+        **{**cell._asdict(), "k": k, "lr": f"{lr:.3g}", "seed": bench.seed, "n_params": adapter.n_params},
+        **{"loss": f"{np.mean(losses[-20:]):.4f}", "validation_loss": f"{loss:.4f}"},
+        **{name: f"{scores[at]:.4f}" if at in scores else "" for name, at in parts},
     }
 
 
-def attached(bench: Bench, network: str, rule: str) -> tuple[nn.Module, Adapter]:
+def scored(bench: Bench, model: nn.Module) -> float:
+    """Return the score on the test examples; the model and the draws of its training go on as before."""
+    with torch.random.fork_rng(devices=[]):
+        found = bench.score(model.eval())
+    model.train()
+    return found
+
+
+def attached(bench: Bench, cell: Cell) -> tuple[nn.Module, Adapter]:
     """Return a fresh model with the adapter of a cell."""
-    method, rank = NETWORKS[network]
+    method, rank, layout = NETWORKS[cell.network]
     model = bench.fresh()
-    spec: dict[str, Any] = {"rates": RATES[rule]} if rule in RATES else {}
-    wide = rank * (2 if rule == "twice the rank" else 1)
-    return model, ta.attach(model, ta.plan(model, LAYOUT, method, wide, **spec), seed=bench.seed)
+    wide = rank * (2 if cell.rule == "twice the rank" else 1)
+    where: dict[str, Any] = {"layout": layout} if layout else {"projections": ("q", "k", "v", "o")}
+    plan = ta.plan(model, method=method, rank=wide, **where)
+    if cell.rule in ("balanced", "by fan-in"):
+        rates = balanced(bench.fresh(), plan, bench.seed) if cell.rule == "balanced" else BY_FAN_IN
+        plan = ta.plan(model, method=method, rank=wide, rates=rates, **where)
+    return model, ta.attach(model, plan, seed=bench.seed)
 
 
-def made(model: nn.Module, adapter: Adapter, rule: str, lr: float) -> tuple[torch.optim.Optimizer, ...]:
+def balanced(model: nn.Module, plan: ta.Plan, seed: int) -> dict[str, float]:
+    """Return the norm of each drawn factor at the start over that of the input side's, where a rate is that."""
+    (tensor, *_) = ta.attach(model, plan, seed=seed).factored
+    factors = {factor.name: tensor.factors[factor.name] for factor in tensor.network.factors if factor.init != "zero"}
+    norms = {name: float(value.detach().norm()) for name, value in factors.items()}
+    (entrance,) = [name for name in norms if name in ("in", "model")]
+    return {name: norm / norms[entrance] for name, norm in norms.items() if name != entrance}
+
+
+def made(model: nn.Module, adapter: Adapter, cell: Cell, lr: float) -> tuple[torch.optim.Optimizer, ...]:
     """Return the optimizer of the factors, whose steps are equal, and that of the head."""
     factors = set(adapter.parameters())
     groups = ta.parameter_groups(model, lr)
     own = [{**group, "params": [p for p in group["params"] if p in factors]} for group in groups]
     head = [p for group in groups for p in group["params"] if p not in factors]
-    stepper = Whitened(adapter, lr, rule) if rule in RULES else torch.optim.AdamW(own, weight_decay=0.0)
+    whitens = cell.rule in RULES
+    stepper = Whitened(adapter, lr, cell.rule) if whitens else torch.optim.AdamW(own, weight_decay=0.0)
     ta.equal_steps(stepper, model)
-    if rule == "preconditioned":
+    if cell.rule == "preconditioned":
         ta.preconditioned(stepper, model)
-    return stepper, torch.optim.AdamW(head, HEAD, weight_decay=0.0)
+    return stepper, torch.optim.AdamW(head, HEADS[cell.task], weight_decay=0.0)
 
 
-def after(
-    model: nn.Module, adapter: Adapter, rule: str, rank: int, steps: int
-) -> Callable[[int, torch.optim.Optimizer], None]:
+def after(model: nn.Module, adapter: Adapter, cell: Cell, steps: int) -> Then:
     """Return what a rule does after a step."""
 
     def then(step: int, optimizer: torch.optim.Optimizer) -> None:
-        if rule == "norms kept equal":
+        if cell.rule == "norms kept equal":
             keep_norms_equal(adapter, optimizer)
-        if rule == "twice the rank" and step == steps // 3:
-            ta.reduce_rank(model, optimizer, rank=rank)
+        if cell.rule == "twice the rank" and step == steps // 3:
+            ta.reduce_rank(model, optimizer, rank=NETWORKS[cell.network].rank)
 
     return then
 
@@ -236,10 +302,7 @@ def keep_norms_equal(adapter: Adapter, optimizer: torch.optim.Optimizer) -> None
 
 
 def trained_steps(
-    bench: Bench,
-    model: nn.Module,
-    optimizers: Sequence[torch.optim.Optimizer],
-    then: Callable[[int, torch.optim.Optimizer], None],
+    bench: Bench, model: nn.Module, optimizers: Sequence[torch.optim.Optimizer], then: Then
 ) -> tuple[list[float], list[float]]:
     """Train, and return the losses and the processor time that the optimizers took in each step."""
     n, losses, seconds = bench.setting.steps, [], []
@@ -264,19 +327,38 @@ def write_times(turns: int = 3) -> None:
     """Write the median time that the optimizers of each rule take in a step (ms), all of them in turns."""
     bench = Bench(replace(SETTING, steps=16, n_train=400, n_validation=16, n_test=16), 0)
     times: dict[tuple[str, str], list[float]] = {}
-    for network, rule in CELLS * turns:
-        model, adapter = attached(bench, network, rule)
-        then = after(model, adapter, rule, NETWORKS[network][1], bench.setting.steps)
-        _, seconds = trained_steps(bench, model, made(model, adapter, rule, BASE), then)
-        times.setdefault((network, rule), []).extend(seconds[1:])
+    for cell in [cell for cell in CELLS if cell.task == bench.task] * turns:
+        model, adapter = attached(bench, cell)
+        _, seconds = trained_steps(
+            bench, model, made(model, adapter, cell, BASE), after(model, adapter, cell, bench.setting.steps)
+        )
+        times.setdefault((cell.network, cell.rule), []).extend(seconds[1:])
     rows = [(*cell, round(1e3 * float(np.median(each)), 1)) for cell, each in times.items()]
     pd.DataFrame(rows, columns=["network", "rule", "ms"]).to_csv(TIMES, index=False)
 
 
+def means(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return mean scores over seeds, and each rule's difference to AdamW with its p, after Holm within a task too."""
+    by_seed = runs[runs["seed"] != SEARCHED].pivot(index="seed", columns=list(Cell._fields), values="score")
+    table = runs[runs["seed"] != SEARCHED].groupby(list(Cell._fields), sort=False).agg(**SHOWN).reset_index()
+    apart = [
+        by_seed[cell] - by_seed[(*cell[:2], "AdamW")] for cell in table[list(Cell._fields)].itertuples(index=False)
+    ]
+    table["gain"] = [float(each.mean()) for each in apart]
+    table["p"] = [paired_p(each.to_numpy()) if each.any() else math.nan for each in apart]
+    table["p_holm"] = math.nan
+    for _, rows_ in table.dropna(subset="p").groupby("task"):
+        table.loc[rows_.index, "p_holm"] = holm(rows_["p"].to_numpy())
+    return table.round(4)
+
+
 def validated(bench: Bench, model: nn.Module) -> float:
-    """Return the mean loss on validation."""
-    logits = torch.from_numpy(bench.predictions(model, "validation"))
-    return float(nn.functional.cross_entropy(logits, torch.as_tensor(bench.data.validation.labels)))
+    """Return the mean loss on validation: of classes the cross entropy, of numbers the squared error."""
+    found = torch.from_numpy(bench.predictions(model.eval(), "validation"))
+    wanted = torch.as_tensor(bench.data.validation.labels)
+    if wanted.is_floating_point():
+        return float(nn.functional.mse_loss(found.reshape(-1), wanted.to(found)))
+    return float(nn.functional.cross_entropy(found, wanted))
 
 
 def main() -> None:
@@ -289,11 +371,9 @@ def main() -> None:
         write_times()
         return
     at, of = map(int, args.part.split("/"))
-    for network, rule in CELLS[at::of]:
-        search(network, rule)
-    table = pd.DataFrame(read(CSV)).astype({"seed": int, "accuracy": float, "loss": float})
-    chosen = table[table["seed"] != SEARCHED]
-    print(chosen.groupby(["network", "rule", "lr"])[["accuracy", "loss"]].agg(["mean", "count"]).round(4))
+    for cell in CELLS[at::of]:
+        search(cell)
+    print(means(pd.read_csv(CSV)).to_string(index=False))
 
 
 if __name__ == "__main__":

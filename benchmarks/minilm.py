@@ -39,21 +39,21 @@ class Setting:
 class Bench:
     """One seed's model and data; every ``fresh`` model is the same."""
 
-    def __init__(self, setting: Setting, seed: int, task: str = TASK) -> None:
-        self.setting, self.seed, self.task = setting, seed, task
+    def __init__(self, setting: Setting, seed: int, task: str = TASK, model: str = MODEL) -> None:
+        self.setting, self.seed, self.task, self.model = setting, seed, task, model
 
     @cached_property
     def data(self) -> Any:
-        return get(self.task).load(MODEL, self.setting.data, self.seed)
+        return get(self.task).load(self.model, self.setting.data, self.seed)
 
     def fresh(self) -> nn.Module:
         """The pretrained model with its head drawn from the seed."""
         torch.manual_seed(self.seed)
-        return get(self.task).model(MODEL)
+        return get(self.task).model(self.model)
 
     @cached_property
     def _rows(self) -> dict[str, Sequence[Sized]]:
-        encoded = (get(self.task).encode(split, MODEL, self.setting.data.max_length) for split in self.data.parts)
+        encoded = (get(self.task).encode(split, self.model, self.setting.data.max_length) for split in self.data.parts)
         return dict(zip(("train", "validation", "test"), encoded, strict=True))
 
     def batches(self, model: nn.Module, order: int = 0) -> Iterator[Mapping[str, Tensor]]:

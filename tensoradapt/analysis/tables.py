@@ -82,6 +82,7 @@ COMPARED = {  # what a column of ``compare`` means, beside those of ``RUN``
     "low": "lower end of the 95 % interval of the difference; missing where one seed has no test examples",
     "high": "upper end of it",
     "sd": "standard deviation of the difference over seeds",
+    "sd_examples": "what test examples add to the standard deviation of the mean difference, with any number of seeds",
     "n_seeds": "number of seeds that both have",
     "p": "p value that there is no difference, of this comparison alone",
     "p_holm": "p after Holm's correction over all comparisons of the task",
@@ -90,8 +91,9 @@ COMPARED = {  # what a column of ``compare`` means, beside those of ``RUN``
     "p_within": "one-sided p value that it loses the margin or more, of this comparison alone",
     "p_within_holm": "p_within after Holm's correction over all comparisons of the task",
     "within": "whether p_within_holm is below 0.025: it is decided to lose less than the margin",
-    "seeds_needed": "fewest seeds with which a difference of this size and spread is decided; missing above 200",
-    "seeds_within": "fewest seeds with which ``within`` holds for such a difference and spread; missing above 200",
+    "seeds_needed": "fewest seeds that decide a difference of this size and spread; missing above 200, and where it "
+    "takes more test examples",
+    "seeds_within": "fewest seeds with which ``within`` holds for such a difference and spread; likewise",
     "over": "what is paired: seeds, seeds and test examples, or test examples of one seed",
     "runs": "ids of the runs of both",
 }
@@ -461,7 +463,14 @@ def _compared(pair: Matched, margin: float) -> Row:
         **{"reference": pair.other["method"], "reference_rank": pair.other["rank"]},
         **{"reference_n_params": pair.other["n_params"]},
         **{"times_fewer": pair.other["n_params"] / row["n_params"] if row["n_params"] else math.nan},
-        **{"difference": found.mean, "low": found.low, "high": found.high, "sd": found.sd, "n_seeds": found.n},
+        **{
+            "difference": found.mean,
+            "low": found.low,
+            "high": found.high,
+            "sd": found.sd,
+            "sd_examples": found.sd_examples,
+        },
+        **{"n_seeds": found.n},
         **{"p": p, "p_within": p_within, "margin": margin, "over": "seeds" if examples is None else several},
     }
 
@@ -494,7 +503,7 @@ def corrected(rows: list[Row]) -> list[Row]:
         for row, value in zip(tested, adjusted, strict=True):
             row[f"{name}_holm"] = float(value)
     for row in rows:
-        interval = Interval(row["difference"], row["low"], row["high"], row["n_seeds"], row["sd"])
+        interval = Interval(*(row[name] for name in ("difference", "low", "high", "n_seeds", "sd", "sd_examples")))
         row["decided"] = row.setdefault("p_holm", math.nan) < LEVEL
         row["within"] = row.setdefault("p_within_holm", math.nan) < LEVEL / 2
         above = replace(interval, mean=interval.mean + row["margin"])  # the loss of the margin, which is to be excluded

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -246,6 +248,34 @@ def test_as_many_seeds_as_are_needed_hold_and_one_fewer_do_not(n_comparisons: in
         spread = np.linspace(-1, 1, n)
         same = 0.02 + 0.01 * spread / spread.std(ddof=1)  # the same mean and deviation from n seeds
         assert (stats.ttest_1samp(same, 0).pvalue < 0.05 / n_comparisons) == holds
+
+
+def _spread(sd: float, n: int) -> np.ndarray:
+    """n numbers of mean 0 with a standard deviation."""
+    line = np.linspace(-1, 1, n)
+    return sd * line / line.std(ddof=1)
+
+
+def _apart(mean: float, seeds: int) -> np.ndarray:
+    """Differences of (seeds, examples) that deviate by 0.01 over seeds and by 0.3 over 4,000 examples."""
+    return mean + _spread(0.01, seeds)[:, None] + _spread(0.3, 4000)
+
+
+@pytest.mark.parametrize(("mean", "n_comparisons"), [(0.012, 1), (0.0165, 21)])
+def test_as_many_seeds_as_are_needed_hold_over_new_examples_too(mean: float, n_comparisons: int) -> None:
+    measured = paired_difference(_apart(mean, 3), np.zeros((3, 4000)))
+    assert measured.sd_examples == pytest.approx(0.3 / math.sqrt(4000))
+    needed = seeds_needed(measured, n_comparisons)
+    alone = seeds_needed(replace(measured, sd_examples=0.0), n_comparisons)
+    assert needed is not None and alone is not None and needed > alone
+    for n, holds in ((needed - 1, False), (needed, True)):
+        found = crossed_paired_p(_apart(mean, n), np.zeros((n, 4000)))
+        assert (found < 0.05 / n_comparisons) == holds
+
+
+def test_no_number_of_seeds_decides_what_the_examples_leave_open() -> None:
+    measured = paired_difference(_apart(0.008, 3), np.zeros((3, 4000)))
+    assert seeds_needed(measured) is None and seeds_needed(replace(measured, sd_examples=0.0)) == 9
 
 
 def _at(mean: float, n: int) -> pd.DataFrame:

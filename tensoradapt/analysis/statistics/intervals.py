@@ -5,7 +5,8 @@ Nothing here resamples seeds: with three, bootstrap intervals that claim 95 % co
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -25,6 +26,8 @@ class Interval:
         low, high: confidence limits of the mean; NaN where the data cannot give them.
         n: number of seeds.
         sd: standard deviation over seeds; NaN for one seed.
+        sd_examples: what test examples add to the deviation of the mean, however many seeds there are; 0 where only
+            seeds are known.
 
     >>> import tensoradapt as ta
     >>> ta.statistics.Interval(mean=0.02, low=0.0, high=0.04, n=3, sd=0.01).n
@@ -36,6 +39,7 @@ class Interval:
     high: float
     n: int
     sd: float
+    sd_examples: float = 0.0
 
 
 def t_interval(values: ArrayLike, confidence: float = 0.95) -> Interval:
@@ -86,7 +90,8 @@ def paired_difference(a: ArrayLike, b: ArrayLike, confidence: float = 0.95) -> I
         confidence: share of such intervals that cover the difference.
 
     Returns:
-        An ``Interval`` of the difference, whose ``sd`` is that of the means of seeds; one number has limits of NaN.
+        An ``Interval`` of the difference, whose ``sd`` is that of the means of seeds; v is sd^2 / S + sd_examples^2.
+        One number has limits of NaN.
 
     Raises:
         TensorAdaptError: for unequal or empty shapes, a number that is not finite, and a confidence that is not between
@@ -112,7 +117,8 @@ def paired_difference(a: ArrayLike, b: ArrayLike, confidence: float = 0.95) -> I
         return Interval(mean, np.nan, np.nan, 1, np.nan)
     sd = float(difference.mean(1).std(ddof=1)) if seeds > 1 else np.nan
     variance, df = _crossed(difference)
-    return _around(mean, np.sqrt(variance), df, confidence, seeds, sd)
+    examples = math.sqrt(max(variance - sd**2 / seeds, 0.0)) if seeds > 1 else 0.0
+    return replace(_around(mean, np.sqrt(variance), df, confidence, seeds, sd), sd_examples=examples)
 
 
 def crossed_p(a: ArrayLike, b: ArrayLike) -> float:

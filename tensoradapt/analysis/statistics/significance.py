@@ -65,8 +65,9 @@ def paired_p(difference: Floats) -> float:
 def seeds_needed(difference: Interval, n_comparisons: int = 1, level: float = 0.05, most: int = 200) -> int | None:
     """Return the fewest seeds with which the mean difference and spread hold by the paired t test among so many others.
 
-    The level of each is Bonferroni's, which Holm's first step has. Test examples bound how small a difference can hold,
-    however many seeds there are (docs/guides/statistics.md).
+    The level of each is Bonferroni's, which Holm's first step has. Where the difference is one over test examples too,
+    it has to hold over new ones as well, and these bound how small a difference can hold, however many seeds there are
+    (docs/guides/statistics.md).
 
     Args:
         difference: as measured, from ``paired_difference``, or from ``t_interval`` of the differences of seeds.
@@ -75,7 +76,8 @@ def seeds_needed(difference: Interval, n_comparisons: int = 1, level: float = 0.
         most: number of seeds up to which is searched.
 
     Returns:
-        The number of seeds; None above ``most``, for a difference of 0 and for that of one seed.
+        The number of seeds; None above ``most``, for a difference of 0 and for that of one seed, and where more test
+        examples are needed.
 
     Raises:
         TensorAdaptError: for fewer comparisons than one, and a level that is not between 0 and 1.
@@ -91,9 +93,12 @@ def seeds_needed(difference: Interval, n_comparisons: int = 1, level: float = 0.
         )
     if not difference.mean or not math.isfinite(difference.sd):
         return None
-    n = np.arange(2, most + 1)
-    t = abs(difference.mean) * np.sqrt(n) / max(difference.sd, 1e-12 * abs(difference.mean))
-    holds = np.flatnonzero(2 * scipy.special.stdtr(n - 1, -t) < level / n_comparisons)
+    n, mean = np.arange(2, most + 1), abs(difference.mean)
+    seeds, examples = max(difference.sd, 1e-12 * mean) ** 2 / n, difference.sd_examples**2
+    over_both = (seeds + examples) ** 2 / (seeds**2 / (n - 1))  # Satterthwaite's, as examples are many
+    tests = ((seeds, n - 1.0), (seeds + examples, over_both))
+    p = np.maximum(*(2 * scipy.special.stdtr(df, -mean / np.sqrt(variance)) for variance, df in tests))
+    holds = np.flatnonzero(p < level / n_comparisons)
     return int(n[holds[0]]) if len(holds) else None
 
 
