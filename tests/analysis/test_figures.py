@@ -37,6 +37,7 @@ TABLES = {
 }
 OF_RUNS = [name for name in plots.NAMES if plots._of_runs(plots._MODULES[name])]
 SCENES = ("3.3 in", "7 in", "three", "dark")
+MARKS = {"7 in": pytest.mark.nightly}  # "dark" is as wide, of one table
 Table = pd.DataFrame
 
 
@@ -69,7 +70,7 @@ def means(ax: Axes) -> list[Line2D]:
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("kind", SCENES)
+@pytest.mark.parametrize("kind", [pytest.param(kind, marks=MARKS.get(kind, ())) for kind in SCENES])
 @pytest.mark.parametrize("name", OF_RUNS)
 def test_a_figure_is_legible_and_no_two_methods_look_alike(name: str, kind: str) -> None:
     given = [label for label in TABLES if name in allowing(label)]

@@ -23,7 +23,7 @@ def run(kind: str, folder: Path) -> dict[str, Any]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-@pytest.mark.parametrize("kind", ["sft", "dpo"])
+@pytest.mark.parametrize("kind", [pytest.param("sft", marks=pytest.mark.nightly), "dpo"])  # with_trl.py is SFT too
 def test_trl_trains_an_adapter_that_a_new_process_loads(kind: str, tmp_path: Path) -> None:
     found = run(kind, tmp_path)
     losses = found["losses"]

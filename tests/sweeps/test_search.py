@@ -238,11 +238,10 @@ def test_a_search_whose_processes_are_killed_ends_with_the_same_trials_and_resul
     spec = write_spec(tmp_path, **long, lr=None)
     finish(spec, tmp_path / "whole", *two)
     out = tmp_path / "killed"
-    for count in (1, 5):
-        process = start(spec, out, *two)
-        wait_for(lambda count=count: len(done(out)) >= count and workers(out, "state.safetensors"))
-        kill(process.pid)
-        process.wait()
+    process = start(spec, out, *two)
+    wait_for(lambda: len(done(out)) >= 3 and workers(out, "state.safetensors"))
+    kill(process.pid)
+    process.wait()
     finish(spec, out, *two)
     assert results(out) == results(tmp_path / "whole") and len(results(out)) == 2 * (4 + 2)
     assert sum(started(out).values()) > len(results(out)), "no run was in hand when the sweep was killed"

@@ -86,6 +86,7 @@ def test_a_real_dinov2_learns_real_pictures_beyond_chance() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_a_quick_frontier_of_handwritten_digits_needs_no_options() -> None:
     """LoRA and the head alone, at the rates that the command takes for a picture model by itself."""
     write_digits("digits", 600)
