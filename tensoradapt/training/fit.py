@@ -333,9 +333,12 @@ def _fault(step: int, loss: float, norm: float, named: Mapping[str, nn.Parameter
 
 
 def autocast(precision: str, device: torch.device | str) -> torch.autocast:
-    """Make the context that a model computes in: "bf16" forms matrix products in bfloat16, "fp32" changes nothing."""
+    """Make the context that a model computes in: "bf16" forms matrix products in bfloat16, "fp32" changes nothing.
+
+    It keeps no parameters that were cast: within another such context they would be those of the first step for ever.
+    """
     bf16 = computed_in(precision, device) == "bf16"
-    return torch.autocast(torch.device(device).type, torch.bfloat16, enabled=bf16)
+    return torch.autocast(torch.device(device).type, torch.bfloat16, enabled=bf16, cache_enabled=False)
 
 
 def computed_in(precision: str, device: torch.device | str) -> str:

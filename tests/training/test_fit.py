@@ -106,6 +106,15 @@ def test_gradients_are_clipped_to_the_norm_asked_for():
     assert sum(n**2 for n in norms[1]) ** 0.5 == pytest.approx(0.5, rel=1e-3)
 
 
+@pytest.mark.parametrize("enabled", [True, False])
+def test_within_another_autocast_context_a_head_learns_as_outside(enabled):
+    """Such a context keeps the parameters that it has cast until it ends, so the head would stay as it was."""
+    outside = fit(Regression(), batches(), lr=0.05, steps=60, precision="bf16").losses
+    with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+        within = fit(Regression(), batches(), lr=0.05, steps=60, precision="bf16").losses
+    assert within == pytest.approx(outside, rel=0.02, abs=0.02) and outside[-1] < 0.5 * outside[0]
+
+
 def test_in_bf16_the_model_computes_in_bfloat16_and_its_parameters_stay_in_float32():
     losses, seen = {}, set()
     for precision in ("fp32", "bf16"):
