@@ -110,3 +110,11 @@ def test_8_bits_keep_each_row_to_half_a_step_and_take_a_byte_a_number() -> None:
     assert trained_library.n_bytes([value], 16) == 1200
     torch.testing.assert_close(trained_library.quantised(value, 16), value, rtol=2**-8, atol=0)
     assert not trained_library.quantised(torch.zeros(2, 3), 8).any()
+
+
+def test_the_forms_of_a_library_of_trained_adapters_have_names_of_their_own() -> None:
+    sizes = {"minilm": 24, "smollm2": 12}
+    for name, library in trained_library.LIBRARIES.items():
+        assert len(set(library.adapters())) == sizes[name]
+        named = [tuple(trained_library.named(form, 8).values()) for form in library.forms]
+        assert len(set(named)) == len(named) >= 6

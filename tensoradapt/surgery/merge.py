@@ -15,7 +15,7 @@ from tensoradapt.checks import flag
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.layers.quantised import quantised
 from tensoradapt.layers.stored_matrix import StoredMatrix
-from tensoradapt.layers.weight_change import change
+from tensoradapt.layers.weight_change import change, without_autocast
 from tensoradapt.layers.wrapper import Update, Wrapped, in_matrix, wrapped
 from tensoradapt.surgery.checks import DEQUANTISE, check_readable
 from tensoradapt.surgery.registry import Adapters, required
@@ -221,7 +221,9 @@ def merge_layer(layer: Wrapped, updates: Sequence[Update], check: Check = lambda
     for matrix in touched:
         wide = matrix.wide()
         here = [(adapter, in_matrix(blocks, matrix.key)) for adapter, blocks in updates]
-        total = _summed(wide, ((adapter, change(adapter, blocks, wide)) for adapter, blocks in here if blocks), check)
+        with without_autocast(wide):
+            changes = ((adapter, change(adapter, blocks, wide)) for adapter, blocks in here if blocks)
+            total = _summed(wide, changes, check)
         size += _squared(total - wide)
         _check_finite(matrix, wide, total)
         matrix.write(total)

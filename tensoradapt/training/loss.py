@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from tensoradapt.checks import shown
@@ -20,6 +21,11 @@ def loss_of(
     context: AbstractContextManager[Any] | None = None,
 ) -> Tensor:  # one number
     """Compute the loss of a batch, within a context; raise TensorAdaptError where there is none to train on."""
+    if not torch.is_grad_enabled():
+        raise TensorAdaptError(
+            "a loss to train on was asked for in torch.no_grad() or torch.inference_mode(), in which nothing has a "
+            "gradient; call it outside"
+        )
     if loss is None and not isinstance(batch, Mapping):
         raise TensorAdaptError(f"a batch is {shown(batch)}; expected a mapping of the model's arguments, or give loss=")
     try:

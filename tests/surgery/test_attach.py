@@ -204,6 +204,21 @@ def test_ten_merges_into_bfloat16_give_every_bit_back(name: str) -> None:
     assert_identical(setup.model, setup.base)
 
 
+@pytest.mark.parametrize("rule", ["add", "dora", "hira"])
+def test_a_merge_under_autocast_has_the_bits_of_one_outside(rule: str) -> None:
+    torch.set_default_dtype(torch.float32)
+
+    def merged(autocast: bool) -> dict[str, torch.Tensor]:
+        model = make("bert", torch.float32)
+        perturb(ta.attach(model, ta.plan(model, "layer proj : out : in", "cp", 3, rule=rule)))
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            ta.merge(model)
+        return {name: value.clone() for name, value in model.state_dict().items()}
+
+    outside, under = merged(False), merged(True)
+    assert all(torch.equal(under[name], value) for name, value in outside.items())
+
+
 @every_model
 def test_merging_sums_in_fp32_and_rounds_once(name: str) -> None:
     torch.set_default_dtype(torch.float32)

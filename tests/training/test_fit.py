@@ -106,6 +106,15 @@ def test_gradients_are_clipped_to_the_norm_asked_for():
     assert sum(n**2 for n in norms[1]) ** 0.5 == pytest.approx(0.5, rel=1e-3)
 
 
+@pytest.mark.parametrize("off", [torch.no_grad, torch.inference_mode])
+def test_a_fit_without_gradients_is_refused(off):
+    with (
+        off(),
+        pytest.raises(ta.TensorAdaptError, match=r"in torch.no_grad\(\) or torch.inference_mode\(\), .* outside"),
+    ):
+        fit(Regression(), batches(), lr=0.05, steps=3)
+
+
 @pytest.mark.parametrize("enabled", [True, False])
 def test_within_another_autocast_context_a_head_learns_as_outside(enabled):
     """Such a context keeps the parameters that it has cast until it ends, so the head would stay as it was."""
