@@ -353,15 +353,14 @@ def means(runs: pd.DataFrame) -> pd.DataFrame:
     chosen = tuned.idxmin(axis=1).rename("chosen")
     runs = runs.join(chosen, on=cells)
     reported = runs[~runs["seed"].isin(SEARCHED) & (runs["k"] == runs["chosen"])]
-    reported = reported.groupby(cells, sort=False).filter(lambda own: len(own) == len(MORE))
+    whole = reported.groupby(cells).size() == len(MORE)
+    baseline = [cell for cell in whole.index[whole] if whole.get((*cell[:2], "AdamW"), False)]
+    reported = reported.set_index(cells).loc[baseline].reset_index()
     by_seed = reported.pivot(index="seed", columns=cells, values="score")
     table = reported.groupby(cells, sort=False).agg(**SHOWN).reset_index()
     apart = [by_seed[cell] - by_seed[*cell[:2], "AdamW"] for cell in table[cells].itertuples(index=False, name=None)]
     table["gain"] = [float(each.mean()) for each in apart]
-    table["p"] = [
-        math.nan if cell == "AdamW" else paired_p(each.to_numpy())
-        for cell, each in zip(table["rule"], apart, strict=True)
-    ]
+    table["p"] = [paired_p(each.to_numpy()) if each.any() else math.nan for each in apart]
     table["p_holm"] = math.nan
     for _, own in table.dropna(subset="p").groupby("task"):
         table.loc[own.index, "p_holm"] = holm(own["p"].to_numpy())
