@@ -27,6 +27,7 @@ from support.page_numbers import (
     forgetting_gains,
     gain_around,
     gain_of_whole_outputs,
+    gains_of_balance,
     gaps,
     inside_its_grid,
     lora1,
@@ -48,6 +49,7 @@ from support.page_numbers import (
     recompute,
     row_to_take,
     rule_cells,
+    rule_page_rows,
     rule_row,
     runs_of_the_figure,
     same_apart,
@@ -486,6 +488,21 @@ CLAIMS: list[Claim] = [
         AROUND,
         "{:.3f} and {:.3f} with 18,000, {:.3f} and {:.3f} with 74,000",
         lambda: tuple(around(name, n).mean() for n in ("19000", "75000") for name in ("CP", "Tensor-train")),
+    ),
+    *((RULED, row, lambda: ()) for row in rule_page_rows()),
+    (
+        RULED,
+        "that is decided: {:.3f}, {:.3f} and {:+.3f} over CP (p {:.2f}, {:.2f} and {:.2f} alone), ",
+        lambda: (*gains_of_balance("CP r=64"), *gains_of_balance("CP r=64", "p")),
+    ),
+    (
+        RULED,
+        "{:+.3f}, {:.3f} and {:.3f} over the tensor-train ({:.2f}, {:.2f} and {:.3f}, the last {:.3f} after Holm",
+        lambda: (
+            *gains_of_balance("Tensor-train r=32"),
+            *gains_of_balance("Tensor-train r=32", "p"),
+            gains_of_balance("Tensor-train r=32", "p_holm")[-1],
+        ),
     ),
     (
         RULED,

@@ -21,6 +21,7 @@ from tensoradapt.analysis.verdict import compared
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks" / "paper"))
 import best_rate
+import learning_rules
 import overview
 import recompute
 import tiles
@@ -32,7 +33,7 @@ LORA = ("LoRA", "8")
 CP1, CP4, LORA1, LORA2 = ("CP (LoRTA)", "1"), ("CP (LoRTA)", "4"), ("LoRA", "1"), ("LoRA", "2")
 FROZEN, FULL = ("frozen base + head", ""), ("full fine-tuning", "")
 TUCKER_START = "benchmarks/records/tucker_start.csv"
-LEARNING_RULES, LAYOUT_SPEED = "benchmarks/records/learning_rules.csv", "benchmarks/records/layout_speed.csv"
+LEARNING_RULES, LAYOUT_SPEED = "benchmarks/records/learning_rules_first.csv", "benchmarks/records/layout_speed.csv"
 Row = dict[str, str]
 Key = tuple[str, str]  # method and rank
 
@@ -389,7 +390,7 @@ def tucker_scores(arm: str, rank: str) -> tuple[float, ...]:
 
 
 def rule_cells() -> tuple[tuple[str, str], ...]:
-    """The networks and rules of benchmarks/records/learning_rules.csv."""
+    """The networks and rules of benchmarks/records/learning_rules_first.csv."""
     return tuple(dict.fromkeys((row["network"], row["rule"]) for row in rows(LEARNING_RULES)))
 
 
@@ -400,6 +401,23 @@ def rule_row(network: str, rule: str) -> tuple[float, float, float]:
     (rate_,) = {float(row["lr"]) for row in seeds}
     ms = one("benchmarks/records/learning_rules_ms.csv", network=network, rule=rule)["ms"]
     return 1e3 * rate_, float(np.mean([float(row["accuracy"]) for row in seeds])), float(ms)
+
+
+@cache
+def rules_on_tasks() -> pd.DataFrame:
+    """The means of benchmarks/records/learning_rules.csv, a row for each task, network and rule."""
+    return learning_rules.means(pd.read_csv(ROOT / "benchmarks/records/learning_rules.csv"))
+
+
+def rule_page_rows() -> list[str]:
+    """The rows of that table on the page."""
+    return learning_rules.page_rows(rules_on_tasks())
+
+
+def gains_of_balance(network: str, column: str = "gain") -> tuple[float, ...]:
+    """What balanced rates gain on the three tasks over a network, or another column."""
+    table = rules_on_tasks().set_index(["network", "rule", "task"])[column]
+    return tuple(float(table[network, "balanced", task]) for task in learning_rules.HEADS)
 
 
 def apart_by_rules() -> tuple[float, ...]:
