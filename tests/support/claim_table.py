@@ -66,6 +66,7 @@ from support.page_numbers import (
     tally,
     tied_cell,
     times,
+    trained_scores,
     tried_of_lora,
     tucker_cells,
     tucker_scores,
@@ -100,6 +101,17 @@ TRAINED = {  # rows of the guide's table, and the forms of benchmarks/records/tr
     "each, Tucker with fewer": ("Tucker", "each", "8000", "8"),
     "each, `layer proj : out : in`, tensor-train": ("Tensor-train", "each", "16000", "8"),
     "each, tensor-train with fewer": ("Tensor-train", "each", "8000", "8"),
+}
+
+TRAINED_SMOLLM2 = {  # the same of benchmarks/records/trained_library_smollm2.csv
+    "as trained, 16 bits": ("as trained", "each", "", "16"),
+    "as trained, 8 bits": ("as trained", "each", "", "8"),
+    "all, `task : out : in`, Tucker of sides r=24": ("Tucker for each matrix", "all", "24", "8"),
+    "all, the same, r=16": ("Tucker for each matrix", "all", "16", "8"),
+    "all, the same, r=8": ("Tucker for each matrix", "all", "8", "8"),
+    "all, `task layer proj : out : in`, Tucker of sides r=48": ("Tucker of rows and columns", "all", "48", "8"),
+    "each, LoRA r=1": ("LoRA of lower rank", "each", "1", "8"),
+    "each, `layer proj : out : in`, Tucker": ("Tucker", "each", "100000", "8"),
 }
 
 Claim = tuple[str, str, Callable[[], tuple[Any, ...]]]  # page, what it says, and the numbers in it
@@ -522,6 +534,11 @@ CLAIMS: list[Claim] = [
     ),
     (
         RULED,
+        "have {:.3f} on SST-2 after 300 steps and {:.3f} after 200, and on STS-B {:.3f} and {:.3f} (Spearman",
+        lambda: tuple(of_layout(task, "cp", where) for task in ("sst2", "stsb") for where in (SPLIT, TIED)),
+    ),
+    (
+        RULED,
         "| tensor-train | {:.3f} (r=32, 35,840) | {:.3f} (r=10, 33,120) |",
         lambda: (of_layout("snippets", "tensor_train", SPLIT), of_layout("snippets", "tensor_train", TIED)),
     ),
@@ -548,6 +565,16 @@ CLAIMS: list[Claim] = [
         (LIBRARY, f"| {name} | {{:,}} | {{:.2f}} | {{}} |", lambda form=form: of_trained(*form))
         for name, form in TRAINED.items()
     ),
+    *(
+        (LIBRARY, f"| {name} | {{:,}} | {{:.2f}} | {{}} |", lambda form=form: of_trained(*form, library="smollm2"))
+        for name, form in TRAINED_SMOLLM2.items()
+    ),
+    (
+        LIBRARY,
+        "adapter's own, and {} points ({}",
+        lambda: tuple(of_trained(*TRAINED_SMOLLM2["all, the same, r=8"], library="smollm2")[2].rstrip(")").split(" (")),
+    ),
+    (LIBRARY, "and score {:.3f} to {:.3f}.", lambda: trained_scores("smollm2")),
     (
         LIBRARY,
         "With {:,} bytes each they lose {:.1f} points; adapters that are compressed alone lose {:.1f} with {:,} and "
