@@ -194,8 +194,8 @@ def missing(cell: Cell) -> tuple[int, int] | None:
     """Return the power of the ratio and the seed that are to be run next, None where the best rate is inside."""
     tried = {int(row["k"]) for seed in SEARCHED for row in rows(cell, seed)} or {0}
     for k in tried:
-        if begun := [seed for seed in SEARCHED if not rows(cell, seed, k)]:
-            return k, begun[0]
+        if left := [seed for seed in SEARCHED if not rows(cell, seed, k)]:
+            return k, left[0]
     k = best(cell)
     return next(((other, SEARCHED[0]) for other in (k + 1, k - 1) if other not in tried and abs(other) <= MOST), None)
 

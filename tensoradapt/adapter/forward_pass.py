@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -178,15 +179,19 @@ def _all_equal(part: Sequence[_Kept]) -> bool:
     return torch.equal(torch.cat([p.reshape(-1) for p in factors]), torch.cat([v.reshape(-1) for v in values]))
 
 
+def without_autocast(like: Tensor) -> AbstractContextManager[object]:
+    """Return a context in which products on the tensor's device keep their dtype."""
+    kind = like.device.type
+    on = kind != "meta" and torch.is_autocast_enabled(kind)
+    return torch.autocast(kind, enabled=False) if on else nullcontext()
+
+
 def as_computed(backward: Callable[..., Any]) -> Callable[..., Any]:
     """Make a node's backward pass compute in the dtypes of its forward pass, though autocast be on when it runs."""
 
     @functools.wraps(backward)
     def run(ctx: Any, *gradients: Tensor) -> Any:
-        kind = gradients[0].device.type
-        if kind == "meta" or not torch.is_autocast_enabled(kind):
-            return backward(ctx, *gradients)
-        with torch.autocast(kind, enabled=False):
+        with without_autocast(gradients[0]):
             return backward(ctx, *gradients)
 
     return run

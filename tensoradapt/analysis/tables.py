@@ -463,14 +463,8 @@ def _compared(pair: Matched, margin: float) -> Row:
         **{"reference": pair.other["method"], "reference_rank": pair.other["rank"]},
         **{"reference_n_params": pair.other["n_params"]},
         **{"times_fewer": pair.other["n_params"] / row["n_params"] if row["n_params"] else math.nan},
-        **{
-            "difference": found.mean,
-            "low": found.low,
-            "high": found.high,
-            "sd": found.sd,
-            "sd_examples": found.sd_examples,
-        },
-        **{"n_seeds": found.n},
+        **{"difference": found.mean, "low": found.low, "high": found.high},
+        **{"sd": found.sd, "sd_examples": found.sd_examples, "n_seeds": found.n},
         **{"p": p, "p_within": p_within, "margin": margin, "over": "seeds" if examples is None else several},
     }
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from tensoradapt.adapter.adapter import Adapter
-from tensoradapt.adapter.forward_pass import Pair
+from tensoradapt.adapter.forward_pass import Pair, without_autocast
 from tensoradapt.layers import hira
 from tensoradapt.sites.site import RowBlock, Site
 
@@ -59,13 +58,6 @@ def lengths_with(pair: Pair, matrix: Tensor) -> Tensor:  # (out,)
     wide = matrix.to(torch.promote_types(matrix.dtype, torch.float32))
     with without_autocast(wide):
         return _norms(torch.addmm(wide, pair[1].to(wide), pair[0].to(wide)))
-
-
-def without_autocast(like: Tensor) -> AbstractContextManager[object]:
-    """Return a context in which products on the tensor's device keep their dtype."""
-    kind = like.device.type
-    on = kind != "meta" and torch.is_autocast_enabled(kind)
-    return torch.autocast(kind, enabled=False) if on else nullcontext()
 
 
 def _norms(summed: Tensor) -> Tensor:

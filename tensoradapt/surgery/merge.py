@@ -10,12 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from tensoradapt.adapter.adapter import Adapter, check_filled
+from tensoradapt.adapter.forward_pass import without_autocast
 from tensoradapt.adapter.sharding import refuse_sharded
 from tensoradapt.checks import flag
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.layers.quantised import quantised
 from tensoradapt.layers.stored_matrix import StoredMatrix
-from tensoradapt.layers.weight_change import change, without_autocast
+from tensoradapt.layers.weight_change import change
 from tensoradapt.layers.wrapper import Update, Wrapped, in_matrix, wrapped
 from tensoradapt.surgery.checks import DEQUANTISE, check_readable
 from tensoradapt.surgery.registry import Adapters, required

@@ -19,6 +19,7 @@ from support.page_numbers import (
     around,
     cells,
     choice_by_loss,
+    collapsed_on_sst2,
     compressed,
     cp_of_headline,
     decided_on_sentences,
@@ -51,6 +52,7 @@ from support.page_numbers import (
     rule_cells,
     rule_page_rows,
     rule_row,
+    rules_on_tasks,
     runs_of_the_figure,
     same_apart,
     same_row,
@@ -514,6 +516,20 @@ CLAIMS: list[Claim] = [
             *gains_of_balance("Tensor-train r=32"),
             *gains_of_balance("Tensor-train r=32", "p"),
             gains_of_balance("Tensor-train r=32", "p_holm")[-1],
+        ),
+    ),
+    (
+        RULED,
+        "The best rates are {} and {} everywhere.",
+        lambda: tuple(f"{lr:.1e}".replace(".0", "").replace("e-0", "e-") for lr in sorted({*rules_on_tasks()["lr"]})),
+    ),
+    (
+        RULED,
+        "{} of five runs of CP by AdamW ends at chance, and {} of the balanced. Without these both have {:.2f}.",
+        lambda: (
+            ["none", "one", "two"][collapsed_on_sst2("AdamW")[0]],
+            ["none", "one", "two"][collapsed_on_sst2("balanced")[0]],
+            collapsed_on_sst2("AdamW")[1],
         ),
     ),
     (

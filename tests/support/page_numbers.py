@@ -420,6 +420,15 @@ def gains_of_balance(network: str, column: str = "gain") -> tuple[float, ...]:
     return tuple(float(table[network, "balanced", task]) for task in learning_rules.HEADS)
 
 
+def collapsed_on_sst2(rule: str) -> tuple[int, float]:
+    """How many runs of CP r=64 by a rule end at chance on SST-2 at the best rate, and the mean of the others."""
+    runs = pd.read_csv(ROOT / "benchmarks/records/learning_rules.csv").dropna(subset="score")
+    chosen = rules_on_tasks().set_index(["task", "network", "rule"])["lr"]["sst2", "CP r=64", rule]
+    its = runs[(runs[["task", "network", "rule"]] == ["sst2", "CP r=64", rule]).all(axis=1) & (runs["lr"] == chosen)]
+    lost = its["score"] < 0.55
+    return int(lost.sum()), float(its["score"][~lost].mean())
+
+
 def apart_by_rules() -> tuple[float, ...]:
     """How far RITE's accuracy is below AdamW's, and how much longer three rules take than AdamW (ms)."""
     adamw, train = rule_row("CP r=64", "AdamW"), rule_row("Tensor-train r=32", "AdamW")
