@@ -9,8 +9,7 @@ export WHEELS=$2/wheels TMPDIR=$2/scratch OUT=$2/out DEVICE=cpu QUICK=--quick
 
 case $1 in
 install)
-  python3 -m venv "$2"
-  "$2/bin/pip" install --quiet torch transformers
+  .ci/venv.sh "$2" torch transformers
   PATH="$2/bin:$PATH" PYTHON=$("$2/bin/python" -c 'import platform; print(platform.python_version())') \
     benchmarks/gpu.sh wheels > "$2/wheels.log"
   ;;

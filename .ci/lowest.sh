@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The tests of the core on the lowest versions that pyproject.toml allows, with the coverage of its lines.
-#   .ci/lowest.sh install FOLDER    a venv with them; uv finds which they are, pip installs them
+#   .ci/lowest.sh install FOLDER    a venv with them
 #   .ci/lowest.sh test FOLDER       fails below 95 % of the lines
 # Without the extra "quantised": its torchao needs a newer torch than the core does.
 set -euo pipefail
@@ -10,14 +10,13 @@ core=(adapter compression layers lora networks parameterizations planning publis
 
 case $1 in
 install)
-  python3 -m venv "$folder"
-  "$folder/bin/pip" install --quiet uv
+  .ci/venv.sh "$folder" uv
   printf '%s\n' "hypothesis>=6.130" "pytest>=8.3" "pytest-xdist>=3.6" "timm>=1.0.22" "torchvision>=0.23" > "$folder/tools.txt"
   extras=(demo peft data vision)
   "$folder/bin/uv" pip compile pyproject.toml "$folder/tools.txt" "${extras[@]/#/--extra=}" --resolution lowest-direct \
     --python "$folder/bin/python" --quiet --output-file "$folder/lowest.txt"
-  "$folder/bin/pip" install --quiet -r "$folder/lowest.txt" pytest-cov
-  "$folder/bin/pip" install --quiet --no-deps -e .
+  .ci/venv.sh "$folder" -r "$folder/lowest.txt" pytest-cov
+  .ci/venv.sh "$folder" --no-deps -e .
   ;;
 test)
   "$folder/bin/pip" list --format freeze | grep -iE '^(torch|numpy|scipy|matplotlib|pandas|tensorly|opt_einsum|safetensors|tqdm|shtab|transformers|peft)=='

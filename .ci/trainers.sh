@@ -1,17 +1,16 @@
 #!/usr/bin/env bash
 # Two real trainers, LLaMA-Factory and ms-swift, train four steps with the files and commands of docs/guides/trainers.md.
-#   .ci/trainers.sh install FOLDER    a venv for each, as the guide makes it; one that pip can't make is left out by name
+#   .ci/trainers.sh install FOLDER    a venv for each, of what the guide installs; one that can't be made is left out by name
 #   .ci/trainers.sh test FOLDER       trains in each venv that is there; fails where a run or a comparison does
 set -euo pipefail
 cd "$(dirname "$0")/.."
-export FOLDER=$2 PIP_DISABLE_PIP_VERSION_CHECK=1   # whose notice would be pip's last line
+export FOLDER=$2
 trainers=("llamafactory==0.9.5" "ms-swift==4.6.0")
 
-venv() { # a trainer's, with the versions that it pins; bytecode is made where it is used, which takes half the time
-  python3 -m venv "$FOLDER/$1" &&
-    "$FOLDER/$1/bin/pip" install --quiet --no-compile "$1" &&
-    "$FOLDER/$1/bin/pip" install --quiet --no-compile --no-deps "peft==0.21.2" -e . &&
-    "$FOLDER/$1/bin/pip" install --quiet --no-compile tensorly opt_einsum shtab "matplotlib>=3.10" &&
+venv() { # a trainer's, with the versions that it pins
+  .ci/venv.sh "$FOLDER/$1" "$1" &&
+    .ci/venv.sh "$FOLDER/$1" --no-deps "peft==0.21.2" -e . &&
+    .ci/venv.sh "$FOLDER/$1" tensorly opt_einsum shtab "matplotlib>=3.10" &&
     "$FOLDER/$1/bin/python" - <<'END'
 import sysconfig
 from pathlib import Path

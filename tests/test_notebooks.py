@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.py"))
 SIZES = re.compile(
-    r'((?:STEPS = |STEPS, SEEDS = |\\"steps\\": |steps=|\\"n_test\\": |n_test=))(\d+)'
+    r'((?:STEPS = |STEPS, SEEDS = |\\"steps\\": |steps=|\\"n_test\\": |n_test=|\\"n_train\\": |n_train=))(\d+)'
 )  # in a notebook's JSON
 every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
@@ -75,11 +75,16 @@ def test_the_pages_are_made_of_the_notebooks() -> None:
     assert {path.name: path.read_bytes() for path in maker().PAGES.iterdir()} == maker().pages()
 
 
+def an_eighth(found: re.Match[str]) -> str:
+    """A size over eight, but ten steps and examples for them."""
+    return found[1] + str(max(320 if "n_train" in found[1] else 10, int(found[2]) // 8))
+
+
 def executed(path: Path, folder: Path, shorter: bool) -> None:
-    """Let jupyter execute a copy of a notebook, with fewer steps and test examples where asked."""
+    """Let jupyter execute a copy of a notebook, with fewer steps and examples where asked."""
     notebook = folder / path.with_suffix(".ipynb").name
     text = path.with_suffix(".ipynb").read_text()
-    notebook.write_text(SIZES.sub(lambda found: found[1] + str(max(20, int(found[2]) // 8)), text) if shorter else text)
+    notebook.write_text(SIZES.sub(an_eighth, text) if shorter else text)
     programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     # errors in the kernel too, but for what libraries deprecate among themselves
     warnings = "error::UserWarning,error::RuntimeWarning,error::FutureWarning"

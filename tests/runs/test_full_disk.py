@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from harness.disks import fill, small_disk
-from support.sweeping import attempts, done, finish, results, start, started, write_spec
+from support.sweeping import attempts, done, results, start, started, undisturbed, write_spec
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 @pytest.mark.parametrize("left", [0, 60 * 1024])
 def test_a_sweep_on_a_full_disk_says_so_and_goes_on_when_there_is_room(disk: Path, tmp_path: Path, left: int) -> None:
     spec = write_spec(tmp_path, seed=[0, 1])
-    finish(spec, tmp_path / "whole", "--workers", "2")
+    whole = undisturbed(spec, tmp_path / "whole")
     out, filler = disk, fill(disk, left)
     process = start(spec, out, "--workers", "2", "--checkpoint-every", "1")
     assert process.wait(240) == 2, out.with_suffix(".log").read_text()
@@ -28,8 +28,7 @@ def test_a_sweep_on_a_full_disk_says_so_and_goes_on_when_there_is_room(disk: Pat
     assert len(before) < 8
     assert all((path.parent / name).stat().st_size for path in done(out) for name in ("config.json", "provenance.json"))
     filler.unlink()
-    finish(spec, out, "--workers", "2", "--checkpoint-every", "1")
-    assert results(out) == results(tmp_path / "whole")
+    assert undisturbed(spec, out) == whole
     assert before.items() <= results(out).items()
     assert len(started(out)) == 8
     # a result that found no room was computed and not written: its attempt says finished, and so does the next

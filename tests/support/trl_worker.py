@@ -22,10 +22,9 @@ from tensoradapt.integrations.peft import TensorConfig
 from tensoradapt.integrations.trainer import EqualSteps
 
 SMOLLM2 = "smollm2-135m-instruct"  # a model of the plug-in in benchmarks/paper
-STEPS, BATCH, LENGTH = {"sft": 10, "dpo": 20}, 4, 64  # pairs are learned more slowly
+STEPS, BATCH, LENGTH = {"sft": 10, "dpo": 8}, {"sft": 4, "dpo": 2}, 64
 ASKED = [{"role": "user", "content": "Write a sentence of a film review."}]
 COMMON: dict[str, Any] = {
-    "per_device_train_batch_size": BATCH,
     "max_length": LENGTH,
     "logging_steps": 1,
     "report_to": "none",
@@ -45,8 +44,8 @@ def said(text: str) -> list[dict[str, str]]:
 
 
 def examples(kind: str) -> Dataset:
-    """Real review sentences: as the assistant's words, or those that liked the film before those that did not."""
-    n = STEPS[kind] * BATCH
+    """Real review sentences: as the assistant's words, or two that liked the film before two that did not."""
+    n = STEPS[kind] * BATCH[kind]
     train = ta.load_task("snippets", n_train=8 * n).train
     texts = [
         [one[0] for one, label in zip(train.texts, train.labels, strict=True) if label == wanted] for wanted in (1, 0)
@@ -55,7 +54,7 @@ def examples(kind: str) -> Dataset:
         return Dataset.from_list([{"messages": ASKED + said(text)} for text in texts[0][:n]])
     pairs = zip(*texts, strict=False)
     rows = [{"prompt": ASKED, "chosen": said(good), "rejected": said(bad)} for good, bad in pairs]
-    return Dataset.from_list(rows[:n])
+    return Dataset.from_list(rows[: BATCH[kind]])  # again at each step, as others are learned slowly
 
 
 def train(kind: str, folder: Path) -> dict[str, Any]:
@@ -64,7 +63,7 @@ def train(kind: str, folder: Path) -> dict[str, Any]:
     model = get_peft_model(base, config)
     adapted = sum(p.numel() for p in model.parameters() if p.requires_grad)
     given = {"model": model, "train_dataset": examples(kind), "processing_class": tokenizer}
-    common = {**COMMON, "max_steps": STEPS[kind]}
+    common = {**COMMON, "max_steps": STEPS[kind], "per_device_train_batch_size": BATCH[kind]}
     if kind == "sft":
         equal = {"callbacks": [EqualSteps()]}
         trainer = SFTTrainer(args=SFTConfig(str(folder / "run"), learning_rate=5e-3, **common), **given, **equal)

@@ -19,6 +19,8 @@ FAMILIES = {
     **dict.fromkeys(("cp", "tucker", "tensor_train", "tensor_ring", "block_term"), TIED),
     **dict.fromkeys(("lora", "loha", "vera", "randlora", "dense"), FREE),
 }
+OTHERS = ("tensor_ring", "block_term", "loha", "randlora")
+FIRST = [name for name in FAMILIES if name not in OTHERS]
 
 
 @pytest.fixture(autouse=True)
@@ -59,7 +61,7 @@ def check(family: str, rule: str = "add", backend: str = "aot_eager", **more: An
     assert not torch._dynamo.utils.counters["graph_break"]
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [*FIRST, *(pytest.param(name, marks=pytest.mark.nightly) for name in OTHERS)])
 def test_an_adapted_model_is_one_graph_whatever_the_parameterization(family: str) -> None:
     check(family)
 

@@ -10,7 +10,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from support.sweeping import TINY, done, finish, kill, results, start, started, wait_for, workers, write_spec
+from support.sweeping import TINY, done, kill, results, start, started, undisturbed, wait_for, workers, write_spec
 from support.synthetic_runs import metric_document
 
 import tensoradapt as ta
@@ -236,14 +236,13 @@ def test_a_search_whose_processes_are_killed_ends_with_the_same_trials_and_resul
     long = searched({"steps": 120, "parallel": 2, "trials": 4})
     two = ["--executor", "local", "--workers", "2", "--checkpoint-every", "10"]
     spec = write_spec(tmp_path, **long, lr=None)
-    finish(spec, tmp_path / "whole", *two)
+    whole = undisturbed(spec, tmp_path / "whole")
     out = tmp_path / "killed"
     process = start(spec, out, *two)
     wait_for(lambda: len(done(out)) >= 3 and workers(out, "state.safetensors"))
     kill(process.pid)
     process.wait()
-    finish(spec, out, *two)
-    assert results(out) == results(tmp_path / "whole") and len(results(out)) == 2 * (4 + 2)
+    assert undisturbed(spec, out) == whole and len(whole) == 2 * (4 + 2)
     assert sum(started(out).values()) > len(results(out)), "no run was in hand when the sweep was killed"
 
 

@@ -30,7 +30,6 @@ CHECKPOINTED = [
 ]
 REFUSED = "cp, ddp, reentrant"
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default:a rank died")]
-pytestmark += [pytest.mark.xdist_group("ranks")]  # in one worker with --dist loadgroup, as what they read takes minutes
 
 
 def torchrun(*arguments: str | Path) -> str:
