@@ -199,6 +199,7 @@ def _register(model: nn.Module, name: str, adapter: Adapter) -> None:
             parameter.requires_grad_(False)
     for key, parameter in adapter.attachment.head_parameters().items():
         registry.originals.setdefault(key, parameter.detach().clone())
+    registry.head_modules.update(adapter.attachment.heads)
     registry[name] = adapter
 
 

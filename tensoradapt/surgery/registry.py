@@ -17,7 +17,7 @@ from tensoradapt.checks import check_is, shown
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.sites.modules import ROOT, without_adapters
 
-SAVE, PRINT = "save_pretrained", "print_trainable_parameters"
+SAVE, RESIZE, PRINT = "save_pretrained", "resize_token_embeddings", "print_trainable_parameters"
 
 
 class Adapters(nn.ModuleDict):
@@ -27,6 +27,7 @@ class Adapters(nn.ModuleDict):
         super().__init__()
         self.flags = {name: p.requires_grad for name, p in model.named_parameters()}
         self.originals: dict[str, Tensor] = {}  # heads' numbers before any adapter trained them
+        self.head_modules: dict[str, nn.Module] = {}  # that adapters train, as they were when these were attached
         self.owners: dict[str, str | None] = {}  # by head, the adapter whose numbers the model has; None: the originals
         self.kept: list[Any] | None = None  # snapshots of the layers as they were, while merged
         self.merged = False
@@ -54,12 +55,28 @@ class Adapters(nn.ModuleDict):
             for adapter in self.used.values():
                 if adapter.empty and not all(p.is_meta for p in model.parameters()):
                     check_filled(adapter)
+                if model.training:
+                    self.check_heads(model, adapter)
                 adapter.begin_pass()
 
     def _end(self, *_: Any) -> None:
         if not torch.compiler.is_compiling():
             for adapter in self.used.values():
                 adapter.forward_pass.end()
+
+    def check_heads(self, model: nn.Module, adapter: Adapter) -> None:
+        """Raise TensorAdaptError where the model has another module in the place of a head that the adapter trains.
+
+        It would be trained, and what was there before saved. Evaluation without a head is allowed.
+        """
+        for name in adapter.attachment.heads:
+            path, _, last = name.rpartition(".")
+            if (now := getattr(model.get_submodule(path), last, None)) is not self.head_modules[name]:
+                raise TensorAdaptError(
+                    f"the adapter trains {name!r}, and the model has another module there now, a {type(now).__name__}, "
+                    f"which would be trained while the former one is saved; put adapter.attachment.heads[{name!r}] "
+                    "back. A head is to be replaced before attach, or after detach(model)"
+                )
 
     def named(self) -> dict[str, Adapter]:
         """Return the adapters by name."""
@@ -169,9 +186,11 @@ def give_heads(model: nn.Module, names: Iterable[str], write: Callable[[Tensor, 
     """Put the heads that these adapters trained into the model, and the original heads where none of them did.
 
     ``write`` copies numbers into a parameter. Raises TensorAdaptError, with nothing changed, where two of them trained
-    the same head.
+    the same head, and where a head was replaced.
     """
     registry = required(model)
+    for adapter in registry.used.values():
+        registry.check_heads(model, adapter)
     attachments = {name: adapter.attachment for name, adapter in registry.named().items()}
     wanted = _owners(registry.named(), names)
     for key, original in registry.originals.items():
@@ -203,24 +222,27 @@ def _owners(named: Mapping[str, Adapter], names: Iterable[str]) -> dict[str, str
 
 
 def guard_save(model: nn.Module) -> None:
-    """Put ``save_attached`` before the ``save_pretrained`` of a model and of the models inside it.
+    """Put ``save_attached`` before ``save_pretrained`` of a model and of the models inside it, and ``resize_attached``.
 
     The model gets PEFT's method ``print_trainable_parameters`` too, unless it has one.
     """
     if not hasattr(model, PRINT):
         setattr(model, PRINT, partial(print_trainable_parameters, model))
+    guards: dict[str, Callable[..., Any]] = {SAVE: save_attached, RESIZE: partial(resize_attached, required(model))}
     for module in model.modules():
-        if hasattr(type(module), SAVE) and SAVE not in vars(module):
-            setattr(module, SAVE, partial(save_attached, module))
+        for name, guard in guards.items():
+            if hasattr(type(module), name) and name not in vars(module):
+                setattr(module, name, partial(guard, module))
 
 
 def unguard_save(model: nn.Module) -> None:
-    """Leave ``save_pretrained`` and ``print_trainable_parameters`` as they were before ``guard_save``."""
+    """Leave the methods of a model and of the models inside it as they were before ``guard_save``."""
     if getattr(vars(model).get(PRINT), "func", None) is print_trainable_parameters:
         delattr(model, PRINT)
     for module in model.modules():
-        if getattr(vars(module).get(SAVE), "func", None) is save_attached:
-            delattr(module, SAVE)
+        for name, guard in ((SAVE, save_attached), (RESIZE, resize_attached)):
+            if getattr(vars(module).get(name), "func", None) is guard:
+                delattr(module, name)
 
 
 def save_attached(model: nn.Module, *arguments: Any, **options: Any) -> Any:
@@ -236,3 +258,25 @@ def save_attached(model: nn.Module, *arguments: Any, **options: Any) -> Any:
             "adapted model, adapter.save(folder) for the adapter alone, or ta.detach(model) first for the base"
         )
     return type(model).save_pretrained(model, *arguments, **options)  # type: ignore[attr-defined]
+
+
+def resize_attached(
+    registry: Adapters,
+    model: Any,
+    new_num_tokens: int | None = None,
+    pad_to_multiple_of: int | None = None,
+    mean_resizing: bool = True,
+) -> Any:
+    """Resize a vocabulary; raise TensorAdaptError where an adapter adapts or trains a matrix of its rows.
+
+    transformers refuses an adapted one too, but after it has resized the other of the two.
+    """
+    layers = [layer for layer in (model.get_input_embeddings(), model.get_output_embeddings()) if layer is not None]
+    trained = {id(p) for one in registry.named().values() for p in one.attachment.head_parameters().values()}
+    changes = pad_to_multiple_of is not None or new_num_tokens not in (None, len(layers[0].weight))
+    if changes and any(getattr(x, "wraps", False) or trained & set(map(id, x.parameters())) for x in layers):
+        raise TensorAdaptError(
+            f"an adapter adapts or trains the vocabulary of this {type(model).__name__}, whose size would change; call "
+            "resize_token_embeddings before attach, or after ta.detach(model)"
+        )
+    return type(model).resize_token_embeddings(model, new_num_tokens, pad_to_multiple_of, mean_resizing)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -194,3 +195,55 @@ def test_attach_leaves_the_mode_of_each_part_of_a_wrapped_layer() -> None:
     layer.inside.train()
     ta.attach(model, lora(model))
     assert not layer.training and layer.inside.training
+
+
+@pytest.mark.parametrize("new", [nn.Linear(48, 3), None], ids=["replaced", "removed"])
+def test_a_head_that_was_replaced_is_not_trained_while_the_former_one_is_saved(new: nn.Module | None) -> None:
+    model, adapter = attached(train="classifier")
+    head, model.classifier = model.classifier, new
+    for call in (lambda: model.train()(**inputs("bert")), lambda: ta.detach(model)):
+        with pytest.raises(
+            ta.TensorAdaptError, match=r"trains 'classifier', and the model has another module there now"
+        ):
+            call()
+    assert adapter.attachment.heads["classifier"] is head
+    model.classifier = head
+    model.train()(**inputs("bert"))
+    assert ta.detach(model) is adapter
+
+
+def test_a_model_is_evaluated_without_the_head_that_was_trained() -> None:
+    model, _ = attached(train="classifier")
+    expected = model.eval()(**inputs("bert")).logits
+    head, model.classifier = model.classifier, nn.Identity()
+    assert torch.equal(head(model(**inputs("bert")).logits), expected)
+
+
+@pytest.mark.parametrize("how", ["*embed_tokens", "*lm_head", "train"])
+def test_a_vocabulary_that_is_adapted_or_trained_is_not_resized(how: str) -> None:
+    model = make("llama")
+    sites = ta.find_sites(model) if how == "train" else ta.find_sites(model, (), modules=how)
+    ta.attach(model, ta.plan(sites, "lora", rank=2, train="lm_head" if how == "train" else ()))
+    before, size = state(model), model.config.vocab_size
+    for arguments in ((size + 6,), (size, 64), (None, 64)):
+        with pytest.raises(
+            ta.TensorAdaptError, match="the vocabulary of this LlamaForCausalLM, whose size would change"
+        ):
+            model.resize_token_embeddings(*arguments)
+    model.resize_token_embeddings(size)  # as trainers do in any case
+    assert model.resize_token_embeddings() is model.get_input_embeddings() and state(model) == before
+    ta.detach(model)
+    model.resize_token_embeddings(size + 6)
+    assert model.lm_head.out_features == size + 6
+
+
+def test_a_vocabulary_that_no_adapter_has_to_do_with_is_resized_and_the_adapter_saved(tmp_path: Path) -> None:
+    model = make("llama")
+    adapter = ta.attach(model, "lora", rank=2)
+    perturb(adapter)
+    model.resize_token_embeddings(model.config.vocab_size + 6)
+    expected = model(**inputs("llama")).logits
+    adapter.save(tmp_path)
+    ta.detach(model)
+    ta.load(model, tmp_path)
+    assert torch.equal(model(**inputs("llama")).logits, expected)
