@@ -381,7 +381,7 @@ def page_rows(table: pd.DataFrame) -> list[str]:
         scores = ", ".join(f"{value:.3f}" for value in (row.quarter, row.half, row.score))
         found.setdefault((row.network, row.rule), {})[row.task] = scores
     order = sorted(found, key=lambda cell: list(NETWORKS).index(cell[0]))
-    return [f"| {' | '.join([*cell, *(found[cell].get(task, '') for task in HEADS)])} |" for cell in order]
+    return [f"| {' | '.join([*cell, *(found[cell].get(task, 'not run') for task in HEADS)])} |" for cell in order]
 
 
 def validated(bench: Bench, model: nn.Module) -> float:

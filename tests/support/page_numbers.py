@@ -414,10 +414,10 @@ def rule_page_rows() -> list[str]:
     return learning_rules.page_rows(rules_on_tasks())
 
 
-def gains_of_balance(network: str, column: str = "gain") -> tuple[float, ...]:
-    """What balanced rates gain on the three tasks over a network, or another column."""
-    table = rules_on_tasks().set_index(["network", "rule", "task"])[column]
-    return tuple(float(table[network, "balanced", task]) for task in learning_rules.HEADS)
+def gains_of_rule(rule: str, network: str, column: str = "gain") -> tuple[float, ...]:
+    """What a rule gains over AdamW of a network on the tasks where it was run, or another column."""
+    table = rules_on_tasks().set_index(["network", "rule"]).loc[(network, rule)].set_index("task")[column]
+    return tuple(float(table[task]) for task in learning_rules.HEADS if task in table)
 
 
 def collapsed_on_sst2(rule: str) -> tuple[int, float]:
