@@ -171,8 +171,8 @@ class Cell(NamedTuple):
 
 FIRST = [(name, rule) for name in list(NETWORKS)[:2] for rule in ("AdamW", "balanced")]
 FIRST += [("CP r=64", rule) for rule in ("whitened", "preconditioned")]
-FIRST += [("CP r=9, tied over layers", rule) for rule in ("AdamW", "whitened", "balanced")]
-FIRST += [(name, rule) for rule in ("AdamW", "balanced") for name in list(NETWORKS)[3:]]
+FIRST += [("CP r=9, tied over layers", "whitened")]
+FIRST += [(name, rule) for rule in ("AdamW", "balanced") for name in list(NETWORKS)[2:]]
 LOSING = [("CP r=64", rule) for rule in ("by fan-in", "norms kept equal", "twice the rank", "RITE")]
 LOSING += [("Tensor-train r=32", "preconditioned")]
 CELLS = [Cell(task, *each) for each in FIRST for task in HEADS] + [Cell("snippets", *each) for each in LOSING]
