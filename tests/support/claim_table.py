@@ -535,7 +535,7 @@ CLAIMS: list[Claim] = [
     (
         RULED,
         "over CP r=64 {:.3f}, {:.3f} and {:.3f} with ten seeds (p {:.3f}, {:.2f} and {:.3f} alone, {:.2f}, {:.2f} and "
-        "{:.2f} after Holm), over CP r=9 {:.3f} and {:.3f} with five",
+        "{:.2f} after Holm), over CP r=9 {:.3f}, {:.3f} and {:.3f} with five",
         lambda: (
             *gains_of_rule("whitened", "CP r=64"),
             *gains_of_rule("whitened", "CP r=64", "p"),
