@@ -10,10 +10,10 @@ core=(adapter compression layers lora networks parameterizations planning publis
 
 case $1 in
 install)
-  .ci/venv.sh "$folder" uv
+  .ci/venv.sh "$folder"
   printf '%s\n' "hypothesis>=6.130" "pytest>=8.3" "pytest-xdist>=3.6" "timm>=1.0.22" "torchvision>=0.23" > "$folder/tools.txt"
   extras=(demo peft data vision)
-  "$folder/bin/uv" pip compile pyproject.toml "$folder/tools.txt" "${extras[@]/#/--extra=}" --resolution lowest-direct \
+  "${UV:-uv}" pip compile pyproject.toml "$folder/tools.txt" "${extras[@]/#/--extra=}" --resolution lowest-direct \
     --python "$folder/bin/python" --quiet --output-file "$folder/lowest.txt"
   .ci/venv.sh "$folder" -r "$folder/lowest.txt" pytest-cov
   .ci/venv.sh "$folder" --no-deps -e .

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs into a venv by uv, which unpacks each wheel once for all venvs: seconds, where pip takes a minute for torch.
-#   .ci/venv.sh FOLDER ARGUMENTS...    makes the venv where there is none; arguments as of pip install
+#   .ci/venv.sh FOLDER ARGUMENTS...    makes the venv where there is none; arguments, if any, as of pip install
 # $UV is uv where it is not on the path.
 # What pip is told of this machine, a folder of wheels and a file of constraints, holds for uv too.
 set -euo pipefail
@@ -9,4 +9,4 @@ UV_FIND_LINKS=${UV_FIND_LINKS:-$(told find-links)}
 UV_CONSTRAINT=${UV_CONSTRAINT:-$(told constraint)}
 export UV_FIND_LINKS UV_CONSTRAINT VIRTUAL_ENV=$1
 [ -d "$1" ] || ${UV:-uv} venv --quiet --seed --python "$(command -v python3)" "$1"
-${UV:-uv} pip install --quiet "${@:2}"
+(( $# == 1 )) || ${UV:-uv} pip install --quiet "${@:2}"

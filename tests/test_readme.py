@@ -3,6 +3,7 @@
 import csv
 import doctest
 import re
+import statistics
 import tomllib
 from functools import partial
 from pathlib import Path
@@ -106,11 +107,11 @@ def test_the_start_page_says_what_the_scores_of_its_picture_say():
     assert not ta.compare(runs, "lora", at=8)["decided"].any()
 
 
-def frozen_base(spec):
-    """The test score of the frozen base with the first seed, which alone is computed."""
+def frozen_bases(spec):
+    """The mean test score over the seeds of the runs of the frozen base, which alone are computed."""
     planned = cells(spec, base_of(spec))
     alone = [config for config in due(spec, planned, Path("none")).configs if config.kind == "head"]
-    return execute(alone[0], "cpu")["result"]["test"]["accuracy"]
+    return statistics.fmean(execute(config, "cpu")["result"]["test"]["accuracy"] for config in alone)
 
 
 @pytest.mark.slow
@@ -127,10 +128,10 @@ def test_the_script_trains_the_frozen_base_as_the_frontier_does(tmp_path, monkey
     monkeypatch.setattr(ta, "sweep", lambda spec, *_, **__: given.append(spec))
     monkeypatch.setattr(ta, "report", lambda *_: None, raising=False)
     exec(script_of("README.md"), {})
-    of_script = frozen_base(with_head_rates(read_spec(given[0])))
+    of_script = frozen_bases(with_head_rates(read_spec(given[0])))
     same = {key: given[0][key] for key in ("steps", "n_test") if key in given[0]}
-    of_frontier = frozen_base(frontier_spec("default", model="my-model", task="reviews", **same))
-    assert abs(of_script - of_frontier) < 0.02 and of_script > 0.6
+    of_frontier = frozen_bases(frontier_spec("default", model="my-model", task="reviews", **same))
+    assert abs(of_script - of_frontier) < 0.01 and of_script > 0.6
 
 
 def script_of(page, has="my-model"):

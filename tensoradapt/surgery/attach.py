@@ -40,11 +40,11 @@ from tensoradapt.surgery.registry import (
     adapters,
     attached,
     give_heads,
-    guard_save,
+    guard,
     original_modules,
     registered,
     required,
-    unguard_save,
+    unguard,
     untouched,
 )
 from tensoradapt.surgery.transaction import Transaction, transaction
@@ -194,7 +194,7 @@ def _share_bases(adapter: Adapter, others: Iterable[Adapter]) -> None:
 def _register(model: nn.Module, name: str, adapter: Adapter) -> None:
     if (registry := registered(model)) is None:
         model.add_module(ROOT, registry := Adapters(model))
-        guard_save(model)
+        guard(model)
         for parameter in model.parameters():
             parameter.requires_grad_(False)
     for key, parameter in adapter.attachment.head_parameters().items():
@@ -309,7 +309,7 @@ def merge_and_unload(model: nn.Module) -> nn.Module:
 
 def _unregister(model: nn.Module, registry: Adapters) -> None:
     delattr(model, ROOT)
-    unguard_save(model)
+    unguard(model)
     for module, attribute, value in registry.fast:
         setattr(module, attribute, value)
     for key, parameter in model.named_parameters():

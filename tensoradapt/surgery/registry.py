@@ -1,6 +1,7 @@
 """The adapters of a model by name, which of them are used, and whose heads the model has.
 
-While there are any, transformers' save_pretrained is refused: what it writes would load without them.
+While there are any, transformers' save_pretrained is refused, as what it writes would load without them, and so is
+resize_token_embeddings of what they adapt or train.
 """
 
 from __future__ import annotations
@@ -221,27 +222,27 @@ def _owners(named: Mapping[str, Adapter], names: Iterable[str]) -> dict[str, str
     return owners
 
 
-def guard_save(model: nn.Module) -> None:
+def guard(model: nn.Module) -> None:
     """Put ``save_attached`` before ``save_pretrained`` of a model and of the models inside it, and ``resize_attached``.
 
     The model gets PEFT's method ``print_trainable_parameters`` too, unless it has one.
     """
     if not hasattr(model, PRINT):
         setattr(model, PRINT, partial(print_trainable_parameters, model))
-    guards: dict[str, Callable[..., Any]] = {SAVE: save_attached, RESIZE: partial(resize_attached, required(model))}
+    put: dict[str, Callable[..., Any]] = {SAVE: save_attached, RESIZE: partial(resize_attached, required(model))}
     for module in model.modules():
-        for name, guard in guards.items():
+        for name, method in put.items():
             if hasattr(type(module), name) and name not in vars(module):
-                setattr(module, name, partial(guard, module))
+                setattr(module, name, partial(method, module))
 
 
-def unguard_save(model: nn.Module) -> None:
-    """Leave the methods of a model and of the models inside it as they were before ``guard_save``."""
+def unguard(model: nn.Module) -> None:
+    """Leave the methods of a model and of the models inside it as they were before ``guard``."""
     if getattr(vars(model).get(PRINT), "func", None) is print_trainable_parameters:
         delattr(model, PRINT)
     for module in model.modules():
-        for name, guard in ((SAVE, save_attached), (RESIZE, resize_attached)):
-            if getattr(vars(module).get(name), "func", None) is guard:
+        for name, method in ((SAVE, save_attached), (RESIZE, resize_attached)):
+            if getattr(vars(module).get(name), "func", None) is method:
                 delattr(module, name)
 
 

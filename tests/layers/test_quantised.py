@@ -9,6 +9,7 @@ import pytest
 import torch
 from support.models import perturb
 from support.quantised_models import Two, X, four_bits, full_precision, loaded, plain
+from support.threads import one_thread
 from torch import Tensor, nn
 
 import tensoradapt as ta
@@ -46,11 +47,9 @@ every_model = pytest.mark.parametrize("name", MODELS)
 
 
 @pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+def alone() -> Iterator[None]:
+    with one_thread():
+        yield
 
 
 def adapted(name: str, **asked: object) -> tuple[nn.Module, ta.Adapter]:

@@ -14,6 +14,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from support.threads import one_thread
+
 import tensoradapt as ta
 from tensoradapt.data import models
 from tensoradapt.records import toml_of
@@ -67,7 +69,8 @@ def finish(spec: Path, out: Path, *options: str, timeout: float = 240) -> None:
 
 def undisturbed(spec: Path, out: Path) -> dict[str, bytes]:
     """The results of the sweep, or of what is left of it, by this process, which has imported all that it needs."""
-    ended = ta.sweep(spec, out, executor="inline", device="cpu", say=lambda _: None)
+    with one_thread():
+        ended = ta.sweep(spec, out, executor="inline", device="cpu", say=lambda _: None)
     assert ended.complete, ended.failed
     return results(out)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from support import threads
 from support.sweeping import TINY, results
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
@@ -36,10 +37,8 @@ def here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 @pytest.fixture
 def one_thread() -> Iterator[None]:
     """In this process, as in each of as many workers as there are cores: last digits depend on it."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    with threads.one_thread():
+        yield
 
 
 def write(path: str, n: int = 40) -> str:
