@@ -320,6 +320,30 @@ def test_checkpointed_layers_have_the_same_gradients(reentrant, pair_of_models) 
         torch.testing.assert_close(value, other)
 
 
+@pytest.mark.parametrize("reentrant", [True, False, None])
+@pytest.mark.parametrize("pair_of_models", ["bert", "llama"], indirect=True)
+def test_a_factor_whose_flag_is_flipped_after_attach_is_frozen_and_trained_again(reentrant, pair_of_models) -> None:
+    """Whether layers are checkpointed or not: the other factors have the gradients that they had."""
+    name, model, adapter = pair_of_models
+    model.config.use_cache = False
+    if reentrant is not None:
+        checkpoint_layers(model.train(), reentrant)
+        model.get_input_embeddings().register_forward_hook(lambda *given: given[2].requires_grad_(True))
+    step(name, model, adapter)
+    expected = {name: p.grad.clone() for name, p in adapter.named_parameters()}
+    for flipped in adapter.tensors[0].factors:
+        own = {name for name in expected if name.endswith(f".{flipped}")}
+        for frozen in (own, set()):
+            for one, parameter in adapter.named_parameters():
+                parameter.requires_grad_(one not in frozen)
+            adapter.zero_grad()
+            step(name, model, adapter)
+            found = {name: p.grad for name, p in adapter.named_parameters() if p.grad is not None}
+            assert own and found.keys() == expected.keys() - frozen
+            for one, gradient in found.items():
+                torch.testing.assert_close(gradient, expected[one])
+
+
 def test_a_factor_that_changes_between_forward_and_backward_is_refused(pair_of_models) -> None:
     name, model, adapter = pair_of_models
     loss = logits(model(**inputs(name))).square().mean()
