@@ -123,6 +123,11 @@ def sizes(folder: Path) -> str:
     return "\n".join(lines)
 
 
+def larger(folder: Path) -> str:
+    """The table of ``sizes`` of the larger model."""
+    return sizes(folder / "mpnet")
+
+
 def _within(row: Mapping[str, str]) -> str:
     """Say whether a row is within its margin, and else how many seeds would decide it."""
     if row["within"] == "True":
@@ -176,7 +181,7 @@ def _gap_of(row: Mapping[str, str]) -> str:
 
 # what is written, by its marks
 PARTS = {"tiles": tiles, "claim": claim, "steps": steps, "everything": everything}
-PARTS |= {"sizes": sizes, "smallest": smallest, "by steps": by_steps}
+PARTS |= {"sizes": sizes, "smallest": smallest, "by steps": by_steps, "larger": larger}
 PAGES = ("README.md", "tables.md", "headline/README.md")
 
 

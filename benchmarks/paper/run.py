@@ -8,8 +8,9 @@
     python benchmarks/paper/run.py --family glue --scale paper --smoke --model FOLDER     # two steps of each cell
 
 Scales: ``here`` runs on two cores with pinned models and the data of TENSORADAPT_DATA, and so do ``ranks``, the loss
-against the rank of LoRTA, ``one-rate`` and ``sst2-rate``, methods at one rate, ``long``, more steps of fewer sizes, and
-``steps``, fewer steps of three sizes; ``gpu`` runs on one GPU by hub names; ``paper`` has the settings of the source.
+against the rank of LoRTA, ``one-rate`` and ``sst2-rate``, methods at one rate, ``long``, more steps of fewer sizes,
+``steps``, fewer steps of three sizes, and ``mpnet``, six sizes on a model five times larger; ``gpu`` runs on one GPU by
+hub names; ``paper`` has the settings of the source.
 Each is one or more specifications in this folder: sweeps as any other, so ``tensoradapt results``, ``plot`` and
 ``report`` read their folders. A file with tables ``[[sweep]]`` is a sweep for each, whose keys replace the file's.
 All but those of GLUE need the plug-in in this folder: pip install -e benchmarks/paper.
@@ -40,7 +41,11 @@ FAMILIES: dict[str, dict[str, tuple[str, ...]]] = {
         "gpu": ("glue-gpu",),
         "paper": ("glue-base", "glue-large"),
     },
-    "headline": {"here": ("headline-here", "headline-more"), "steps": ("headline-steps",)},
+    "headline": {
+        "here": ("headline-here", "headline-more"),
+        "mpnet": ("headline-mpnet",),
+        "steps": ("headline-steps",),
+    },
     "instruct": {
         "here": ("instruct-here",),
         "ranks": ("instruct-ranks",),
@@ -51,7 +56,7 @@ FAMILIES: dict[str, dict[str, tuple[str, ...]]] = {
     "protein": {"here": ("protein-here",), "gpu": ("protein-gpu",)},
     "vision": {"here": ("vision-here",), "gpu": ("vision-gpu",)},
 }
-SIDES = ("ranks", "one-rate", "long", "sst2-rate", "steps")  # reported in a folder of their own beside the family's
+SIDES = ("ranks", "one-rate", "long", "sst2-rate", "steps", "mpnet")  # reported in a folder of their own
 SCALES = ("here", *SIDES, "gpu", "paper")
 SMOKE: dict[str, Any] = {"steps": 2, "batch": 2, "n_train": 16, "n_validation": 8, "n_test": 8, "seed": 0}
 SMOKE |= {"tuning": {"seed": 1000, "extend": 0}}
@@ -77,7 +82,7 @@ def main() -> int:
     if args.report:
         folder = report.RESULTS / args.family / (args.scale if args.scale in SIDES else "")
         report.write(files, out, folder, figure=args.scale if args.scale in report.FIGURES else "frontier")
-        if args.family == "headline" and args.scale == "here":
+        if args.family == "headline" and args.scale in ("here", "mpnet"):
             report.write_within(out, folder)
             report.write_pairs(out, folder)
         return 0

@@ -140,7 +140,7 @@ def test_a_killed_frontier_goes_on_where_it_was(tmp_path):
             process.wait(60)
         written |= {path: path.stat().st_mtime_ns for path in done if path not in written}
     for folder in ("killed", "whole"):
-        assert main([*command[3:], str(tmp_path / folder)]) == 0
+        assert main([*command[3:], str(tmp_path / folder), "--workers", "1"]) == 0
     assert {path: path.stat().st_mtime_ns for path in written} == written, "a finished run was run again"
     results = [
         {r.name: Path(r.path, "result.json").read_bytes() for r in load_runs(tmp_path / f)} for f in ("killed", "whole")

@@ -7,7 +7,20 @@ import signal
 import subprocess
 
 import pytest
-from support.sweeping import alive, attempts, break_one, done, finish, kill, results, start, started, wait_for, workers
+from support.sweeping import (
+    alive,
+    attempts,
+    break_one,
+    done,
+    finish,
+    kill,
+    results,
+    start,
+    started,
+    undisturbed,
+    wait_for,
+    workers,
+)
 from support.sweeping import write_spec as write
 
 from tensoradapt.sweeps.spec import read_spec
@@ -53,11 +66,10 @@ def no_yielding(monkeypatch):
 def whole(tmp_path_factory):
     """The results of the same sweep by the inline executor."""
     folder = tmp_path_factory.mktemp("inline")
-    finish(write_spec(folder), folder / "runs", "--executor", "inline", timeout=LATE)
-    return results(folder / "runs")
+    return undisturbed(write_spec(folder), folder / "runs")
 
 
-@each
+@pytest.mark.parametrize("executor", ["slurm", pytest.param("ray", marks=pytest.mark.nightly)])  # two Rays start slowly
 def test_two_sweeps_at_once_run_nothing_twice_and_give_what_inline_gives(executor, whole, tmp_path):
     spec, out = write_spec(tmp_path), tmp_path / "runs"
     both = [start(spec, out, *OPTIONS[executor]) for _ in range(2)]
@@ -72,10 +84,9 @@ def test_a_sweep_of_own_data_gives_what_inline_gives(executor, tmp_path):
     rows = [f"{'very ' * (i % 7)}{'good' if i % 2 else 'bad'} film {i},{i % 2}" for i in range(200)]
     (tmp_path / "reviews.csv").write_text("text,label\n" + "\n".join(rows) + "\n")
     spec = write(tmp_path, task=[str(tmp_path / "reviews.csv")], method="lora", n_validation=16)
-    finish(spec, tmp_path / "inline", "--executor", "inline", timeout=LATE)
     finish(spec, tmp_path / "runs", *OPTIONS[executor], timeout=LATE)
     assert len(results(tmp_path / "runs")) == 2
-    assert results(tmp_path / "runs") == results(tmp_path / "inline")
+    assert results(tmp_path / "runs") == undisturbed(spec, tmp_path / "inline")
 
 
 @each
