@@ -429,6 +429,19 @@ def collapsed_on_sst2(rule: str) -> tuple[int, float]:
     return int(lost.sum()), float(its["score"][~lost].mean())
 
 
+def rates_of_rules() -> tuple[str, ...]:
+    """The best rates of rules on the three tasks, as the page writes them."""
+    return tuple(f"{1000 * lr:.2g}e-3" for lr in sorted({*rules_on_tasks()["lr"]}))
+
+
+def lost_of_lotr() -> tuple[str, float, float]:
+    """How many runs of LoTR on STS-B are far below the others, the hundredth above them, and the others' mean."""
+    runs = pd.read_csv(ROOT / "benchmarks/records/learning_rules.csv").dropna(subset="score")
+    scores = runs["score"][(runs["task"] == "stsb") & (runs["network"] == "LoTR r=16")]
+    lost = scores < scores.max() / 2
+    return ("none", "one", "two")[lost.sum()], math.ceil(100 * scores[lost].max()) / 100, float(scores[~lost].mean())
+
+
 def apart_by_rules() -> tuple[float, ...]:
     """How far RITE's accuracy is below AdamW's, and how much longer three rules take than AdamW (ms)."""
     adamw, train = rule_row("CP r=64", "AdamW"), rule_row("Tensor-train r=32", "AdamW")
