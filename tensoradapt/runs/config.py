@@ -126,6 +126,11 @@ class RunConfig:
         return f"{self.method} {self.size_text}".strip() + f", seed {self.seed}"
 
     @property
+    def judged(self) -> str:
+        """The part of the data whose score counts: validation where the run chooses a rate, else test."""
+        return "validation" if self.tuning else "test"
+
+    @property
     def size_text(self) -> str:
         """The rank or budget of the adapter, as text; "" where it has none."""
         return size_text(self.adapter.rank, self.adapter.budget) if self.adapter else ""

@@ -19,7 +19,6 @@ from torch import nn
 
 from tensoradapt.adapter.checkpoint import expected
 from tensoradapt.errors import TensorAdaptError
-from tensoradapt.metrics.metric import Metric
 from tensoradapt.planning.build_plan import build_plan
 from tensoradapt.planning.plan import Plan
 from tensoradapt.planning.spec import AdapterSpec
@@ -79,7 +78,8 @@ def execution(
         settings: dict[str, Any] = {"heads": heads, "loss": task.loss, "on_step": on_step, "checkpoint": checkpoint}
         fitted = yield from pauses.around(training(model, stream, config.training, **settings))
     trained = time.perf_counter()
-    scores = _predictions(task, model, {"validation": validation, "test": test}, config.training.precision, device)
+    parts = {"validation": validation} | ({} if config.tuning else {"test": test})
+    scores = _predictions(task, model, parts, config.training.precision, device)
     result = _result(config, data, fitted, scores, plan, model)
     if found := cut(task, data.parts, (train, validation, test), config.model, config.data.max_length):
         result["cut"] = found
@@ -96,9 +96,11 @@ def execution(
         "resumed_at_step": checkpoint.resumed if checkpoint else 0,
         **({"adapter_bytes": 4 * sum(map(math.prod, expected(plan).values()))} if plan else {}),
     }
-    arrays = {"predictions": scores["test"], "labels": data.test.labels, "losses": np.array(fitted.losses)}
+    predicted, split = scores[config.judged], getattr(data, config.judged)
+    arrays = {"predictions": predicted, "labels": split.labels, "losses": np.array(fitted.losses)}
     if task.metric.examples:
-        arrays["scores"] = _examples(task.metric, scores["test"], data, result["status"])
+        lost = result["status"] == "diverged"  # each example then counts as chance
+        arrays["scores"] = np.full(len(split), data.chance) if lost else task.metric.examples(predicted, split)
     return {"config": config.as_dict(), "result": result, "measurements": measured, "arrays": arrays}
 
 
@@ -160,7 +162,7 @@ def _result(
     plan: Plan | None,
     model: nn.Module,
 ) -> dict[str, Any]:
-    """Return the contents of result.json; ``scores`` are predictions of validation and test."""
+    """Return the contents of result.json; ``scores`` are predictions of validation and, where that counts, of test."""
     task, heads = data.task, data.task.heads(model)
     finite = all(np.isfinite(values).all() for values in scores.values())
     splits = {"validation": data.validation, "test": data.test}
@@ -170,9 +172,9 @@ def _result(
     status, note = fitted.status, fitted.note
     if status == "finished" and not finite:
         status, note = "diverged", "predictions are not finite"
-    metric, chance = task.metric, data.chance
-    if status == "finished" and metric.at_chance(value := evaluated["test"][metric.name], chance, data.test):
-        status, note = "at chance", f"test {metric.name} {value:.4f} is within noise of chance {chance:.4f}"
+    metric, chance, part = task.metric, data.chance, config.judged
+    if status == "finished" and metric.at_chance(value := evaluated[part][metric.name], chance, splits[part]):
+        status, note = "at chance", f"{part} {metric.name} {value:.4f} is within noise of chance {chance:.4f}"
     note = "; ".join(text for text in (note, rise(fitted.losses, _rates(config, heads))) if text)
     in_head = sum(p.numel() for n, p in model.named_parameters() if any(n.startswith(f"{head}.") for head in heads))
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
@@ -195,14 +197,6 @@ def _resolved(plan: Plan) -> AdapterSpec:
     used = tuple(one for one in layouts if one in taken)
     # a layout with parts of widths, or for some projections, is written otherwise in its network
     return replace(plan.spec, layout=used) if set(used) == taken else plan.spec
-
-
-def _examples(metric: Metric, stored: np.ndarray, data: Data, status: str) -> np.ndarray:
-    """Return each test example's contribution to the reported metric, (n_test,); chance throughout if diverged."""
-    if status == "diverged":
-        return np.full(len(data.test), data.chance)
-    assert metric.examples is not None
-    return metric.examples(stored, data.test)
 
 
 def _rates(config: RunConfig, heads: Sequence[str]) -> dict[str, float]:

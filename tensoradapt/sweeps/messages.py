@@ -158,14 +158,13 @@ def ended_text(config: RunConfig, result: Mapping[str, Any] | None, error: Mappi
     what = run_text(config)
     if result is None:
         return f"{what}: FAILED ({(error or {}).get('kind')}): {str((error or {}).get('error'))[:200]}"
-    split = "validation" if config.tuning else "test"
     metric = result["metric"]["name"]
-    value = result[split].get(metric)
+    value = result[config.judged].get(metric)
     status = result["status"]
     score = status if value is None else f"{metric} {value:.3f}"
     said = result["note"] if not (config.tuning and status == "at chance") else ""
     note = f" ({said})" if status == "finished" else f" ({status}: {said})"
-    return f"{what}: {result['n_params']:,} parameters, {split} {score}{note if said else ''}"
+    return f"{what}: {result['n_params']:,} parameters, {config.judged} {score}{note if said else ''}"
 
 
 @dataclass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,18 @@ def test_the_mean_of_the_stored_scores_is_the_score(tmp_path: Path, ratings: str
     assert score(found[2]) == found[2].row["chance"]
     pair = paired_scores([(found[0].path, found[2].path)])
     assert pair is not None and np.array_equal(pair[0][0], found[0].array("scores"))
+
+
+def test_a_run_that_chooses_a_rate_does_not_look_at_test_examples(tmp_path: Path) -> None:
+    """All else is to the bit that of the run which is reported."""
+    sizes = {"n_validation": 24, "n_test": 40}
+    tuning, reported = (run(tmp_path, "head", "planted", 1e-2, tuning=flag, **sizes) for flag in (True, False))
+    assert tuning.result["test"] == {} and math.isnan(score(tuning))
+    assert tuning.array("labels").shape == (24,) and reported.array("labels").shape == (40,)
+    accuracy = (tuning.array("predictions").argmax(1) == tuning.array("labels")).mean()
+    assert tuning.result["validation"] == reported.result["validation"] == {"accuracy": pytest.approx(accuracy)}
+    assert tuning.array("scores").mean() == pytest.approx(accuracy)
+    assert np.array_equal(tuning.array("losses"), reported.array("losses"))
 
 
 @pytest.mark.parametrize("module", [answers, preferences])
