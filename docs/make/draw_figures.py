@@ -54,6 +54,8 @@ def drawn() -> Iterator[tuple[Path, str, pd.DataFrame]]:
         for picture in (picture for picture in pictures if picture.is_file()):
             whole = path.stem.startswith("frontier")  # a table of one figure has its name
             task, _, kind = ("", "", "frontier") if whole else picture.stem.rpartition("-")
+            if kind == "differences" and path.with_name("within.csv").is_file():
+                continue  # it is of the scores of test examples too, which runs have: run.py --report draws it
             if kind in report.FIGURES and (kind == "plateau") == (path.stem == "plateau"):
                 runs = read(path)
                 yield picture.with_suffix(""), kind, runs[runs["task"] == task] if task else runs

@@ -15,6 +15,7 @@ from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.lines import Line2D
+from matplotlib.markers import CARETLEFT, CARETRIGHT
 from support.means import runs_of
 from support.refusals import refused
 from support.texts import faults, shown
@@ -184,6 +185,20 @@ def test_a_forest_shows_what_compare_finds() -> None:
     bold = [text.get_text() for text in ax.texts if text.get_weight() == "bold"]
     assert len(bold) == found["decided"].sum()
     assert ax.get_xlabel() == "test accuracy minus LoRA r=8"
+
+
+def test_an_interval_that_is_cut_has_an_arrow_at_the_edge() -> None:
+    runs = pd.DataFrame(itertools.product(("lora", "cp", "vera"), range(4)), columns=["method", "seed"])
+    spread = runs["method"].map({"lora": 0, "cp": 0.01, "vera": 0.2})
+    runs = runs.assign(n_params=runs["method"].map({"lora": 4608, "cp": 82, "vera": 48}), rank=8, metric="accuracy")
+    runs["score"] = 0.7 + spread * (runs["seed"] - 1.5)
+    found, ax = compare(runs, at=8), plots.differences(runs, at=8)
+    low, high = ax.get_xlim()
+    lines = [line for line in ax.get_lines() if line.get_gid() == "cut"]
+    arrows = {(line.get_xdata()[0], line.get_marker(), line.get_ydata()[0]) for line in lines}
+    rows = zip(found.itertuples(), ax.get_yticks(), strict=True)
+    cut = [(row, y) for row, y in rows if row.low < low and row.high > high]
+    assert cut and arrows == {(at, mark, y) for _, y in cut for at, mark in ((low, CARETLEFT), (high, CARETRIGHT))}
 
 
 def test_headlines_say_what_is_kept_and_what_is_decided() -> None:

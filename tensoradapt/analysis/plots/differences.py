@@ -140,7 +140,7 @@ def _row(ax: Axes, row: pd.Series, look: Look, n: int) -> None:
             ax.plot(np.clip([start, end], low, high), [y, y], gid="bar", **bar)
         for out, at, marker in ((row["low"] < low, low, CARETLEFT), (row["high"] > high, high, CARETRIGHT)):
             if out:
-                ax.plot(at, y, marker, color=look.colour, ms=5, mew=0, zorder=2.5, gid="cut")
+                ax.plot(at, y, marker=marker, color=look.colour, ms=7, mew=0, zorder=2.5, gid="cut")
     mark: dict[str, Any] = {
         "color": look.colour,
         "mec": look.colour,
