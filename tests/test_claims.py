@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.claim_table import CLAIMS, EXEMPT, INDEX, KNOWN, README, RESULTS, TABLES, WHICH
+from support.claim_table import CLAIMS, EXEMPT, HEADLINE, INDEX, KNOWN, README, RESULTS, TABLES, WHICH
 from support.page_numbers import ROOT, default_rows, differences, figure_rows, gaps, generated, size, within
 
 NUMBER = re.compile(r"\d[\d,]*\.\d+|\d{1,3}(?:,\d{3})+|\d+(?= (?:%|times))")
@@ -61,6 +61,12 @@ def test_every_interval_of_results_with_four_digits_is_a_row_of_differences(page
 @pytest.mark.parametrize("name", ["tiles", "claim", "steps", "everything"])
 def test_the_parts_over_all_families_are_those_of_the_files(name: str) -> None:
     there, made = generated(name, (ROOT / (RESULTS if name == "tiles" else TABLES)).read_text())
+    assert there == made
+
+
+@pytest.mark.parametrize("name", ["smallest", "sizes", "by steps", "larger"])
+def test_the_tables_of_the_headline_are_those_of_its_files(name: str) -> None:
+    there, made = generated(name, (ROOT / HEADLINE).read_text(), "headline")
     assert there == made
 
 

@@ -332,6 +332,47 @@ def inside_its_grid() -> tuple[()]:
     return ()
 
 
+MPNET, MPNET_FIRST = "docs/results/headline/mpnet", "benchmarks/records/mpnet_first.csv"
+
+
+def of_mpnet(margin: str = "0.02") -> dict[str, Row]:
+    """The rows of a margin of the larger model, by the method."""
+    return {row["method"]: row for row in rows(f"{MPNET}/within.csv") if row["margin"] == margin}
+
+
+def larger_model() -> tuple[int, float, int, float, float]:
+    """The parameters of CP on the larger model, how many times fewer than LoRA r=8's, LoRA r=8's mean and CP's.
+
+    CP is within 0.02 and not within 0.01, and no difference is decided.
+    """
+    cp, near = of_mpnet()["CP"], of_mpnet("0.01")["CP"]
+    assert cp["within"] == "True" and near["within"] == "False" and cp["decided"] == "False"
+    (whole,) = (row for row in rows(f"{MPNET}/means.csv") if row["rank"] and float(row["rank"]) == 8)
+    counts = int(cp["n_params"]), int(whole["n_params"])
+    return counts[0], counts[1] / counts[0], counts[1], float(whole["mean"]), float(cp["mean"])
+
+
+def cp_to_lora1_on_mpnet() -> tuple[str]:
+    """The difference of CP to LoRA r=1 on the larger model, with its interval."""
+    row = one(f"{MPNET}/pairs.csv", reference="lora", reference_n_params="73728", method="CP")
+    gap, low, high = (float(row[key]) for key in ("difference", "low", "high"))
+    return (f"{gap:+.3f} ({low:+.3f} to {high:+.3f})",)
+
+
+def rates_on_mpnet() -> tuple[str, ...]:
+    """The rates of LoRA r=1, CP and LoRA r=8 on the larger model, none at an end of those that were tried."""
+    assert not at_edges(pd.read_csv(ROOT / MPNET / "records.csv"))
+    lr = {int(row["n_params"]): float(row["lr"]) for row in rows(f"{MPNET}/means.csv")}
+    return tuple(f"{1000 * lr[n]:.2g}e-3" for n in (73728, 37152, 589824))
+
+
+def first_of_mpnet() -> tuple[float, ...]:
+    """LoRA r=8 on validation after 75, 150 and 300 steps, then after 150 at three rates of the head."""
+    by_steps = [one(MPNET_FIRST, steps=steps, head_lr="0.006") for steps in ("75", "150", "300")]
+    by_head = [one(MPNET_FIRST, steps="150", head_lr=rate) for rate in ("0.02", "0.006", "0.002")]
+    return tuple(float(row["validation"]) for row in (*by_steps, *by_head))
+
+
 def undecided_by_steps() -> tuple[()]:
     """Nothing; none of the six differences to LoRA r=8 at three numbers of steps is decided."""
     found = rows("docs/results/headline/steps/differences.csv")
@@ -576,7 +617,7 @@ def runs_of_the_figure() -> int:
     return sum(int(row["n_seeds"]) for row in figure().values())
 
 
-def generated(name: str, page: str) -> tuple[str, str]:
-    """The part of a name on a page of docs/results, as it stands there and as its files make it."""
+def generated(name: str, page: str, family: str = "") -> tuple[str, str]:
+    """The part of a name on a page of docs/results, or of a family's, as it stands there and as its files make it."""
     there = page.split(overview.BEGIN.format(name))[1].split(overview.END.format(name))[0].strip()
-    return there, overview.PARTS[name](ROOT / "docs" / "results")
+    return there, overview.PARTS[name](ROOT / "docs" / "results" / family)
