@@ -108,11 +108,15 @@ def address(folder: Path, path: str, anchor: str) -> str:
 
 
 def pages_of_the_folder(app: Sphinx, name: str, source: list[str]) -> None:
-    """Let the first page of a folder have the others below it, where it does not list them itself."""
+    """Let the first page of a folder have the others below it, where it does not list them itself.
+
+    Of a folder below it, that is its first page, and where it has none, each page.
+    """
     page = Path(name)
     if page.name in ("README", "index") and page.parent.name and "{toctree}" not in source[0]:
         folder = HERE / page.parent
-        others = sorted({*folder.glob("*.md"), *folder.glob("*/README.md")} - {folder / f"{page.name}.md"})
+        alone = {path for path in folder.glob("*/*.md") if not (path.parent / "README.md").is_file()}
+        others = sorted({*folder.glob("*.md"), *folder.glob("*/README.md"), *alone} - {folder / f"{page.name}.md"})
         names = "\n".join(path.relative_to(folder).with_suffix("").as_posix() for path in others)
         source[0] += f"\n```{{toctree}}\n:hidden:\n\n{names}\n```\n" if names else ""
 
