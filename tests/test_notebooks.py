@@ -80,8 +80,8 @@ def an_eighth(found: re.Match[str]) -> str:
     return found[1] + str(max(320 if "n_train" in found[1] else 10, int(found[2]) // 8))
 
 
-def executed(path: Path, folder: Path, shorter: bool) -> None:
-    """Let jupyter execute a copy of a notebook, with fewer steps, examples and seeds where asked."""
+def executed(path: Path, folder: Path, shorter: bool) -> Any:
+    """A copy of a notebook as jupyter executed it, with fewer steps, examples and seeds where asked."""
     notebook = folder / path.with_suffix(".ipynb").name
     text = path.with_suffix(".ipynb").read_text()
     notebook.write_text(SIZES.sub(an_eighth, text).replace("0, 1, 2", "0, 1") if shorter else text)
@@ -91,18 +91,18 @@ def executed(path: Path, folder: Path, shorter: bool) -> None:
     environment = {**os.environ, "PATH": programs, "PYTHONWARNINGS": warnings}
     command = ["jupyter", "execute", "--inplace", notebook.name]
     subprocess.run(command, cwd=folder, env=environment, check=True, timeout=3600)
-    found = maker().nbformat.read(notebook, 4)
+    return maker().nbformat.read(notebook, 4)
+
+
+@pytest.mark.parametrize(
+    "shorter",
+    [
+        pytest.param(True, marks=pytest.mark.slow, id="trains less"),
+        pytest.param(False, marks=pytest.mark.nightly, id="as shipped"),
+    ],
+)
+@every_notebook
+def test_jupyter_executes_a_notebook(path: Path, shorter: bool, tmp_path: Path) -> None:
+    found = executed(path, tmp_path, shorter)
     assert pictures(found) == pictures(shipped(path))
     assert not [output for output in outputs(found) if output.get("name") == "stderr"]
-
-
-@pytest.mark.slow
-@every_notebook
-def test_jupyter_executes_a_notebook_that_trains_less(path: Path, tmp_path: Path) -> None:
-    executed(path, tmp_path, shorter=True)
-
-
-@pytest.mark.nightly
-@every_notebook
-def test_jupyter_executes_a_notebook_as_it_is_shipped(path: Path, tmp_path: Path) -> None:
-    executed(path, tmp_path, shorter=False)

@@ -32,6 +32,7 @@ from tensoradapt.surgery.shared_base import SharedBase
 from tensoradapt.tasks import Data, DataSpec, Task
 from tensoradapt.tasks.lengths import cut
 from tensoradapt.tasks.registry import restore
+from tensoradapt.tasks.splits import Split
 from tensoradapt.training.fit import FitResult, autocast, computed_in, training
 from tensoradapt.training.loss_rise import rise
 from tensoradapt.training.state import TrainingState
@@ -96,11 +97,7 @@ def execution(
         "resumed_at_step": checkpoint.resumed if checkpoint else 0,
         **({"adapter_bytes": 4 * sum(map(math.prod, expected(plan).values()))} if plan else {}),
     }
-    predicted, split = scores[config.judged], getattr(data, config.judged)
-    arrays = {"predictions": predicted, "labels": split.labels, "losses": np.array(fitted.losses)}
-    if task.metric.examples:
-        lost = result["status"] == "diverged"  # each example then counts as chance
-        arrays["scores"] = np.full(len(split), data.chance) if lost else task.metric.examples(predicted, split)
+    arrays = _arrays(config, data, scores[config.judged], result["status"]) | {"losses": np.array(fitted.losses)}
     return {"config": config.as_dict(), "result": result, "measurements": measured, "arrays": arrays}
 
 
@@ -197,6 +194,16 @@ def _resolved(plan: Plan) -> AdapterSpec:
     used = tuple(one for one in layouts if one in taken)
     # a layout with parts of widths, or for some projections, is written otherwise in its network
     return replace(plan.spec, layout=used) if set(used) == taken else plan.spec
+
+
+def _arrays(config: RunConfig, data: Data, predicted: np.ndarray, status: str) -> dict[str, np.ndarray]:
+    """Return predictions, labels and, if the metric has them, scores of the examples that count; chance if diverged."""
+    split: Split = getattr(data, config.judged)
+    arrays = {"predictions": predicted, "labels": split.labels}
+    if examples := data.task.metric.examples:
+        lost = status == "diverged"
+        arrays["scores"] = np.full(len(split), data.chance) if lost else examples(predicted, split)
+    return arrays
 
 
 def _rates(config: RunConfig, heads: Sequence[str]) -> dict[str, float]:

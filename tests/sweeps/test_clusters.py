@@ -69,7 +69,7 @@ def whole(tmp_path_factory):
     return undisturbed(write_spec(folder), folder / "runs")
 
 
-@pytest.mark.parametrize("executor", ["slurm", pytest.param("ray", marks=pytest.mark.nightly)])  # two Rays start slowly
+@each
 def test_two_sweeps_at_once_run_nothing_twice_and_give_what_inline_gives(executor, whole, tmp_path):
     spec, out = write_spec(tmp_path), tmp_path / "runs"
     both = [start(spec, out, *OPTIONS[executor]) for _ in range(2)]
