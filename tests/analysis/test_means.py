@@ -17,6 +17,7 @@ from support.synthetic_runs import write_many, write_synthetic
 from tensoradapt.analysis.results import RUN, complete, frame, table_of
 from tensoradapt.analysis.statistics.intervals import t_interval
 from tensoradapt.analysis.tables import MEANS, frontier, summarise
+from tensoradapt.sweeps.results import results
 
 CURVES = {"cp": [(1, 100, 0.69), (2, 200, 0.80)], "lora": [(1, 1000, 0.78), (2, 2000, 0.85)]}
 CP = "CP (LoRTA)"
@@ -107,6 +108,9 @@ def test_runs_that_tuned_are_no_part_of_means(tmp_path: Path) -> None:
     write_synthetic(tmp_path, accuracy=0.8)
     write_synthetic(tmp_path, accuracy=0.7, lr=3e-3, tuning=True)
     assert list(summarise(tmp_path)["mean"]) == [pytest.approx(0.8)]
+    every = results(tmp_path, tuning=True)  # runs that tuned have no test score; other runs without one are refused
+    assert list(summarise(every)["mean"]) == [pytest.approx(0.8)]
+    refused(lambda: summarise(every.assign(tuning=False)), "has score nan; expected a finite number")
 
 
 def test_the_columns_of_a_folder_are_those_that_are_documented(tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ def write_synthetic(
         "n_trained_base": 770,
         "metric": metric_document(metric),
         "validation": {metric: reached},
-        "test": {metric: None if status == "diverged" else reached},
+        "test": {} if config.tuning else {metric: None if status == "diverged" else reached},
         "note": "",
         "adapter": as_json(config.adapter),
     }
