@@ -53,8 +53,8 @@ def merge(model: nn.Module, *, keep: bool = True) -> MergeResult:
         What rounding lost in each layer.
 
     Raises:
-        TensorAdaptError: with nothing changed, for factors and sums that are not finite in the weight's dtype, and
-            weights stored in other ways.
+        TensorAdaptError: with nothing changed, for factors and sums that are not finite in the weight's dtype, weights
+            stored in other ways, and an adapted layer in whose place the model has another module.
 
     >>> import tensoradapt as ta
     >>> from transformers import BertConfig, BertForSequenceClassification
@@ -68,6 +68,7 @@ def merge(model: nn.Module, *, keep: bool = True) -> MergeResult:
         raise TensorAdaptError("the adapter is already merged; call unmerge(model) first")
     refuse_sharded(model, "merge")
     _check_adapters(registry)
+    registry.check_layers(model)
     layers = {name: (layer, layer.used) for name, layer in wrapped(model) if layer.used}
     for layer, updates in layers.values():
         check_mergeable(layer, updates)

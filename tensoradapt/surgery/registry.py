@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from tensoradapt.adapter.adapter import Adapter, check_filled
 from tensoradapt.checks import check_is, shown
 from tensoradapt.errors import TensorAdaptError, did_you_mean
+from tensoradapt.layers.wrapper import wrapped
 from tensoradapt.sites.modules import ROOT, without_adapters
 
 SAVE, RESIZE, PRINT = "save_pretrained", "resize_token_embeddings", "print_trainable_parameters"
@@ -77,6 +78,23 @@ class Adapters(nn.ModuleDict):
                     f"the adapter trains {name!r}, and the model has another module there now, a {type(now).__name__}, "
                     f"which would be trained while the former one is saved; put adapter.attachment.heads[{name!r}] "
                     "back. A head is to be replaced before attach, or after detach(model)"
+                )
+
+    def check_layers(self, model: nn.Module) -> None:
+        """Raise TensorAdaptError where the model has another module in the place of a layer that an adapter changes.
+
+        The adapter would have no effect there: its factors would get no gradient, and a merge would leave the weight
+        out.
+        """
+        layers = [layer for _, layer in wrapped(model)]
+        for adapter in self.named().values():
+            blocks = (block for layer in layers for block in layer.updates.get(adapter, ()))
+            there = {site.name for block in blocks for site in block.sites}
+            if gone := [site.module for site in adapter.plan.sites if site.name not in there]:
+                raise TensorAdaptError(
+                    f"the adapter changes {gone[0]!r}, and the model has another module there now; {len(gone)} of "
+                    f"{len(adapter.plan.sites)} adapted matrices are gone. Put the layer that attach made back; a "
+                    "layer is to be replaced before attach, or after detach(model)"
                 )
 
     def named(self) -> dict[str, Adapter]:

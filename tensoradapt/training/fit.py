@@ -16,6 +16,7 @@ from tensoradapt.adapter.adapter import Adapter
 from tensoradapt.checks import Check, check_arguments, check_is, flag, number, of_kind, optional, shown
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.habits import answers_keywords
+from tensoradapt.surgery.registry import Adapters
 from tensoradapt.text import count_text, duration_text
 from tensoradapt.training.equal_steps import equal_steps
 from tensoradapt.training.feed import Feed
@@ -238,7 +239,8 @@ def parameter_groups(
         The groups, as torch's optimizers take them.
 
     Raises:
-        TensorAdaptError: where nothing requires gradients, and for heads that are not there.
+        TensorAdaptError: where nothing requires gradients, for heads that are not there, and for an adapted layer in
+            whose place the model has another module.
 
     >>> import torch
     >>> import tensoradapt as ta
@@ -264,6 +266,8 @@ def parameter_groups(
         raise TensorAdaptError(
             f"{len(merged)} adapters are merged into the weights, and training would not move them; call unmerge(model)"
         )
+    for registry in (module for module in model.modules() if isinstance(module, Adapters)):
+        registry.check_layers(model)
     multipliers = {parameter: rate for adapter in adapters for parameter, rate in adapter.rates().items()}
     by_rate: dict[float, list[nn.Parameter]] = {}
     for name, parameter in named.items():

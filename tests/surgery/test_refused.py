@@ -212,6 +212,19 @@ def test_a_head_that_was_replaced_is_not_trained_while_the_former_one_is_saved(n
     assert ta.detach(model) is adapter
 
 
+def test_an_adapted_layer_that_was_replaced_is_not_left_out_of_a_training_or_a_merge() -> None:
+    model, adapter = attached()
+    path, _, last = QUERY.rpartition(".")
+    attention, layer = model.get_submodule(path), model.get_submodule(QUERY)
+    setattr(attention, last, nn.Linear(48, 48))
+    found = rf"changes '{QUERY}', .* another module there now; 1 of {len(adapter.plan.sites)} adapted matrices"
+    for call in (lambda: ta.merge(model), lambda: ta.parameter_groups(model, lr=1e-3)):
+        with pytest.raises(ta.TensorAdaptError, match=found):
+            call()
+    setattr(attention, last, nn.Sequential(layer))  # as checkpointing and sharding put a layer inside another module
+    assert ta.parameter_groups(model, lr=1e-3) and len(ta.merge(model).lost) == len(adapter.plan.sites)
+
+
 def test_a_model_is_evaluated_without_the_head_that_was_trained() -> None:
     model, _ = attached(train="classifier")
     expected = model.eval()(**inputs("bert")).logits
