@@ -105,19 +105,23 @@ def steps(folder: Path) -> str:
 
 
 def sizes(folder: Path) -> str:
-    """Each size of a folder with ``within.csv``: its mean, its difference to LoRA r=8, and whether it is within it."""
+    """Each size of a folder with ``within.csv``, by task where it has several: mean, difference to LoRA r=8, whether it
+    is within it.
+    """
     path = folder / "within.csv"
     rows = report.read(path) if path.is_file() else []
     margins = list(dict.fromkeys(row["margin"] for row in rows))
+    several = len({row["task"] for row in rows}) > 1
     lines = [
-        f"| | parameters | with the head | score | to LoRA r=8 | seeds | Holm's p "
+        f"| {'| task ' if several else ''}| parameters | with the head | score | to LoRA r=8 | seeds | Holm's p "
         f"| {' | '.join(f'within {margin}' for margin in margins)} |",
-        f"|---|--:|--:|--:|---|--:|--:|{'---|' * len(margins)}",
+        f"|---|{'---|' if several else ''}--:|--:|--:|---|--:|--:|{'---|' * len(margins)}",
     ]
     for row in rows[: len(rows) // max(1, len(margins))]:
-        same = [one for one in rows if (one["method"], one["size"]) == (row["method"], row["size"])]
+        same = [one for one in rows if all(one[key] == row[key] for key in ("task", "method", "size"))]
+        names = (f"{display(row['method'])} {row['size']}", *([row["task"]] if several else []))
         counts = [f"{n:,}" for n in (int(row["n_params"]), int(row["n_params"]) + int(row["n_head"]))]
-        cells = (f"{display(row['method'])} {row['size']}", *counts, f"{float(row['mean']):.3f}", _gap_of(row))
+        cells = (*names, *counts, f"{float(row['mean']):.3f}", _gap_of(row))
         p = f"{float(row['p_holm']):.3f}{', decided' if row['decided'] == 'True' else ''}"
         lines.append(f"| {' | '.join((*cells, row['n_seeds'], p, *map(_within, same)))} |")
     return "\n".join(lines)

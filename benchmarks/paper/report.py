@@ -57,16 +57,22 @@ def write(files: Sequence[Path], out: Path, folder: Path, figure: str = "frontie
         paper.write(pd.DataFrame(rows), folder / "differences.csv")
     if not reported(runs).groupby("task")["steps"].nunique().gt(1).any():  # a table marks the best of one protocol
         write_scores(runs, folder / "table.md")
-    by_task = reported(runs).groupby("task")
+    for stem, own in _by_task(reported(runs), figure):
+        draw(own, figure, folder / stem)
+    return folder
+
+
+def _by_task(runs: pd.DataFrame, figure: str) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Yield the runs of each task with several sizes, under the name of its figure."""
+    by_task = runs.groupby("task")
     tasks = [(task, own) for task, own in by_task if own["n_params"][own["kind"] == "adapter"].nunique() > 1]
     for task, own in tasks:
-        draw(own, figure, folder / (f"{task}-{figure}" if len(tasks) > 1 else figure))
-    return folder
+        yield f"{task}-{figure}" if len(tasks) > 1 else figure, own
 
 
 def write_within(out: Path, folder: Path) -> None:
     """Write ``within.csv``, for each margin and size whether it is within LoRA r=8, or how many seeds that takes, and
-    ``differences.png``.
+    ``differences.png``, of several tasks one for each.
     """
     runs = reported(records(out))
     means = {row["runs"][0]: row for row in _rows(summarise(runs))}
@@ -75,9 +81,10 @@ def write_within(out: Path, folder: Path) -> None:
     found = [row for margin in MARGINS for row in _rows(compare(runs, method, at=rank, margin=margin))]
     told = [{**row, "size": size(row, short=True), "n_head": heads[row["runs"][0]]} for row in found]
     rows = [{**row, "mean": means[row["runs"][0]]["mean"]} for row in told]
-    table = pd.DataFrame(rows)[list(WITHIN)].sort_values(["margin", "n_params"], kind="stable")
+    table = pd.DataFrame(rows)[list(WITHIN)].sort_values(["margin", "task", "n_params"], kind="stable")
     paper.write(table.round(6), folder / "within.csv")
-    draw(runs, "differences", folder / "differences", at=rank)
+    for stem, own in _by_task(runs, "differences"):
+        draw(own, "differences", folder / stem, at=rank)
 
 
 def write_pairs(out: Path, folder: Path) -> None:

@@ -70,6 +70,7 @@ from support.page_numbers import (
     span,
     spread,
     spread_of_rank_one,
+    steps_of_mpnet,
     sweep,
     tally,
     tied_cell,
@@ -87,6 +88,7 @@ HEADLINE, HIRA_HEADLINE = "docs/results/headline/README.md", ("headline", "snipp
 EQUAL, TABLES = "docs/results/equal-steps.md", "docs/results/tables.md"
 AROUND = "docs/examples/around/README.md"
 LIBRARY = "docs/guides/adapter-libraries.md"
+PROTOCOL = "docs/results/protocol.md"
 KNOWN = "docs/results/what-we-know.md"
 SWEEPS = "docs/guides/sweeps/README.md"
 SCALED = ("dry run", "resume", "status", "results")  # of which the page has a row
@@ -455,6 +457,11 @@ CLAIMS: list[Claim] = [
         "{:.3f}, {:.3f} and {:.3f} on validation after 75, 150 and 300 steps, and after 150 steps {:.3f}, {:.3f} and "
         "{:.3f} at head rates",
         first_of_mpnet,
+    ),
+    (
+        PROTOCOL,
+        "LoRA r=8 has {:.3f}, {:.3f} and {:.3f} on validation after 75, 150 and 300 steps (one seed)",
+        lambda: steps_of_mpnet("sst2"),
     ),
     (HEADLINE, "The head of this model has {:,} parameters", lambda: (int(of_mpnet()["CP"]["n_head"]),)),
     (

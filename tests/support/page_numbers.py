@@ -335,9 +335,10 @@ def inside_its_grid() -> tuple[()]:
 MPNET, MPNET_FIRST = "docs/results/headline/mpnet", "benchmarks/records/mpnet_first.csv"
 
 
-def of_mpnet(margin: str = "0.02") -> dict[str, Row]:
-    """The rows of a margin of the larger model, by the method."""
-    return {row["method"]: row for row in rows(f"{MPNET}/within.csv") if row["margin"] == margin}
+def of_mpnet(margin: str = "0.02", task: str = "snippets") -> dict[str, Row]:
+    """The rows of a margin of the larger model on a task, by the method."""
+    found = (row for row in rows(f"{MPNET}/within.csv") if row["task"] == task)
+    return {row["method"]: row for row in found if row["margin"] == margin}
 
 
 def larger_model() -> tuple[int, float, int, float, float]:
@@ -366,11 +367,16 @@ def rates_on_mpnet() -> tuple[str, ...]:
     return tuple(f"{1000 * lr[n]:.2g}e-3" for n in (73728, 37152, 589824))
 
 
+def steps_of_mpnet(task: str) -> tuple[float, ...]:
+    """LoRA r=8 on validation after 75, 150 and 300 steps."""
+    found = (one(MPNET_FIRST, task=task, steps=steps, head_lr="0.006") for steps in ("75", "150", "300"))
+    return tuple(float(row["validation"]) for row in found)
+
+
 def first_of_mpnet() -> tuple[float, ...]:
-    """LoRA r=8 on validation after 75, 150 and 300 steps, then after 150 at three rates of the head."""
-    by_steps = [one(MPNET_FIRST, steps=steps, head_lr="0.006") for steps in ("75", "150", "300")]
-    by_head = [one(MPNET_FIRST, steps="150", head_lr=rate) for rate in ("0.02", "0.006", "0.002")]
-    return tuple(float(row["validation"]) for row in (*by_steps, *by_head))
+    """LoRA r=8 on validation of rated sentences by steps, then after 150 at three rates of the head."""
+    by_head = [one(MPNET_FIRST, task="snippets", steps="150", head_lr=rate) for rate in ("0.02", "0.006", "0.002")]
+    return (*steps_of_mpnet("snippets"), *(float(row["validation"]) for row in by_head))
 
 
 def undecided_by_steps() -> tuple[()]:
