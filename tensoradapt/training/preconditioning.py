@@ -14,13 +14,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tensoradapt.adapter.adapter import Adapter
 from tensoradapt.adapter.factored import FactoredTensor
 from tensoradapt.checks import check_arguments, number, of_kind
 from tensoradapt.errors import TensorAdaptError
+from tensoradapt.networks.contraction import size
 from tensoradapt.networks.gram import axes, fold, normal_matrix, unfold
 from tensoradapt.networks.network import Factor, Network
 from tensoradapt.training.state import torch_optimizer
 from tensoradapt.training.steps.held import held_adapters, refuse_closure, refuse_lbfgs, refuse_merged
+
+MOST = 4096  # rows of a normal matrix, which then has 134 MB; dividing by it takes seconds
 
 
 def preconditioned(optimizer: torch.optim.Optimizer, model: nn.Module, epsilon: float = 1e-6) -> Any:
@@ -41,7 +45,8 @@ def preconditioned(optimizer: torch.optim.Optimizer, model: nn.Module, epsilon: 
 
     Raises:
         TensorAdaptError: without an adapter; for an optimizer that lacks some of its factors or needs a closure, for
-            sharded, merged or mapped adapters, and an epsilon that is not above 0.
+            sharded, merged or mapped adapters, a factor with more than 4,096 entries over its bonds, such as the core
+            of a Tucker over many modes, and an epsilon that is not above 0.
 
     >>> import tensoradapt as ta
     >>> from transformers import BertConfig, BertForSequenceClassification
@@ -57,6 +62,8 @@ def preconditioned(optimizer: torch.optim.Optimizer, model: nn.Module, epsilon: 
             "a map makes the adapter's factors of other numbers, and preconditioning divides gradients of factors; "
             "train with a plain optimizer, or plan without map="
         )
+    for adapter in held:
+        _check_sizes(adapter)
 
     @torch.no_grad()
     def hook(_: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
@@ -67,6 +74,18 @@ def preconditioned(optimizer: torch.optim.Optimizer, model: nn.Module, epsilon: 
             _divide(tensors, epsilon)
 
     return optimizer.register_step_pre_hook(hook)
+
+
+def _check_sizes(adapter: Adapter) -> None:
+    """Raise TensorAdaptError for a trained factor whose normal matrix is not divided by in seconds."""
+    for network in {tensor.network: None for tensor in adapter.factored}:
+        for factor in (factor for factor in network.factors if factor.trainable):
+            if (n := size(axes(network, factor)[2], network.sizes)) > MOST:
+                raise TensorAdaptError(
+                    f"factor {factor.name!r} has {n:,} entries over its bonds, and preconditioning would divide by a "
+                    f"matrix of {n:,} rows in each step; at most {MOST:,} are taken. Plan a smaller rank, or train "
+                    "with a plain optimizer"
+                )
 
 
 def _alike(tensors: Iterable[FactoredTensor]) -> Iterable[Sequence[FactoredTensor]]:

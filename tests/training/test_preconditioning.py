@@ -207,6 +207,10 @@ def test_what_cannot_be_preconditioned_is_refused() -> None:
         ta.preconditioned(whole, model, 0)
     with pytest.raises(ta.TensorAdaptError, match="LBFGS moves the weights several times in a step"):
         ta.preconditioned(torch.optim.LBFGS(model.tensoradapt.parameters()), model)
+    large = make("bert")
+    tucker = ta.attach(large, "tucker", rank=12, layout="layer proj : head dim : model")
+    with pytest.raises(ta.TensorAdaptError, match=r"'core' has 4,320 entries over its bonds.*at most 4,096 are taken"):
+        ta.preconditioned(torch.optim.SGD(tucker.parameters(), lr=1.0), large)
     ta.preconditioned(whole, model)
     before = [p.detach().clone() for p in model.tensoradapt.parameters()]
     with pytest.raises(ta.TensorAdaptError, match="given a closure"):
