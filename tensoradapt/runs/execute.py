@@ -112,8 +112,11 @@ def _predictions(
 def _general_loss(
     task: Task, config: RunConfig, model: nn.Module, device: str, trained: bool = False
 ) -> tuple[float | None, str]:
-    """Return the cross entropy of general text under a causal model or, not ``trained``, under its base; or why not."""
-    if not task.causal:
+    """Return the cross entropy of general text under a causal model or, not ``trained``, under its base; or why not.
+
+    A run that chooses a rate does not measure it, as validation scores alone are compared.
+    """
+    if not task.causal or config.tuning:
         return None, ""
     try:
         ids = forgetting.windows(config.model)

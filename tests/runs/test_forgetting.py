@@ -80,6 +80,11 @@ def _full(config: RunConfig) -> RunConfig:
     return replace(config, kind="full", adapter=None, method="full")
 
 
+def test_a_run_that_chooses_a_rate_measures_none(model: str, text: None) -> None:
+    result = run(model, tuning=True)["result"]
+    assert "forgetting" not in result and not result["note"]
+
+
 def test_of_an_adapter_that_does_not_start_at_zero_the_base_is_without_it(model: str, text: None) -> None:
     config = config_of(model, "said", "lora", own=resolve(f"{__name__}:TASK")[1], rank=4, batch=8, steps=1, lr=1e-9)
     assert config.adapter is not None
