@@ -3,9 +3,9 @@
     python .ci/release.py                                  # with the Python that runs it
     python .ci/release.py --python python3.12 python3.13   # with others
 
-Needs git, and ``build`` and ``twine`` (pip install build twine). For each Python it installs both archives, each with
-the core dependencies alone in a new venv, and works with them there: planning without torch, import time, an adapter
-from start to export. Prints a line for each check; exits with 1 if one does not hold. By hand remain
+Needs git, and ``build`` and ``twine`` (pip install build twine). For each Python it installs both archives in turn,
+with the core dependencies alone in a new venv, and works with them there: planning without torch, import time, an
+adapter from start to export. Prints a line for each check; exits with 1 if one does not hold. By hand remain
 ``git tag vX.Y.Z`` and the upload.
 """
 
@@ -19,6 +19,7 @@ import tarfile
 import tempfile
 import tomllib
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -48,7 +49,7 @@ def main() -> int:
         check("the source archive has the tests", "tests/conftest.py" in members(source)),
         check(f"both have less than {LARGEST:,} bytes", size < LARGEST, f"{size:,}"),
     ]
-    held += [works(python, archive) for python in args.python for archive in (wheel, source)]
+    held += [works(python, (wheel, source)) for python in args.python]
     return 0 if all(held) else 1
 
 
@@ -83,15 +84,23 @@ def members(source: Path) -> set[str]:
         return {name.partition("/")[2] for name in archive.getnames()}
 
 
-def works(python: str, archive: Path) -> bool:
-    """Install an archive with the core dependencies alone in a new venv of a Python, and work with it."""
+def works(python: str, archives: Sequence[Path]) -> bool:
+    """Install archives with the core dependencies alone in a new venv of a Python, in turn, and work with each."""
     with tempfile.TemporaryDirectory() as folder:
         own = Path(folder) / "venv" / "bin" / "python"
         made = succeeds(python, "-m", "venv", str(own.parents[1]))
-        made = made and succeeds(str(own), "-m", "pip", "install", "--quiet", str(archive))
-        done = made and subprocess.run([own, ROOT / ".ci" / "use_core.py"], cwd=folder, check=False).returncode == 0
-        version = output(str(own), "--version") if made else python
-        return check(f"{archive.name.removeprefix('tensoradapt-')} installs and works", done, version)
+        held = [made and _works(own, archive) for archive in archives]
+        return all(held)
+
+
+def _works(own: Path, archive: Path) -> bool:
+    """Install an archive in the place of another one, if any, and work with it."""
+    pip = (str(own), "-m", "pip")
+    made = succeeds(*pip, "uninstall", "--yes", "--quiet", "tensoradapt")
+    made = made and succeeds(*pip, "install", "--quiet", str(archive))
+    done = made and subprocess.run([own, ROOT / ".ci" / "use_core.py"], cwd=own.parents[2], check=False).returncode == 0
+    what = f"{archive.name.removeprefix('tensoradapt-')} installs and works"
+    return check(what, done, output(str(own), "--version"))
 
 
 def succeeds(*command: str) -> bool:
