@@ -15,7 +15,7 @@ from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.lines import Line2D
-from matplotlib.markers import CARETLEFT, CARETRIGHT
+from matplotlib.markers import CARETDOWN, CARETLEFT, CARETRIGHT, CARETUP
 from support.means import runs_of
 from support.refusals import refused
 from support.texts import faults, shown
@@ -199,6 +199,21 @@ def test_an_interval_that_is_cut_has_an_arrow_at_the_edge() -> None:
     rows = zip(found.itertuples(), ax.get_yticks(), strict=True)
     cut = [(row, y) for row, y in rows if row.low < low and row.high > high]
     assert cut and arrows == {(at, mark, y) for _, y in cut for at, mark in ((low, CARETLEFT), (high, CARETRIGHT))}
+
+
+@pytest.mark.parametrize("name", ["frontier", "curves"])
+def test_an_interval_longer_than_the_axes_has_arrows_at_their_edges(name: str) -> None:
+    runs = pd.DataFrame(itertools.product(("lora", "cp"), (1, 8), (0, 1)), columns=["method", "rank", "seed"])
+    runs = runs.assign(n_params=100 * runs["rank"] + 7 * (runs["method"] == "cp"), metric="accuracy")
+    wide = (runs["method"] == "cp") & (runs["rank"] == 8)  # two seeds 0.04 apart: 0.25 on both sides of their mean
+    runs["score"] = 0.7 + 0.04 * runs["seed"] * wide
+    ax = getattr(plots, name)(runs)
+    low, high = ax.get_ylim()
+    cut = [line for line in ax.get_lines() if line.get_gid() == "cut"]
+    assert {(line.get_ydata()[0], line.get_marker()) for line in cut} == {(low, CARETDOWN), (high, CARETUP)}
+    (x,) = {line.get_xdata()[0] for line in cut}
+    assert x == {"frontier": 807, "curves": 8}[name]
+    assert all(low <= y <= high for line in ax.get_lines() if line.get_gid() == "bar" for y in line.get_ydata())
 
 
 def test_headlines_say_what_is_kept_and_what_is_decided() -> None:
