@@ -414,6 +414,7 @@ CLAIMS: list[Claim] = [
         small_of_headline,
     ),
     (HEADLINE, "with {:,} parameters, and Tucker, with {:,}; LoRA r=8 has {:,} ({:.3f}).", of_headline),
+    (WHICH, "with {:,} and {:,} parameters a loss below 0.01 is decided", lambda: of_headline()[:2]),
     (HEADLINE, "lose less than 0.02 is Tucker with {:,} parameters, {:.1f} times fewer.", least_of_headline),
     (
         HEADLINE,
