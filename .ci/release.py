@@ -47,6 +47,7 @@ def main() -> int:
         check("twine check --strict", twine),
         check("the wheel is typed, and holds the package alone", typed_alone(names), f"{len(names)} files"),
         check("the source archive has the tests", "tests/conftest.py" in members(source)),
+        check("both need the same packages", needs_of_wheel(wheel) == needs_of_source(source)),
         check(f"both have less than {LARGEST:,} bytes", size < LARGEST, f"{size:,}"),
     ]
     held += [works(python, (wheel, source)) for python in args.python]
@@ -84,12 +85,34 @@ def members(source: Path) -> set[str]:
         return {name.partition("/")[2] for name in archive.getnames()}
 
 
+def needs_of_wheel(wheel: Path) -> list[str]:
+    """The packages that a wheel needs, with its extras'."""
+    archive = zipfile.ZipFile(wheel)
+    (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+    return needs(archive.read(name))
+
+
+def needs_of_source(source: Path) -> list[str]:
+    """The packages that a source archive needs, with its extras'."""
+    with tarfile.open(source) as archive:
+        (name,) = (name for name in archive.getnames() if re.fullmatch(r"[^/]+/PKG-INFO", name))
+        found = archive.extractfile(name)
+        assert found is not None, f"{name} is a file"
+        return needs(found.read())
+
+
+def needs(metadata: bytes) -> list[str]:
+    """The lines of a distribution's metadata that name a package it needs."""
+    return sorted(line for line in metadata.decode().splitlines() if line.startswith("Requires-Dist: "))
+
+
 def works(python: str, archives: Sequence[Path]) -> bool:
     """Install archives with the core dependencies alone in a new venv of a Python, in turn, and work with each."""
     with tempfile.TemporaryDirectory() as folder:
         own = Path(folder) / "venv" / "bin" / "python"
-        made = succeeds(python, "-m", "venv", str(own.parents[1]))
-        held = [made and _works(own, archive) for archive in archives]
+        if not succeeds(python, "-m", "venv", str(own.parents[1])):
+            return check(f"{python} makes a venv", False)
+        held = [_works(own, archive) for archive in archives]
         return all(held)
 
 

@@ -1,5 +1,6 @@
 """The files beside the package agree with it: version, licence, citation."""
 
+import re
 import tomllib
 from pathlib import Path
 
@@ -34,3 +35,13 @@ def test_hooks_run_the_installed_tools() -> None:
     assert {(hook["id"], hook["language"]) for hook in repo["hooks"]} == {
         ("ruff-check", "system"), ("ruff-format", "system"), ("mypy", "system"),
     }  # fmt: skip
+
+
+def test_marks_by_which_ci_finds_files_stand_in_files_of_tests_alone() -> None:
+    """A mark that another module defines would leave the tests that use it out, without a word."""
+    files = [path for folder in ("tests", "benchmarks/paper/tests") for path in (ROOT / folder).rglob("*.py")]
+    names = set(re.findall(r"\$\(marked (\w+)\)", (ROOT / ".ci" / "run").read_text()))
+    assert names == {"slow", "browser", "llama_cpp", "cluster"}
+    for name in names:
+        found = [path for path in files if re.search(rf"mark\.{name}\b", path.read_text())]
+        assert found and not [path for path in found if not path.name.startswith("test_")], name
