@@ -32,7 +32,7 @@ def specifications(family: str) -> Iterator[dict[str, Any]]:
     for name in run.FAMILIES[family]["here"]:
         for spec in run.specifications(run.HERE / f"{name}.toml"):
             rates = spec["lr"]
-            lora = next((method for method in spec["method"] if method["method"] == "lora"), None)
+            lora = next((method for method in spec.get("method", ()) if method["method"] == "lora"), None)
             if lora is None:
                 continue
             alone = {"method": [{**lora, "rank": 8}], "seed": SEEDS}

@@ -18,7 +18,7 @@ from tensoradapt.errors import TensorAdaptError
 from tensoradapt.runs.execute import execute, load_data
 from tensoradapt.tasks.language import chat
 from tensoradapt.tasks.splits import DataSpec, Split
-from tensoradapt_paper.language.alpaca import ALPACA
+from tensoradapt_paper.language.alpaca import ALPACA, ANSWERS
 from tensoradapt_paper.language.instruction_rows import ALPACA as FILE
 from tensoradapt_paper.language.instruction_rows import QUESTIONS
 
@@ -81,6 +81,15 @@ def test_rows_are_counted_that_are_removed_and_splits_share_no_prompt(data: Call
     assert len(test) - len(own) == 12
     two = [row for part in (train, validation, test) for row in part.texts or () if row[0] == "Say 0."]
     assert {answer for _, answer in two} == {"It is 0.", "Another answer."}
+
+
+def test_without_questions_the_instructions_are_the_same(data: Callable[..., Path]) -> None:
+    data()
+    both = zip(ALPACA.splits()[:3], ANSWERS.splits()[:3], strict=True)
+    for asked_too, part in both:
+        own = [(name, row) for name, row in zip(asked_too.ids, asked_too.texts or (), strict=True) if "alpaca" in name]
+        assert own == list(zip(part.ids, part.texts or (), strict=True))
+    assert not any("openbookqa" in note for note in ANSWERS.splits()[3])
 
 
 @pytest.mark.parametrize(

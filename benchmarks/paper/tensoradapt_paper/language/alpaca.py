@@ -24,14 +24,20 @@ NAME = "alpaca"
 HELD_OUT = 0.1  # the share of rows for validation, and as many for test
 
 
-def load_splits() -> Splits:
-    """Instructions, a tenth of them for validation and a tenth for test, by prompt; questions are added to test.
+def load_answers() -> Splits:
+    """Instructions, a tenth of them for validation and a tenth for test, by prompt.
 
     Raises TensorAdaptError, naming file and row, for rows that lack a field, and for data that is nowhere.
     """
     rows, notes = alpaca()
     size = int(len(rows) * HELD_OUT)
     test, validation, train = divide(rows, (size, size), 0)
+    return train, validation, test, notes
+
+
+def load_splits() -> Splits:
+    """The same instructions; questions are added to test."""
+    train, validation, test, notes = load_answers()
     for kind in QUESTIONS:
         found, said = questions(kind)
         test, notes = joined(test, found), (*notes, *said)
@@ -96,10 +102,12 @@ class Questioned(Instruct):
         return torch.cat([right_answers(options, batch), options, fill], 1)
 
 
+WHERE = f"Alpaca, its part of 5,000 rows: TENSORADAPT_DATA/{FILE}, or {HUB} online"
+ANSWERS = Instruct("alpaca-answers", load_answers, WHERE, "Alpaca CC BY-NC 4.0", "Alpaca, without questions")
 ALPACA = Questioned(
     NAME,
     load_splits,
-    f"Alpaca, its part of 5,000 rows: TENSORADAPT_DATA/{FILE}, or {HUB} online; LLM-Adapters' questions",
+    f"{WHERE}; LLM-Adapters' questions",
     "Alpaca CC BY-NC 4.0; BoolQ CC BY-SA 3.0, ARC CC BY-SA 4.0, collection ODC-By",
     "Alpaca; BoolQ, ARC-Easy and OpenBookQA of LLM-Adapters",
 )
