@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from datasets import Dataset
 from peft import PeftModel, get_peft_model
-from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
 import tensoradapt as ta
 from tensoradapt.data.models import load_causal
@@ -22,7 +21,7 @@ from tensoradapt.integrations.peft import TensorConfig
 from tensoradapt.integrations.trainer import EqualSteps
 
 SMOLLM2 = "smollm2-135m-instruct"  # a model of the plug-in in benchmarks/paper
-STEPS, BATCH, LENGTH = {"sft": 10, "dpo": 8}, {"sft": 4, "dpo": 2}, 64
+STEPS, BATCH, LENGTH = {"sft": 10, "dpo": 4}, {"sft": 4, "dpo": 2}, 64
 ASKED = [{"role": "user", "content": "Write a sentence of a film review."}]
 COMMON: dict[str, Any] = {
     "max_length": LENGTH,
@@ -58,6 +57,8 @@ def examples(kind: str) -> Dataset:
 
 
 def train(kind: str, folder: Path) -> dict[str, Any]:
+    from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer  # seconds, which what is only loaded goes without
+
     base, tokenizer = load_causal(SMOLLM2)
     config = TensorConfig(task_type="CAUSAL_LM", layout="layer proj : head dim : model", method="cp", rank=8, seed=0)
     model = get_peft_model(base, config)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
+import sys
 
 import pytest
 from support.sweeping import (
@@ -31,6 +33,13 @@ OPTIONS = {
 }
 # two runs at a time, as the machine has two cores, each of some seconds, so that a kill finds something to kill
 LONG = {"steps": 400, "method": "lora", "rank": [1, 2]}
+# its processes do not give way to all others, which a busy machine takes without end; and no user has a token of it
+RAY = {"RAY_worker_niceness": "0", "RAY_AUTH_MODE": "disabled"}
+BEGIN_RAY = """\
+import ray, sys
+print(ray.init(include_dashboard=False, num_cpus=2).address_info["address"], flush=True)
+sys.stdin.read()
+"""
 LATE = 600  # seconds of a sweep that takes half a minute where nothing else runs
 pytestmark = pytest.mark.cluster
 each = pytest.mark.parametrize("executor", OPTIONS)
@@ -56,10 +65,23 @@ def resumed(out):
     return [attempts(path.parent)[-1]["resumed_at_step"] for path in done(out)]
 
 
+@pytest.fixture(scope="module")
+def ray_of_all():
+    """The address of a Ray that several sweeps use, as a cluster's is."""
+    environment = {**os.environ, **RAY}
+    begin = [sys.executable, "-c", BEGIN_RAY]
+    with subprocess.Popen(begin, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        yield process.stdout.readline().split()[-1]
+        process.stdin.close()  # ends it
+
+
 @pytest.fixture(autouse=True)
-def no_yielding(monkeypatch):
-    """Ray's processes give way to all others by default, which a busy machine takes without end."""
-    monkeypatch.setenv("RAY_worker_niceness", "0")
+def ray(request, monkeypatch):
+    """Sweeps on Ray use one, as to begin one takes as long as what is tested."""
+    if "executor" in request.fixturenames and request.getfixturevalue("executor") == "ray":
+        for name, value in RAY.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("RAY_ADDRESS", request.getfixturevalue("ray_of_all"))
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +153,8 @@ def test_after_its_supervisor_is_killed_a_sweep_loses_nothing_and_finishes_nothi
 
 
 @each
-def test_an_interrupted_sweep_leaves_nothing_that_runs(executor, tmp_path):
+def test_an_interrupted_sweep_leaves_nothing_that_runs(executor, tmp_path, monkeypatch):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)  # a Ray of its own, which ends with it
     # longer than the seconds that SLURM leaves a job after its first signal, within which a run may rightly end
     spec, out = write(tmp_path, **{**LONG, "steps": 4000}), tmp_path / "runs"
     process = start(spec, out, *OPTIONS[executor])
