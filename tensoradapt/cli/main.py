@@ -49,7 +49,7 @@ def error_text(error: Exception) -> str:
     """Return a line that says what went wrong."""
     if isinstance(error, MemoryError):
         return "the memory does not suffice; expected a smaller model, rank or folder"
-    if isinstance(error, OSError):
+    if isinstance(error, OSError) and error.errno is not None:  # others, of libraries, say all themselves
         if error.filename is None:  # the output has no name: its disk is full
             drop_output()
         return f"{shown(error.filename or 'standard output')}: {reason(error)}"

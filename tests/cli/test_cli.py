@@ -1,6 +1,7 @@
 """The command line: exit codes, one readable block per error, and the same figures as the library."""
 
 import argparse
+import errno
 import re
 import signal
 import subprocess
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import tensoradapt as ta
-from tensoradapt.cli.main import main
+from tensoradapt.cli.main import error_text, main
 from tensoradapt.cli.parser import Top
 from tensoradapt.data import models
 from tensoradapt.published import methods
@@ -112,6 +113,11 @@ def test_bad_input_is_one_block_without_a_traceback_and_returns_two(arguments, s
     assert main(arguments) == 2
     shown = capsys.readouterr().err
     assert says in " ".join(shown.split()) and shown.startswith("error: ") and "Traceback" not in shown
+
+
+def test_an_error_of_a_connection_says_what_its_library_says():
+    assert error_text(ConnectionError("no cluster answers at 192.0.2.2")) == "no cluster answers at 192.0.2.2"
+    assert error_text(OSError(errno.ENOSPC, "no space", "runs/a")) == "'runs/a': no space"
 
 
 def test_debug_shows_the_traceback():

@@ -79,6 +79,18 @@ def test_ray_is_refused_where_no_run_could_begin(tmp_path, monkeypatch):
         executor.poll()
 
 
+def test_a_ray_that_does_not_answer_is_named_with_its_address(tmp_path, monkeypatch):
+    def refuse(**_):
+        raise ConnectionError("Failed to connect to Ray cluster at 192.0.2.2:6379")
+
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(is_initialized=lambda: False, init=refuse))
+    monkeypatch.setenv("RAY_ADDRESS", "192.0.2.2:6379")
+    executor = RayCluster(tmp_path, Slots(None, 1, "cpu", options={"cpus": 1, "gpus": 0}))
+    executor.submit("a")
+    with pytest.raises(ta.TensorAdaptError, match=r"no Ray answers at RAY_ADDRESS=192.0.2.2:6379.*RAY_AUTH_TOKEN"):
+        executor.poll()
+
+
 def test_of_many_that_take_a_ticket_one_gets_it_and_the_last_ticket_counts(tmp_path):
     for number in range(3):
         with ThreadPoolExecutor(8) as pool:

@@ -76,7 +76,13 @@ class RayCluster(Executor):
         if not address:
             os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a sweep sends nobody a report
         options = {} if address else {"include_dashboard": False}
-        self._ray.init(log_to_driver=False, logging_level="ERROR", **options)
+        try:
+            self._ray.init(log_to_driver=False, logging_level="ERROR", **options)
+        except ConnectionError as error:
+            raise TensorAdaptError(
+                f"no Ray answers at RAY_ADDRESS={address}: {error}; expected the address of a cluster that runs, and "
+                "where it asks for a token RAY_AUTH_TOKEN. Without RAY_ADDRESS a sweep starts Ray on this machine"
+            ) from error
         self._ours = True
         resources = self._ray.cluster_resources()
         short = [key for key in ("cpus", "gpus") if self.slots.options[key] > resources.get(key[:-1].upper(), 0)]
