@@ -98,8 +98,9 @@ def sentence(tile: Tile, folder: Path) -> str:
     runs = read(folder / tile.folder / tile.table)
     own = runs[runs["task"] == tile.task] if tile.task else runs
     if (path := folder / tile.folder / "within.csv").is_file():
-        n, k, reference = decided(own, path.with_name("differences.csv"), tile.task)
-        return f"{smallest_within(report.read(path), reference)}; {k} of {n} differences are decided."
+        rows = report.read(path)
+        _, _, reference = decided(own, path.with_name("differences.csv"), tile.task)
+        return f"{smallest_within(rows, reference)}; {either_way(rows)}."
     figure = import_module(f"tensoradapt.analysis.plots.{tile.figure}")
     said = str(figure.headline(figure.rows(reported(table_of(own))))).rstrip(".")
     if "decided" in said:
@@ -121,6 +122,16 @@ def smallest_within(rows: Sequence[Mapping[str, str]], reference: str) -> str:
             said.append(f"the smallest decided to be within {margin} of {reference} is {one}")
     text = "; ".join(said)
     return text[0].upper() + text[1:]
+
+
+def either_way(rows: Sequence[Mapping[str, str]]) -> str:
+    """Return how many sizes of ``within.csv`` are decided, to be worse or to be within the least margin."""
+    least = min((row["margin"] for row in rows), key=float)
+    own = [row for row in rows if row["margin"] == least]
+    worse = sum(row["decided"] == "True" and float(row["difference"]) < 0 for row in own)
+    inside = sum(row["within"] == "True" for row in own)
+    both = sum(row["decided"] == "True" or row["within"] == "True" for row in own)
+    return f"{both} of {len(own)} differences are decided, {worse} to be worse and {inside} to be within {least}"
 
 
 def decided(runs: pd.DataFrame, path: Path, task: str) -> tuple[int, int, str]:
