@@ -70,7 +70,7 @@ def paper(source: Any) -> DataFrame:
     table["group"] = table["group"].map(order.index)
     table = table.sort_values(["group", "Parameters", "Method"], ignore_index=True).rename_axis(columns=None)
     table = table[["Method", "Size", "Parameters", *means.sort_values("task")["column"].unique()]]
-    table.attrs["caption"] = _caption(runs, bool(best))
+    table.attrs["caption"] = _caption(runs, means, bool(best))
     return table if table["Size"].any() else table.drop(columns="Size")
 
 
@@ -161,9 +161,11 @@ def _cell(row: Any, bold: bool) -> str:
     return f"**{text}**" if bold else text
 
 
-def _caption(runs: DataFrame, bold: bool) -> str:
-    seeds, models = runs["seed"].nunique(), sorted({plain(str(model)) for model in runs["model"].dropna()})
-    several = f"means over {seeds} seeds ± half of the 95 % t interval" if seeds > 1 else "one seed"
+def _caption(runs: DataFrame, means: DataFrame, bold: bool) -> str:
+    models = sorted({plain(str(model)) for model in runs["model"].dropna()})
+    least, most = means["n_seeds"].min(), means["n_seeds"].max()
+    seeds = f"{most} seeds" if least == most else f"{least} to {most} seeds"
+    several = f"means over {seeds} ± half of the 95 % t interval" if most > 1 else "one seed"
     said = [f"Test scores{f' of {listed(models)}' if models else ''}: {several}."]
     if bold:
         said.append("Bold: the best of its group, where its paired differences to all others hold (p < 0.05, Holm).")

@@ -60,6 +60,8 @@ def test_a_cell_is_mean_and_interval_and_bold_only_where_it_is_decided(tmp_path:
         "Test scores of tiny-model: means over 3 seeds ± half of the 95 % t interval. Bold"
     )
     assert list(table["Method"][-2:]) == ["frozen base + head", "full fine-tuning"], "references come last"
+    fewer = runs[(runs["seed"] != runs["seed"].max()) | (runs["method"] != runs["method"].iloc[0])]
+    assert "means over 2 to 3 seeds ± half" in paper(fewer).attrs["caption"]
 
 
 def test_the_best_is_better_than_each_of_the_others_of_its_group() -> None:

@@ -57,6 +57,7 @@ from support.page_numbers import (
     rates_of_rules,
     rates_on_mpnet,
     recompute,
+    references_of_headline,
     row_to_take,
     rule_cells,
     rule_page_rows,
@@ -455,6 +456,12 @@ CLAIMS: list[Claim] = [
         "{} of {} runs have {:.3f} to {:.3f}; {} ended at chance, so their mean says little. At the next rate above "
         "theirs all {} tuning runs ended at chance",
         split_heads,
+    ),
+    (
+        HEADLINE,
+        "of all {:.3g} million weights has {:.3f} ({:.3f} to {:.3f}) at 1e-4, a head on the frozen base {:.3f} "
+        "({:.3f} to {:.3f}), with five seeds each.",
+        references_of_headline,
     ),
     (
         HEADLINE,

@@ -346,6 +346,13 @@ def decided_of_headline() -> tuple[float | int | str, ...]:
     return -cp_of_headline(), vera, *(NUMBERS[n] for n in counts)
 
 
+def references_of_headline() -> tuple[float, ...]:
+    """The weights of full fine-tuning in millions, its mean and interval, and those of a head on the frozen base."""
+    full, head = (one("docs/results/headline/means.csv", kind=kind) for kind in ("full", "head"))
+    assert full["n_seeds"] == head["n_seeds"] == "5" and float(full["lr"]) == 1e-4
+    return int(full["n_params"]) / 1e6, *(float(row[end]) for row in (full, head) for end in ("mean", "low", "high"))
+
+
 def split_heads() -> tuple[str | float, ...]:
     """CP with split heads: how many runs learn and their least and largest score, how many end at chance, and of how
     many tuning runs at the next rate all do, where none does at the chosen one.
