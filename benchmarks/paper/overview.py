@@ -8,6 +8,7 @@ They are made from the files that report.py and plateau.py wrote of each family.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 
 import pandas as pd
@@ -166,7 +167,7 @@ def _smallest_within(rows: Sequence[Mapping[str, str]]) -> str:
 def by_steps(folder: Path) -> str:
     """Each size of a folder's ``steps`` at each number of steps: its mean, and its difference to LoRA r=8 there."""
     own = folder / "steps"
-    lines = ["| | steps | learning rate | score | to LoRA r=8 | Holm's p |", "|---|--:|--:|--:|---|--:|"]
+    lines = ["| | steps | seconds | learning rate | score | to LoRA r=8 | Holm's p |", "|---|--:|--:|--:|--:|---|--:|"]
     if not own.is_dir():
         return "\n".join(lines)
     runs, gaps = reported(pd.read_csv(own / "records.csv")), report.read(own / "differences.csv")
@@ -174,9 +175,17 @@ def by_steps(folder: Path) -> str:
         row, key = of.iloc[0], (method, str(n_params), str(steps))
         gap = next((one for one in gaps if (one["method"], one["n_params"], one["steps"]) == key), None)
         told = f"{_gap_of(gap)} | {float(gap['p_holm']):.3f}" if gap else " | "
-        numbers = f"{steps} | {row['lr']:.3g} | {of['score'].mean():.3f}"
+        each = seconds_of_step().get((display(method), int(n_params)))
+        numbers = f"{steps} | {f'{steps * each:.0f}' if each else ''} | {row['lr']:.3g} | {of['score'].mean():.3f}"
         lines.append(f"| {named(row)} | {numbers} | {told} |")
     return "\n".join(lines)
+
+
+@cache
+def seconds_of_step() -> dict[tuple[str, int], float]:
+    """The median seconds of a step by method and parameters, of benchmarks/records/step_seconds.csv."""
+    table = pd.read_csv(Path(__file__).parents[1] / "records" / "step_seconds.csv")
+    return table.groupby(["method", "n_params"])["seconds"].median().to_dict()
 
 
 def _gap_of(row: Mapping[str, str]) -> str:

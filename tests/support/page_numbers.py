@@ -346,6 +346,14 @@ def decided_of_headline() -> tuple[float | int | str, ...]:
     return -cp_of_headline(), vera, *(NUMBERS[n] for n in counts)
 
 
+def ratios_of_steps() -> tuple[float, ...]:
+    """The median of passes of what a step takes over one of LoRA r=8: LoRA r=1, CP r=12, and CP by HiRA's rule."""
+    table = pd.read_csv(ROOT / "benchmarks" / "records" / "step_seconds.csv")
+    by_pass = table.pivot(index="pass", columns=["method", "rank"], values="seconds")
+    ratio = by_pass.div(by_pass["LoRA", 8], axis=0).median()
+    return float(ratio["LoRA", 1]), float(ratio["CP", 12]), float(ratio["CP by HiRA's rule", 6])
+
+
 def references_of_headline() -> tuple[float, ...]:
     """The weights of full fine-tuning in millions, its mean and interval, and those of a head on the frozen base."""
     full, head = (one("docs/results/headline/means.csv", kind=kind) for kind in ("full", "head"))

@@ -1,0 +1,81 @@
+"""What a training step of the headline's sizes takes, in turns in one process: seconds for its accuracy against steps.
+
+    python benchmarks/step_seconds.py --threads 1           # writes records/step_seconds.csv
+    python benchmarks/step_seconds.py --steps 4 --quick     # a look, no record
+
+MiniLM, rated sentences, q k v o, batches of 16, equal steps and bf16, as docs/results/headline has them. All sizes
+take a step before any takes its next, so what else the machine does meets all of them. A row has the median of a
+size's steps in one pass; each pass has a seed of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from kept import append
+
+from tensoradapt.planning.spec import AdapterSpec
+from tensoradapt.runs.config import RunConfig
+from tensoradapt.runs.execute import execution
+from tensoradapt.tasks import DataSpec
+from tensoradapt.training.options import Training
+from tensoradapt.training.turns import in_turns
+
+CSV = Path(__file__).parent / "records" / "step_seconds.csv"
+PASSES = (0, 1, 2)
+TIED = {"layout": "layer : out : in"}
+SIZES: dict[tuple[str, int], dict[str, Any]] = {  # by the names and ranks of tables
+    **{("LoRA", rank): {"method": "lora", "projections": ("q", "k", "v", "o")} for rank in (1, 8)},
+    ("CP", 12): {"method": "cp", **TIED},
+    **{("CP by HiRA's rule", rank): {"method": "cp", "rule": "hira", **TIED} for rank in (6, 12)},
+}
+
+
+def main() -> None:
+    """Measure each pass, then print the medians and their ratios to LoRA r=8's."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--quick", action="store_true")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    found = [row for seed in PASSES for row in measured(args.steps, seed)]
+    if not args.quick:
+        CSV.unlink(missing_ok=True)
+        for row in found:
+            append(CSV, row)
+    table = pd.DataFrame(found).pivot(index="pass", columns=["method", "rank"], values="seconds")[list(SIZES)]
+    print(pd.DataFrame({"seconds": table.median(), "over LoRA r=8": table.div(table["LoRA", 8], axis=0).median()}))
+
+
+def measured(steps: int, seed: int) -> list[dict[str, Any]]:
+    """Return a row for each size, with the median seconds of its steps, which it took in turns with the others."""
+    runs = {f"{name} {rank}": execution(config(spec, rank, steps, seed), "cpu") for (name, rank), spec in SIZES.items()}
+    return [
+        {
+            "pass": seed,
+            "method": name,
+            "rank": rank,
+            "n_params": run["result"]["n_params"],
+            "threads": run["measurements"]["threads"],
+            "seconds": round(run["measurements"]["step_seconds_median"], 5),
+        }
+        for (name, rank), run in zip(SIZES, in_turns(runs).values(), strict=True)
+    ]
+
+
+def config(spec: dict[str, Any], rank: int, steps: int, seed: int) -> RunConfig:
+    """Return a short run of the headline's."""
+    training = Training(2e-3, steps, head_lr=0.06, optimizer="equal_steps", precision="bf16")
+    data = DataSpec(n_validation=16, n_test=16, batch=16)
+    return RunConfig(
+        "all-minilm-l6-v2", "snippets", training, adapter=AdapterSpec(rank=rank, **spec), data=data, seed=seed
+    )
+
+
+if __name__ == "__main__":
+    main()
