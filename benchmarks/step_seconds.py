@@ -16,7 +16,6 @@ from typing import Any
 
 import pandas as pd
 import torch
-from kept import append
 
 from tensoradapt.planning.spec import AdapterSpec
 from tensoradapt.runs.config import RunConfig
@@ -45,9 +44,7 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     found = [row for seed in PASSES for row in measured(args.steps, seed)]
     if not args.quick:
-        CSV.unlink(missing_ok=True)
-        for row in found:
-            append(CSV, row)
+        pd.DataFrame(found).to_csv(CSV, index=False)
     table = pd.DataFrame(found).pivot(index="pass", columns=["method", "rank"], values="seconds")[list(SIZES)]
     print(pd.DataFrame({"seconds": table.median(), "over LoRA r=8": table.div(table["LoRA", 8], axis=0).median()}))
 

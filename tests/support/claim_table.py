@@ -14,6 +14,7 @@ from support.page_numbers import (
     LORA,
     LORA1,
     LORA2,
+    NUMBERS,
     STEP,
     apart_by_rules,
     around,
@@ -287,7 +288,7 @@ CLAIMS: list[Claim] = [
     (
         RESULTS,
         "What is decided are {} differences between ranks of LoRTA",
-        lambda: ({8: "eight", 9: "nine"}.get(tally()[2]),),
+        lambda: (NUMBERS[tally()[2]],),
     ),
     (
         RESULTS,
@@ -386,7 +387,7 @@ CLAIMS: list[Claim] = [
     ),
     (KNOWN, "the best ones still lie {:.1f} apart, and one", lambda: spread("equal")[:1]),
     (KNOWN, "step of {:.1f} too high", lambda: (STEP,)),
-    (KNOWN, "the {} decided differences of", lambda: ({8: "eight", 9: "nine"}.get(tally()[2]),)),
+    (KNOWN, "the {} decided differences of", lambda: (NUMBERS[tally()[2]],)),
     (
         KNOWN,
         "| MiniLM | rated sentences | {} | {:.3f} ({:.3f} to {:.3f}) |",

@@ -514,7 +514,7 @@ def tried_of_lora() -> tuple[float, float, str]:
     ]
     at = {rate: [row for row in tried if float(row["lr"]) == rate] for rate in (1.1e-3, 2e-3, 3.6e-3)}
     means = [float(np.mean([float(row["validation"]) for row in at[rate]])) for rate in (2e-3, 1.1e-3)]
-    return *means, {2: "two"}.get(sum(row["status"] == "at chance" for row in at[3.6e-3]), "?")
+    return *means, NUMBERS[sum(row["status"] == "at chance" for row in at[3.6e-3])]
 
 
 def tucker_cells() -> tuple[tuple[str, str], ...]:

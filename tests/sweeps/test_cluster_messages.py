@@ -79,15 +79,22 @@ def test_ray_is_refused_where_no_run_could_begin(tmp_path, monkeypatch):
         executor.poll()
 
 
-def test_a_ray_that_does_not_answer_is_named_with_its_address(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("address", "says"),
+    [
+        ("192.0.2.2:6379", "no Ray answers at RAY_ADDRESS=192.0.2.2:6379: Failed.*RAY_AUTH_TOKEN"),
+        ("", "no Ray answers on this machine: Failed.*`ray stop`"),
+    ],
+)
+def test_a_ray_that_does_not_answer_is_named_by_where_it_was_looked_for(address, says, tmp_path, monkeypatch):
     def refuse(**_):
-        raise ConnectionError("Failed to connect to Ray cluster at 192.0.2.2:6379")
+        raise ConnectionError("Failed to connect to Ray cluster")
 
     monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(is_initialized=lambda: False, init=refuse))
-    monkeypatch.setenv("RAY_ADDRESS", "192.0.2.2:6379")
+    monkeypatch.setenv("RAY_ADDRESS", address)
     executor = RayCluster(tmp_path, Slots(None, 1, "cpu", options={"cpus": 1, "gpus": 0}))
     executor.submit("a")
-    with pytest.raises(ta.TensorAdaptError, match=r"no Ray answers at RAY_ADDRESS=192.0.2.2:6379.*RAY_AUTH_TOKEN"):
+    with pytest.raises(ta.TensorAdaptError, match=says):
         executor.poll()
 
 

@@ -79,10 +79,7 @@ class RayCluster(Executor):
         try:
             self._ray.init(log_to_driver=False, logging_level="ERROR", **options)
         except ConnectionError as error:
-            raise TensorAdaptError(
-                f"no Ray answers at RAY_ADDRESS={address}: {error}; expected the address of a cluster that runs, and "
-                "where it asks for a token RAY_AUTH_TOKEN. Without RAY_ADDRESS a sweep starts Ray on this machine"
-            ) from error
+            raise TensorAdaptError(_unanswered(address, error)) from error
         self._ours = True
         resources = self._ray.cluster_resources()
         short = [key for key in ("cpus", "gpus") if self.slots.options[key] > resources.get(key[:-1].upper(), 0)]
@@ -101,6 +98,16 @@ class RayCluster(Executor):
             raise TensorAdaptError(f"a task of Ray failed: {error.cause or error}") from error
         except errors.RayError:  # its process died, or its node
             return dict.fromkeys(pack, ENDED)
+
+
+def _unanswered(address: str | None, error: ConnectionError) -> str:
+    """Return what is said where Ray cannot be reached."""
+    if not address:
+        return f"no Ray answers on this machine: {error}; expected one that runs or none: `ray stop` ends what is left"
+    return (
+        f"no Ray answers at RAY_ADDRESS={address}: {error}; expected the address of a cluster that runs, and where it "
+        "asks for a token RAY_AUTH_TOKEN. Without RAY_ADDRESS a sweep starts Ray on this machine"
+    )
 
 
 def _free(root: Path, name: str) -> bool:
