@@ -43,17 +43,13 @@ def test_every_number_of_a_page_is_computed_again_or_exempt(page: str) -> None:
 
 
 PAGES = sorted(path for path in (ROOT / "docs" / "results").rglob("README.md") if path.parent.name != "figures")
-LOSSES = {
-    ("0.6937", "0.6809", "0.7065"),
-    ("0.6891", "0.6848", "0.6935"),
-}  # intervals of a loss, which are of no difference
 INTERVAL = re.compile(r"(\d\.\d{4}),? \(?[-+]?(\d\.\d{4}) to [-+]?(\d\.\d{4})")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.parent.name)
 def test_every_interval_of_results_with_four_digits_is_a_row_of_differences(page: Path) -> None:
     rows = {tuple(sorted(abs(float(row[key])) for key in ("difference", "low", "high"))) for row in differences()}
-    found = set(INTERVAL.findall(prose(page.relative_to(ROOT).as_posix()))) - LOSSES
+    found = set(INTERVAL.findall(prose(page.relative_to(ROOT).as_posix())))
     assert not [span for span in found if tuple(sorted(map(float, span))) not in rows]
 
 

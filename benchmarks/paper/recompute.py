@@ -27,9 +27,9 @@ from tensoradapt.analysis.statistics.significance import paired_p
 from tensoradapt.analysis.tables import corrected, one_sided, reported
 from tensoradapt.files import csv_bytes, replace_file
 
-FOLDERS = ("glue", "glue/long", "glue/one-rate", "instruct", "instruct/ranks", "preference", "protein", "vision")
-HEADS = {"sst2": 770, "stsb": 385, "mrpc": 770, "cola": 770, "rte": 770, "cifar10": 7690, "polyreactivity": 1026}
-HEADS |= dict.fromkeys(("alpaca", "ultrafeedback", "antibody-mlm"), 0)  # ``n_trained_base`` of runs
+FOLDERS = ("glue", "glue/long", "glue/one-rate", "instruct", "instruct/ranks", "vision")
+HEADS = {"sst2": 770, "stsb": 385, "mrpc": 770, "cola": 770, "rte": 770, "cifar10": 7690}
+HEADS["alpaca"] = 0  # ``n_trained_base`` of runs
 PAIRED = ("accuracy", "f1", "matthews", "pearson", "spearman")  # the metrics whose examples those runs compared
 MARGIN = 0.01  # one point; nats where the metric is a log-likelihood
 ROUNDING = 5e-5  # the rounding of limits with four decimals

@@ -41,15 +41,6 @@ TILES = (
     Tile("glue", "stsb-frontier.png", "records.csv", FAMILY.format("glue"), "stsb", "STS-B"),
     Tile("vision", "frontier.png", "records.csv", FAMILY.format("vision"), "cifar10"),
     Tile("instruct", "frontier.png", "records.csv", FAMILY.format("instruct"), "alpaca"),
-    Tile("preference", "frontier.png", "records.csv", FAMILY.format("preference"), "ultrafeedback"),
-    Tile(
-        "protein",
-        "antibody-mlm-frontier.png",
-        "records.csv",
-        FAMILY.format("protein"),
-        "antibody-mlm",
-        "Masked residues",
-    ),
     Tile(
         "../examples/minilm-sweep",
         "stsb-frontier.png",

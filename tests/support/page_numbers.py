@@ -695,6 +695,22 @@ def lora1() -> tuple[float, float, int]:
     return min(trained), max(trained), len(rows)
 
 
+def _not_here(task: str, method: str, steps: int) -> Floats:
+    row = one("benchmarks/records/not_here.csv", task=task, method=method, steps=str(steps))
+    return np.array([float(score) for score in row["scores"].split()])
+
+
+def chance_of(task: str, method: str, steps: int) -> float:
+    """The mean score over seeds of a row of benchmarks/records/not_here.csv."""
+    return float(_not_here(task, method, steps).mean())
+
+
+def ends_of(task: str, *steps: int) -> tuple[float, float]:
+    """The least and the largest score of LoRA r=8 on a task of that record, over seeds and numbers of steps."""
+    scores = np.concatenate([_not_here(task, "lora", n) for n in steps])
+    return float(scores.min()), float(scores.max())
+
+
 def parts(*case: str) -> tuple[str, float, float]:
     row = difference(*case)
     return f"{row['difference']:+.4f}", row["low"], row["high"]
