@@ -16,11 +16,19 @@ def disk(tmp_path: Path) -> Iterator[Path]:
         yield where
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The results of the same sweep where there is room."""
+    folder = tmp_path_factory.mktemp("whole")
+    return undisturbed(write_spec(folder, seed=[0, 1]), folder / "runs")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("left", [0, 60 * 1024])
-def test_a_sweep_on_a_full_disk_says_so_and_goes_on_when_there_is_room(disk: Path, tmp_path: Path, left: int) -> None:
+def test_a_sweep_on_a_full_disk_says_so_and_goes_on_when_there_is_room(
+    whole: dict[str, bytes], disk: Path, tmp_path: Path, left: int
+) -> None:
     spec = write_spec(tmp_path, seed=[0, 1])
-    whole = undisturbed(spec, tmp_path / "whole")
     out, filler = disk, fill(disk, left)
     process = start(spec, out, "--workers", "2", "--checkpoint-every", "1")
     assert process.wait(240) == 2, out.with_suffix(".log").read_text()
