@@ -8,9 +8,8 @@
     python benchmarks/paper/run.py --family glue --scale paper --smoke --model FOLDER     # two steps of each cell
 
 Scales: ``here`` runs on two cores with pinned models and the data of TENSORADAPT_DATA, and so do ``ranks``, the loss
-against the rank of LoRTA, ``one-rate`` and ``sst2-rate``, methods at one rate, ``long``, more steps of fewer sizes,
-``steps``, fewer steps of three sizes, and ``mpnet``, six sizes on a model five times larger; ``gpu`` runs on one GPU by
-hub names; ``paper`` has the settings of the source.
+against the rank of LoRTA, ``steps``, fewer steps of three sizes, and ``mpnet``, six sizes on a model five times larger;
+``gpu`` runs on one GPU by hub names; ``paper`` has the settings of the source.
 Each is one or more specifications in this folder: sweeps as any other, so ``tensoradapt results``, ``plot`` and
 ``report`` read their folders. A file with tables ``[[sweep]]`` is a sweep for each, whose keys replace the file's.
 All but those of GLUE need the plug-in in this folder: pip install -e benchmarks/paper.
@@ -35,9 +34,6 @@ HERE = Path(__file__).parent
 FAMILIES: dict[str, dict[str, tuple[str, ...]]] = {
     "glue": {
         "here": ("glue-here",),
-        "one-rate": ("glue-one-rate",),
-        "long": ("glue-long",),
-        "sst2-rate": ("glue-sst2-rate",),
         "gpu": ("glue-gpu",),
         "paper": ("glue-base", "glue-large"),
     },
@@ -56,7 +52,7 @@ FAMILIES: dict[str, dict[str, tuple[str, ...]]] = {
     "protein": {"here": ("protein-here",), "gpu": ("protein-gpu",)},
     "vision": {"here": ("vision-here",), "gpu": ("vision-gpu",)},
 }
-SIDES = ("ranks", "one-rate", "long", "sst2-rate", "steps", "mpnet")  # reported in a folder of their own
+SIDES = ("ranks", "steps", "mpnet")  # reported in a folder of their own
 SCALES = ("here", *SIDES, "gpu", "paper")
 SMOKE: dict[str, Any] = {"steps": 2, "batch": 2, "n_train": 16, "n_validation": 8, "n_test": 8, "seed": 0}
 SMOKE |= {"tuning": {"seed": 1000, "extend": 0}}

@@ -80,6 +80,23 @@ def test_sizes_of_a_method_are_lines_of_their_own_over_steps() -> None:
     assert len(dashes) == 4, "no two lines look alike"
 
 
+def test_lines_of_a_method_are_named_by_their_budgets_and_stand_from_the_smallest() -> None:
+    """Also beside a method that has ranks, as the column of budgets then holds floats."""
+    made = [
+        {"method": method, "rank": rank, "budget": budget, "n_params": n, "seed": seed, "lr": lr, "tuning": seed == 9}
+        | {"validation": 0.7 + lr, "score": None if seed == 9 else 0.7, "metric": "accuracy", "task": "sst2"}
+        for method, rank, budget, n in (
+            ("cp", None, 18_600, 18_576),
+            ("cp", None, 6_400, 6_192),
+            ("lora", 8, None, 900),
+        )
+        for seed, lr in ((9, 1e-3), (9, 2e-3), (0, 2e-3))
+    ]
+    rows = curves.rows(table_of(pd.DataFrame(made)), x="lr")
+    named = [text.get_text() for text in drawn(curves, rows).get_legend().get_texts()]
+    assert named == ["CP n≤6,400", "CP n≤18,600", "LoRA", "rate kept"]
+
+
 def test_a_row_of_rates_is_a_run_with_the_mean_over_seeds_of_its_size(tuned: pd.DataFrame) -> None:
     rows = curves.rows(tuned, x="lr")
     assert set(rows["id"]) == set(tuned.loc[tuned["tuning"], "id"])

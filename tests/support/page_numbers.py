@@ -23,12 +23,11 @@ sys.path.append(str(Path(__file__).parents[2] / "benchmarks" / "paper"))
 import best_rate
 import learning_rules
 import overview
-import recompute
 import tiles
 import trained_library
 
 ROOT = Path(__file__).parents[2]
-HEAD, STEP = recompute.HEADS["sst2"], best_rate.STEP
+STEP = best_rate.STEP
 LORA = ("LoRA", "8")
 CP1, CP4, LORA1, LORA2 = ("CP (LoRTA)", "1"), ("CP (LoRTA)", "4"), ("LoRA", "1"), ("LoRA", "2")
 FROZEN, FULL = ("frozen base + head", ""), ("full fine-tuning", "")
@@ -50,6 +49,9 @@ def one(path: str, **wanted: str) -> Row:
     """The only row of a file with these cells."""
     (found,) = [row for row in rows(path) if all(row[key] == value for key, value in wanted.items())]
     return found
+
+
+HEAD = int(rows("docs/results/headline/records.csv")[0]["n_head"])  # which each run of two classes on MiniLM trains
 
 
 @cache
@@ -161,23 +163,15 @@ def difference(folder: str, task: str, method: str, size: str) -> dict[str, floa
     return {key: float(row[key]) for key in (*names, "p_within", "p_within_holm", "n_params", "n_head")}
 
 
-def differences(but: str = "") -> Iterator[Row]:
-    """All rows of docs/results/**/differences.csv, without those of a folder and the folders in it."""
+def differences() -> Iterator[Row]:
+    """All rows of docs/results/**/differences.csv."""
     for path in sorted((ROOT / "docs" / "results").rglob("differences.csv")):
-        if but not in path.parts:
-            yield from rows(path.relative_to(ROOT).as_posix())
+        yield from rows(path.relative_to(ROOT).as_posix())
 
 
-def of_three_seeds() -> list[Row]:
-    """All rows of docs/results/**/differences.csv but those of the headline, which has five and ten seeds."""
-    return list(differences(but="headline"))
-
-
-def tally(reference: str = "") -> tuple[int, int, int, int]:
-    """How many differences there are, to one reference or all: in all, leaving 0 out, decided, and within a point."""
-    every = [row for row in of_three_seeds() if reference in ("", row["reference"])]
-    out = [row for row in every if float(row["low"]) > 0 or float(row["high"]) < 0]
-    return len(every), len(out), *(sum(row[key] == "True" for row in every) for key in ("decided", "within"))
+def ranks_decided() -> int:
+    """How many differences between ranks of LoRTA are decided."""
+    return sum(row["decided"] == "True" for row in rows("docs/results/instruct/ranks/differences.csv"))
 
 
 def span(folder: str, task: str, method: str, size: str) -> str:
@@ -471,6 +465,11 @@ def first_of_mpnet() -> tuple[float, ...]:
     return (*steps_of_mpnet("snippets"), *(float(row["validation"]) for row in by_head))
 
 
+def first_of_sst2() -> list[float]:
+    """LoRA r=8 on validation phrases of SST-2 on MiniLM, at three rates of the head."""
+    return [float(row["validation"]) for row in rows("benchmarks/records/sst2_first.csv")]
+
+
 def undecided_by_steps() -> tuple[()]:
     """Nothing; none of the six differences to LoRA r=8 at three numbers of steps is decided."""
     found = rows("docs/results/headline/steps/differences.csv")
@@ -676,25 +675,6 @@ def share_text() -> tuple[float, float, float]:
     return 100 * of_means, 100 * over_seeds.low, 100 * over_seeds.high
 
 
-def lower_means() -> tuple[float, float, float, float]:
-    """Times fewer, adapter alone and with the head, of LoRTA's sizes whose means are below LoRA r=8's on four tasks."""
-    small = [("glue", t, "lorta", r) for t in ("sst2", "stsb") for r in ("r=4", "r=16")]
-    small += [("instruct", "alpaca", "lorta", "r=8"), ("vision", "cifar10", "cp", "r=16")]
-    assert all(difference(*case)["difference"] < 0 for case in small)
-    found = [times(*case) for case in small]
-    return *(f([a for a, _ in found]) for f in (min, max)), *(f([b for _, b in found]) for f in (min, max))
-
-
-def lora1() -> tuple[float, float, int]:
-    """Times fewer with the head of LoRA r=1 in docs/results, least and most, and its comparisons: none leaves 0 out."""
-    rows = [
-        row for row in of_three_seeds() if (row["method"], row["size"], row["reference"]) == ("lora", "r=1", "lora r=8")
-    ]
-    assert all(float(row["low"]) < 0 < float(row["high"]) for row in rows)
-    trained = [float(row["times_fewer_trained"]) for row in rows]
-    return min(trained), max(trained), len(rows)
-
-
 def _not_here(task: str, method: str, steps: int) -> Floats:
     row = one("benchmarks/records/not_here.csv", task=task, method=method, steps=str(steps))
     return np.array([float(score) for score in row["scores"].split()])
@@ -709,11 +689,6 @@ def ends_of(task: str, *steps: int) -> tuple[float, float]:
     """The least and the largest score of LoRA r=8 on a task of that record, over seeds and numbers of steps."""
     scores = np.concatenate([_not_here(task, "lora", n) for n in steps])
     return float(scores.min()), float(scores.max())
-
-
-def parts(*case: str) -> tuple[str, float, float]:
-    row = difference(*case)
-    return f"{row['difference']:+.4f}", row["low"], row["high"]
 
 
 def decided_on_sentences() -> tuple[int, int, int]:

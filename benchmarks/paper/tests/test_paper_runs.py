@@ -9,18 +9,15 @@ import numpy as np
 import pandas as pd
 import pytest
 from support import roberta
-from transformers import BertConfig, BertForSequenceClassification
 
 sys.path.append(str(Path(__file__).parents[1]))
 import overview
 import plateau
-import recompute
 import report
 import run
 
 import tensoradapt as ta
 from tensoradapt.analysis.statistics.examples import paired_scores
-from tensoradapt.analysis.statistics.intervals import crossed_p, paired_difference
 from tensoradapt.analysis.statistics.significance import crossed_paired_p, holm
 from tensoradapt.files import csv_bytes
 from tensoradapt.runs.store import load_runs
@@ -28,6 +25,7 @@ from tensoradapt.sweeps.spec import read_spec
 
 # pyproject.toml is of the plug-in, and metamath.py has specifications of its own kind
 FILES = sorted(file for file in run.HERE.glob("*-*.toml") if not file.stem.startswith("metamath"))
+DIFFERENCES = sorted(report.RESULTS.rglob("differences.csv"))
 SPEC = """
 model = "tiny-random-bert"
 task = "planted"
@@ -287,31 +285,17 @@ def test_p_is_the_librarys_and_corrected_within_a_task(command, tmp_path: Path) 
     assert held == pytest.approx(holm(p), rel=5e-3)
 
 
-def test_a_size_is_within_a_point_where_both_lower_limits_say_so() -> None:
-    for folder in recompute.FOLDERS:
-        for row in report.read(report.RESULTS / folder / "differences.csv"):
-            limit = min(float(row["low"]), float(row["low_seeds"]))  # one comparison alone
-            assert (float(row["p_within"]) < 0.025) == (limit > -recompute.MARGIN)
-            assert row["within"] == str(float(row["p_within_holm"]) < 0.025)
+@pytest.mark.parametrize("file", DIFFERENCES, ids=lambda file: file.parent.name)
+def test_a_size_is_within_a_point_where_both_lower_limits_say_so(file: Path) -> None:
+    for row in report.read(file):
+        limit = min(float(row["low"]), float(row["low_seeds"]))  # one comparison alone
+        assert (float(row["p_within"]) < 0.025) == (limit > -report.MARGINS[0])
+        assert row["within"] == str(float(row["p_within_holm"]) < 0.025)
 
 
-@pytest.mark.parametrize("seed", range(20))
-def test_the_p_recomputed_from_an_interval_is_at_least_the_crossed_models(seed: int) -> None:
-    draw = np.random.default_rng(seed)
-    a = draw.normal(draw.normal(0, 0.02, (3, 1)) + draw.normal(0, 0.3, 400) + 0.03, 0.2)
-    b = draw.normal(0, 0.2, (3, 400))
-    gap, means = paired_difference(a, b), (a - b).mean(1)
-    low, high = round(gap.low, 4), round(gap.high, 4)
-    bound = recompute.largest_p(means.mean(), (high - low) / 2, means.var(ddof=1) / 3, 3)
-    p = crossed_p(a, b)
-    assert p <= bound and (p > 0.045 or bound < 0.05)
-
-
-@pytest.mark.thorough
-@pytest.mark.parametrize("name", recompute.FOLDERS)
-def test_differences_of_docs_are_what_their_records_say(name: str) -> None:
-    folder = report.RESULTS / name
-    rows = recompute.recomputed(folder)
+def test_differences_of_a_metric_without_examples_are_what_their_records_say() -> None:
+    folder = report.RESULTS / "instruct" / "ranks"
+    rows = list(report.differences(pd.read_csv(folder / "records.csv")))
     assert csv_bytes(list(rows[0]), rows) == (folder / "differences.csv").read_bytes()
 
 
@@ -319,14 +303,6 @@ def test_differences_of_docs_are_what_their_records_say(name: str) -> None:
 def test_tables_of_docs_are_what_their_records_say(file: Path, tmp_path: Path) -> None:
     report.write_scores(pd.read_csv(file.with_name("records.csv")), tmp_path / "table.md")
     assert (tmp_path / "table.md").read_text() == file.read_text()
-
-
-def test_the_heads_of_docs_are_those_of_the_models() -> None:
-    config = BertConfig(hidden_size=384, num_attention_heads=12, num_hidden_layers=1, vocab_size=10)
-    for task, labels in (("sst2", 2), ("stsb", 1)):
-        config.num_labels = labels
-        model = BertForSequenceClassification(config)
-        assert ta.plan(model, method="lora", rank=8).n_trained_base == recompute.HEADS[task]
 
 
 def test_the_claim_names_the_smallest_size_of_each_kind_or_the_nearest(tmp_path: Path) -> None:

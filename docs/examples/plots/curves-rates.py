@@ -7,5 +7,5 @@ import pandas as pd
 
 import tensoradapt as ta
 
-runs = pd.read_csv("docs/results/glue/records.csv")
-ta.plots.curves(runs[runs["task"] == "cola"], x="lr", figsize=7)
+runs = pd.read_csv("docs/results/headline/records.csv")
+ta.plots.curves(runs[runs["method"].isin(["CP", "Tucker", "lora"])], x="lr", figsize=7)

@@ -287,9 +287,10 @@ def spread(positions: Sequence[float], gap: float) -> list[float]:
 def lines(ax: Axes, rows: pd.DataFrame, styles: Mapping[str, Look]) -> Iterator[tuple[pd.DataFrame, Look, float]]:
     """Yield the rows of each method and setting, the line's look, and how many points right it may stand of others.
 
-    Lines of one method have other dashes, and names with their setting.
+    Lines of one method have other dashes, and names with their setting; those of fewer parameters are first.
     """
     every = list(rows.groupby(["method", "setting"]))
+    every.sort(key=lambda line: (line[0][0], line[1]["n_params"].min()))
     step = min(6.0, (8 if narrow(ax) else 24) / len(every))
     for i, ((method, setting), own) in enumerate(every):
         look, alike = styles[method], sum(other == method for (other, _), _ in every[:i])

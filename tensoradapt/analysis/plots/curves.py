@@ -58,8 +58,8 @@ X = {
 }
 OTHERS: Mapping[str, Callable[[Any], str]] = {
     "rank": rank_text,
-    "budget": lambda n: size_text(None, n),
-    "steps": lambda n: f"{n:,} steps",
+    "budget": lambda n: size_text(None, int(n)),  # a float where other methods have none
+    "steps": lambda n: f"{int(n):,} steps",
 }
 GOES_WITH = {"budget": "rank", "seconds": "steps"}  # what follows from an x
 APART = ["method", "rank", "budget"]  # what rates are tuned for, where each size has its own
