@@ -195,7 +195,7 @@ def _gap_of(row: Mapping[str, str]) -> str:
 # what is written, by its marks
 PARTS = {"tiles": tiles, "claim": claim, "steps": steps, "everything": everything}
 PARTS |= {"sizes": sizes, "smallest": smallest, "by steps": by_steps, "larger": larger}
-PAGES = ("README.md", "tables.md", "headline/README.md")
+PAGES = ("README.md", "tables.md", "headline/README.md", "instruct/README.md")
 
 
 def fill(page: Path) -> None:

@@ -1,8 +1,8 @@
 """What the runs of a family say, as files of docs/results/FAMILY.
 
 ``run.py --report`` writes them: its specification, ``records.csv`` with a row for each run, ``means.csv``,
-``differences.csv`` (each size against LoRA r=8, paired, with p and Holm's p), ``table.md`` and a frontier for each
-task; of the headline also ``within.csv``, by margin, and ``pairs.csv``.
+``differences.csv`` (each size against LoRA r=8, paired, with p and Holm's p), ``within.csv``, the same by margin,
+``table.md`` and figures of each task; of the headline also ``pairs.csv``.
 """
 
 from __future__ import annotations
@@ -72,9 +72,11 @@ def _by_task(runs: pd.DataFrame, figure: str) -> Iterator[tuple[str, pd.DataFram
 
 def write_within(out: Path, folder: Path) -> None:
     """Write ``within.csv``, for each margin and size whether it is within LoRA r=8, or how many seeds that takes, and
-    ``differences.png``, of several tasks one for each.
+    ``differences.png``, of several tasks one for each; nothing where no run is of LoRA r=8.
     """
     runs = reported(records(out))
+    if not has_reference(runs):
+        return
     means = {row["runs"][0]: row for row in _rows(summarise(runs))}
     heads = dict(zip(runs["id"], runs["n_head"], strict=True))
     method, rank = REFERENCE
@@ -161,14 +163,18 @@ def differences(runs: pd.DataFrame) -> Iterator[Row]:
 def comparisons(own: pd.DataFrame) -> list[Row]:
     """Return the rows of ``compare`` of one task."""
     method, rank = REFERENCE
-    if any(
-        display(one) == display(method) and size == rank for one, size in zip(own["method"], own["rank"], strict=True)
-    ):
+    if has_reference(own):
         return _rows(compare(own, method, at=rank))
     adapters = own[own["kind"] == "adapter"].sort_values("n_params", kind="stable")
     found = [compare(of, name, at=int(of["rank"].iloc[0])) for name, of in adapters.groupby("method", sort=False)]
     rows = [row for table in found for row in _rows(table)]
     return corrected(sorted(rows, key=lambda row: (row["n_params"], row["method"])))
+
+
+def has_reference(runs: pd.DataFrame) -> bool:
+    """Whether runs have LoRA r=8, which sizes are compared with."""
+    method, rank = REFERENCE
+    return bool((runs["method"].map(display).eq(display(method)) & runs["rank"].eq(rank)).any())
 
 
 def _rows(table: pd.DataFrame) -> list[Row]:

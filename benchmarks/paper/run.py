@@ -54,6 +54,7 @@ FAMILIES: dict[str, dict[str, tuple[str, ...]]] = {
 }
 SIDES = ("ranks", "steps", "mpnet")  # reported in a folder of their own
 SCALES = ("here", *SIDES, "gpu", "paper")
+COMPARED = ("here", "mpnet")  # whose sizes are compared with LoRA r=8, by margin
 SMOKE: dict[str, Any] = {"steps": 2, "batch": 2, "n_train": 16, "n_validation": 8, "n_test": 8, "seed": 0}
 SMOKE |= {"tuning": {"seed": 1000, "extend": 0}}
 
@@ -78,8 +79,9 @@ def main() -> int:
     if args.report:
         folder = report.RESULTS / args.family / (args.scale if args.scale in SIDES else "")
         report.write(files, out, folder, figure=args.scale if args.scale in report.FIGURES else "frontier")
-        if args.family == "headline" and args.scale in ("here", "mpnet"):
+        if args.scale in COMPARED:
             report.write_within(out, folder)
+        if args.family == "headline" and args.scale in COMPARED:
             report.write_pairs(out, folder)
         return 0
     changes = {"model": args.model} if args.model else {}

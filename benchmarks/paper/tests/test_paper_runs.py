@@ -82,7 +82,8 @@ def test_a_family_is_run_by_one_command_and_written_as_files(command, tmp_path: 
     assert command("--report") == 0
     folder = tmp_path / "results" / "glue"
     names = {path.name for path in folder.iterdir()}
-    assert names == {"spec.toml", "records.csv", "means.csv", "differences.csv", "table.md", "frontier.png"}
+    tables = {"records.csv", "means.csv", "differences.csv", "within.csv", "table.md"}
+    assert names == {"spec.toml", *tables, "frontier.png", "differences.png"}
     rows = report.read(folder / "records.csv")
     assert {row["id"] for row in rows} == {one.name for one in runs} and {row["seed"] for row in rows} == {"0", "1"}
     assert all("accuracy=" in row["test_metrics"] and row["machine"] for row in rows)
