@@ -287,12 +287,37 @@ def _first(name: str, dtype: torch.dtype) -> Callable[[], nn.Module]:
     return copier(_made(name, dtype))
 
 
+class ExactNorm(nn.Module):
+    """A norm by the root mean square in the type of what it gets.
+
+    Transformers' compute it in float32 whatever that is, so that two ways of computing a float64 that lie 1e-15 apart
+    may give results that lie 1e-9 apart, where a number is near the middle of two of float32.
+    """
+
+    def __init__(self, norm: nn.Module) -> None:
+        super().__init__()
+        self.weight = norm.weight
+        self.eps = getattr(norm, "variance_epsilon", None) or norm.eps
+        self.added = 1 if type(norm).__name__.startswith("Gemma") else 0
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        scale = torch.rsqrt(hidden.square().mean(-1, keepdim=True) + self.eps)
+        return hidden * scale * (self.weight + self.added)
+
+
+def _with_exact_norms(model: nn.Module) -> nn.Module:
+    for name, module in [*model.named_modules()]:
+        if type(module).__name__.endswith(("RMSNorm", "T5LayerNorm")):
+            model.set_submodule(name, ExactNorm(module))
+    return model
+
+
 def _made(name: str, dtype: torch.dtype) -> nn.Module:
     model, generator = FAMILIES[name].make(), torch.Generator().manual_seed(3)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.2 + (parameter.ndim == 1) * 0.5)
-    return model.to(dtype).eval()
+    return (_with_exact_norms(model) if dtype == torch.float64 else model).to(dtype).eval()
 
 
 def inputs(name: str, dtype: torch.dtype = torch.float64) -> dict[str, Tensor]:
