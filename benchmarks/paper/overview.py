@@ -15,7 +15,7 @@ import pandas as pd
 import report
 from tiles import tiles
 
-from tensoradapt.analysis.facts import named
+from tensoradapt.analysis import facts
 from tensoradapt.analysis.names import display
 from tensoradapt.analysis.tables import reported
 from tensoradapt.files import replace_file
@@ -82,7 +82,7 @@ def everything(folder: Path) -> str:
         known = report.read(path.parent / "records.csv")
         for row in report.read(path):
             run = next(r for r in known if r["id"] == row["runs"].split()[0])
-            size = f"r={float(row['rank']):g}" if row["rank"] else row["budget"] and f"n={row['budget']}"
+            size = _size(row, len({one["steps"] for one in known if one["task"] == row["task"]}) > 1)
             interval = f"{float(row['low']):.3f} to {float(row['high']):.3f}" if row["low"] else ""
             family = path.parent.relative_to(folder).as_posix()
             n_params, n_trained = int(row["n_params"]), int(row["n_params"]) + int(run["n_head"])
@@ -90,6 +90,12 @@ def everything(folder: Path) -> str:
             scores = (row["metric"], f"{float(row['mean']):.3f}", interval, row["n_seeds"], run["machine"])
             lines.append(f"| {' | '.join((*cells, *scores))} |")
     return "\n".join(lines)
+
+
+def _size(row: Mapping[str, str], several_steps: bool) -> str:
+    """The size of a row of means as the table has it, with its steps where its task has several numbers of them."""
+    asked = facts.size({key: float(row[key]) if row[key] else None for key in ("rank", "budget")})
+    return ", ".join(filter(None, (asked, several_steps and f"{row['steps']} steps")))
 
 
 def steps(folder: Path) -> str:
@@ -177,7 +183,7 @@ def by_steps(folder: Path) -> str:
         told = f"{_gap_of(gap)} | {float(gap['p_holm']):.3f}" if gap else " | "
         each = seconds_of_step().get((display(method), int(n_params)))
         numbers = f"{steps} | {f'{steps * each:.0f}' if each else ''} | {row['lr']:.3g} | {of['score'].mean():.3f}"
-        lines.append(f"| {named(row)} | {numbers} | {told} |")
+        lines.append(f"| {facts.named(row)} | {numbers} | {told} |")
     return "\n".join(lines)
 
 

@@ -24,7 +24,7 @@ HEAD_RATES = {
     (PICTURES, "classification"): 0.006,
 }
 # how much other kinds take of a text encoder's rates, of adapters and of full fine-tuning; a causal model's are from
-# docs/results/instruct/records.csv
+# benchmarks/records/causal_rates.csv
 SHARES = {ENCODER: (1.0, 1.0), CAUSAL: (1.0, 0.33), PICTURES: (0.4, 0.1)}
 
 
