@@ -2,7 +2,7 @@
 
     python benchmarks/paper/overview.py
 
-They are made from the files that report.py and plateau.py wrote of each family.
+They are made from the files that report.py wrote of each family.
 """
 
 from __future__ import annotations
@@ -98,19 +98,6 @@ def _size(row: Mapping[str, str], several_steps: bool) -> str:
     return ", ".join(filter(None, (asked, several_steps and f"{row['steps']} steps")))
 
 
-def steps(folder: Path) -> str:
-    """LoRA r=8's mean score at half, as many and twice the steps of each task, from ``plateau.csv`` of plateau.py."""
-    lines = ["| family | task | metric | half | the steps | twice | n |", "|---|---|---|---|---|---|--:|"]
-    for path in sorted(folder.glob("*/plateau.csv")):
-        rows = report.read(path)
-        for task in dict.fromkeys(row["task"] for row in rows):
-            own = [row for row in rows if row["task"] == task]
-            scores = [f"{int(row['steps']):,}: {float(row['mean']):.3f}" for row in own]
-            cells = (path.parent.name, task, own[0]["metric"], *scores, own[0]["n_seeds"])
-            lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
 def sizes(folder: Path) -> str:
     """Each size of a folder with ``within.csv``, by task where it has several: mean, difference to LoRA r=8, whether it
     is within it.
@@ -199,7 +186,7 @@ def _gap_of(row: Mapping[str, str]) -> str:
 
 
 # what is written, by its marks
-PARTS = {"tiles": tiles, "claim": claim, "steps": steps, "everything": everything}
+PARTS = {"tiles": tiles, "claim": claim, "everything": everything}
 PARTS |= {"sizes": sizes, "smallest": smallest, "by steps": by_steps, "larger": larger}
 PAGES = ("README.md", "tables.md", "headline/README.md", "instruct/README.md")
 

@@ -31,7 +31,6 @@ FIGURES: Mapping[str, tuple[str, Mapping[str, Any]]] = {  # by the name of a fil
     "frontier": ("frontier", {}),
     "ranks": ("curves", {"x": "rank"}),
     "steps": ("curves", {"x": "steps"}),
-    "plateau": ("curves", {"x": "steps", "col": "task", "headline": False}),  # its table has no pairs of seeds
     "differences": ("differences", {"at": "budget"}),
     "layouts": ("layouts", {}),
     "forgetting": ("forgetting", {}),

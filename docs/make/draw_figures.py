@@ -17,15 +17,13 @@ import pandas as pd
 DOCS = Path(__file__).parents[1]
 sys.path.append(str(DOCS.parent / "benchmarks" / "paper"))
 
-import plateau  # noqa: E402  # these are in the folder above
-import report  # noqa: E402
+import report  # noqa: E402  # which is in the folder above
 
 TABLES = (
     "results/figures/frontier*.csv",
     "examples/*/means.csv",
     "examples/*/runs.csv",
     "results/**/records.csv",
-    "results/**/plateau.csv",
 )
 REFERENCES = {"layouts": "cp over layer proj : head dim : model"}  # by kind of figure; others: LoRA
 
@@ -38,8 +36,6 @@ def tables() -> list[Path]:
 def read(path: Path) -> pd.DataFrame:
     """Return the runs of a table: of means those of its column ``scores``, else a run for each row."""
     table = pd.read_csv(path)
-    if path.name == "plateau.csv":
-        return plateau.runs_of(table)
     return report.runs_of_means(table) if "scores" in table else table
 
 
@@ -56,7 +52,7 @@ def drawn() -> Iterator[tuple[Path, str, pd.DataFrame]]:
             task, _, kind = ("", "", "frontier") if whole else picture.stem.rpartition("-")
             if kind == "differences" and path.with_name("within.csv").is_file():
                 continue  # it is of the scores of test examples too, which runs have: run.py --report draws it
-            if kind in report.FIGURES and (kind == "plateau") == (path.stem == "plateau"):
+            if kind in report.FIGURES:
                 runs = read(path)
                 yield picture.with_suffix(""), kind, runs[runs["task"] == task] if task else runs
 

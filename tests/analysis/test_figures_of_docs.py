@@ -68,7 +68,7 @@ def test_what_the_documentation_shows_is_drawn_from_a_table() -> None:
 
     But for those that are of the scores of test examples too: ``report.py`` draws them from runs.
     """
-    kinds = ("frontier", "plateau", "ranks", "layouts", "differences", "forgetting", "steps")
+    kinds = ("frontier", "ranks", "layouts", "differences", "forgetting", "steps")
     shown = {path for kind in kinds for path in DOCS.rglob(f"*{kind}*.png") if "notebooks" not in path.parts}
     shown = {path for path in shown if "concepts" not in path.parts and "gallery" not in path.parts}
     shown -= {figure for path in DOCS.rglob("within.csv") for figure in path.parent.glob("*differences.png")}
@@ -89,12 +89,12 @@ def test_a_star_in_a_table_of_means_is_a_run_without_an_answer(tmp_path: Path) -
 def test_a_figure_of_docs_is_written_as_the_files_that_are_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    table = DOCS / "results" / "instruct" / "plateau.csv"
-    for name in ("plateau.csv", "plateau.png", "plateau.pdf"):
+    table = DOCS / "results" / "headline" / "steps" / "records.csv"
+    for name in ("records.csv", "steps.png", "steps.pdf"):
         (tmp_path / "results" / "mine").mkdir(parents=True, exist_ok=True)
         (tmp_path / "results" / "mine" / name).write_bytes(table.read_bytes() if name.endswith("csv") else b"")
     monkeypatch.setattr(draw_figures, "DOCS", tmp_path)
     draw_figures.main("other")
-    assert not (tmp_path / "results/mine/plateau.png").stat().st_size
+    assert not (tmp_path / "results/mine/steps.png").stat().st_size
     draw_figures.main("mine")
-    assert all((tmp_path / "results/mine" / f"plateau.{kind}").stat().st_size > 1000 for kind in ("png", "pdf"))
+    assert all((tmp_path / "results/mine" / f"steps.{kind}").stat().st_size > 1000 for kind in ("png", "pdf"))

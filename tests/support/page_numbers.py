@@ -150,10 +150,10 @@ def default_rows() -> Iterator[str]:
         yield f"| {' | '.join(cells)} |"
 
 
-def plateau(steps: str) -> float:
-    """The mean accuracy of LoRA r=8 after so many steps."""
-    own = [float(row["score"]) for row in rows("benchmarks/records/plateau.csv") if row["steps"] == steps]
-    return float(np.mean(own))
+def first_looks(task: str, *steps: str) -> list[float]:
+    """The mean score of LoRA r=8 after so many steps, of benchmarks/records/first_looks.csv."""
+    own = [row for row in rows(FIRST_LOOKS) if row["task"] == task and row["score"]]
+    return [float(np.mean([float(row["score"]) for row in own if row["steps"] == n])) for n in steps]
 
 
 def difference(folder: str, task: str, method: str, size: str) -> dict[str, float]:
@@ -403,7 +403,7 @@ def inside_its_grid() -> tuple[()]:
     return ()
 
 
-MPNET, MPNET_FIRST = "docs/results/headline/mpnet", "benchmarks/records/mpnet_first.csv"
+MPNET, FIRST_LOOKS = "docs/results/headline/mpnet", "benchmarks/records/first_looks.csv"
 MPNET_TASKS, COUNTS = ("snippets", "sst2"), (73728, 37152, 589824)  # the parameters of LoRA r=1, CP and LoRA r=8
 
 
@@ -455,19 +455,21 @@ def tried_on_mpnet() -> tuple[float, float]:
 
 def steps_of_mpnet(task: str) -> tuple[float, ...]:
     """LoRA r=8 on validation after 75, 150 and 300 steps."""
-    found = (one(MPNET_FIRST, task=task, steps=steps, head_lr="0.006") for steps in ("75", "150", "300"))
-    return tuple(float(row["validation"]) for row in found)
+    of = {"model": "all-mpnet-base-v2", "task": task, "head_lr": "0.006"}
+    return tuple(float(one(FIRST_LOOKS, **of, steps=steps)["validation"]) for steps in ("75", "150", "300"))
 
 
 def first_of_mpnet() -> tuple[float, ...]:
     """LoRA r=8 on validation of rated sentences by steps, then after 150 at three rates of the head."""
-    by_head = [one(MPNET_FIRST, task="snippets", steps="150", head_lr=rate) for rate in ("0.02", "0.006", "0.002")]
+    of = {"model": "all-mpnet-base-v2", "task": "snippets", "steps": "150"}
+    by_head = [one(FIRST_LOOKS, **of, head_lr=rate) for rate in ("0.02", "0.006", "0.002")]
     return (*steps_of_mpnet("snippets"), *(float(row["validation"]) for row in by_head))
 
 
 def first_of_sst2() -> list[float]:
     """LoRA r=8 on validation phrases of SST-2 on MiniLM, at three rates of the head."""
-    return [float(row["validation"]) for row in rows("benchmarks/records/sst2_first.csv")]
+    of = {"model": "all-minilm-l6-v2", "task": "sst2", "steps": "1200"}
+    return [float(one(FIRST_LOOKS, **of, head_lr=rate)["validation"]) for rate in ("0.006", "0.02", "0.06")]
 
 
 def undecided_by_steps() -> tuple[()]:

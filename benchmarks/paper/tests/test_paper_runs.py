@@ -11,8 +11,8 @@ import pytest
 from support import roberta
 
 sys.path.append(str(Path(__file__).parents[1]))
+import first_looks
 import overview
-import plateau
 import report
 import run
 
@@ -173,66 +173,36 @@ def test_the_page_of_all_families_has_a_row_for_each_mean(command, tmp_path: Pat
 
 
 @pytest.mark.thorough
-def test_steps_are_enough_where_twice_as_many_gain_nothing(
+def test_first_looks_are_lora_alone_at_other_steps_and_rates_of_the_head(
     command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    alone = list(plateau.specifications("glue"))
-    assert [spec["steps"] for spec in alone] == [2, 6] * 2
-    assert all(spec["method"] == [{"method": "lora", "rank": 8}] for spec in alone)
-    command()
-    command("--report")
-    monkeypatch.setattr(
-        sys, "argv", ["plateau.py", "--family", "glue", "--out", str(tmp_path / "curve"), "--executor", "inline"]
+    (tmp_path / "spec.toml").write_text(SPEC.replace("lr = 0.01", "lr = [0.01, 0.02, 0.04]\nhead_lr = 0.06"))
+    monkeypatch.setattr(first_looks, "RECORD", tmp_path / "looks.csv")
+    arguments = ["first_looks.py", "--family", "glue", "--out", str(tmp_path / "looks"), "--executor", "inline"]
+    old = "tiny-random-bert,planted,3,0.06,0.02,{},,0.25\n"
+    (tmp_path / "looks.csv").write_text(",".join(first_looks.COLUMNS) + "\n" + old.format("") + old.format("2001"))
+    monkeypatch.setattr(sys, "argv", arguments)
+    assert first_looks.main() == 0
+    monkeypatch.setattr(sys, "argv", [*arguments, "--report"])
+    assert first_looks.main() == first_looks.main() == 0
+    every = report.read(tmp_path / "looks.csv")
+    assert [row["score"] for row in every if not row["seed"]] == ["0.25"], "what another look found stays"
+    rows = [row for row in every if row["seed"]]
+    told = [(row["steps"], row["head_lr"], row["lr"], row["seed"], row["score"]) for row in rows]
+    wanted = [("2", "0.06"), ("3", "0.02"), ("3", "0.06"), ("3", "0.18"), ("6", "0.06")]
+    assert told == [(steps, head, "0.02", "2001", "") for steps, head in wanted]
+    scores = {(str(one.row["steps"]), str(one.row["head_lr"])): one.row for one in load_runs(tmp_path / "looks")}
+    assert {key: one["method"] for key, one in scores.items()} == dict.fromkeys(wanted, "lora")
+    assert [float(row["validation"]) for row in rows] == pytest.approx(
+        [scores[key]["validation"] for key in wanted], rel=1e-5
     )
-    assert plateau.main() == 0
-    runs = load_runs(tmp_path / "curve")
-    assert len(runs) == 4  # the two sweeps of the file differ in methods alone, so their runs are the same
-    monkeypatch.setattr(sys, "argv", [*sys.argv, "--report"])
-    assert plateau.main() == 0
-    rows = report.read(tmp_path / "results" / "glue" / "plateau.csv")
-    assert [row["steps"] for row in rows] == ["2", "3", "6"] and {row["n_seeds"] for row in rows} == {"2"}
-    own = [one for one in load_runs(tmp_path / "runs") if (one.row["method"], one.row["rank"]) == ("lora", 8)]
-    twice = [one for one in runs if one.row["steps"] == 6]
-    for row, of in ((rows[1], own), (rows[2], twice)):
-        assert float(row["mean"]) == pytest.approx(sum(one.result["test"]["accuracy"] for one in of) / 2)
-    assert (tmp_path / "results" / "glue" / "plateau.png").stat().st_size > 1000
-    shown = overview.steps(tmp_path / "results").splitlines()[-1]
-    assert shown.startswith(f"| glue | planted | accuracy | 2: {float(rows[0]['mean']):.3f} | 3: ") and "| 2 |" in shown
-
-
-def test_a_task_without_other_numbers_of_steps_has_no_curve() -> None:
-    one = {"method": "lora", "rank": 8, "n_params": 5, "tuning": False, "seed": 0, "lr": 0.01, "status": "finished"}
-    one |= {"metric": "f1", "test": 0.5, "chance": 0.4}
-    rows = [one | {"task": "a", "steps": 3}, *(one | {"task": "b", "steps": n} for n in (2, 3, 6))]
-    rows += [
-        one | {"task": "b", "steps": 2, "seed": 1, "status": "diverged", "test": None},
-        one | {"task": "b", "steps": 6, "seed": 2},
-    ]
-    found = plateau.curve(pd.DataFrame(rows))
-    assert list(found[["task", "steps", "n_seeds", "mean"]].itertuples(index=False, name=None)) == [
-        ("b", 2, 2, 0.45),
-        ("b", 3, 1, 0.5),
-        ("b", 6, 1, 0.5),
-    ]
-
-
-@pytest.mark.thorough
-def test_a_curve_says_which_runs_it_lacks(command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "curve").mkdir()
-    monkeypatch.setattr(sys, "argv", ["plateau.py", "--family", "glue", "--out", str(tmp_path / "curve"), "--report"])
-    with pytest.raises(SystemExit, match=r"records\.csv is missing; write it first: run\.py --family glue --report"):
-        plateau.main()
-    command()
-    command("--report")
-    monkeypatch.setattr(sys, "argv", ["plateau.py", "--family", "glue", "--out", str(tmp_path / "curve"), "--report"])
-    with pytest.raises(SystemExit, match=r"curve has no task with runs of both half and twice the steps; run them"):
-        plateau.main()
 
 
 @pytest.mark.parametrize("family", sorted(run.FAMILIES))
-def test_each_family_has_curves_of_its_own_steps(family: str) -> None:
-    for spec in plateau.specifications(family):
-        assert [method.name for method in read_spec(spec).methods] == ["lora"]
+def test_each_family_is_looked_at_by_lora_with_one_seed(family: str) -> None:
+    for spec in first_looks.specifications(family):
+        read = read_spec(spec)
+        assert ([method.name for method in read.methods], [*read.seed]) == (["lora"], [2001])
 
 
 @pytest.mark.thorough
