@@ -313,3 +313,23 @@ def test_a_formula_in_a_name_is_shown_as_its_letters() -> None:
     for name in ("frontier", "differences"):
         plots.figure(name)(runs, headline=True).figure.canvas.draw()
     assert r"My \$x_1\$ method r=64" in [text.get_text() for text in plots.frontier(runs).texts]
+
+
+@pytest.mark.parametrize(
+    ("apart", "said"),
+    [
+        (-0.05, "CP r=1, 112× fewer, is below LoRA r=8, which is decided"),
+        (0.05, "CP r=1, 112× fewer, is above LoRA r=8, which is decided; that it loses less than 0.01 is decided"),
+        (0.0, "CP r=1, 112× fewer, is not told apart from LoRA r=8; that it loses less than 0.01 is decided"),
+    ],
+)
+def test_one_difference_is_told_without_a_count_or_a_correction(apart: float, said: str) -> None:
+    seeds = range(6)
+    runs = pd.DataFrame({"method": ["lora"] * 6 + ["cp"] * 6, "seed": [*seeds, *seeds], "metric": "accuracy"})
+    runs = runs.assign(rank=[8] * 6 + [1] * 6, n_params=[9216] * 6 + [82] * 6)
+    runs["score"] = 0.7 + apart * (runs["method"] == "cp") + 0.001 * np.sin(7 * np.arange(12))
+    rows = rows_of("differences", runs)
+    module = plots._MODULES["differences"]
+    assert module.headline(rows) == said
+    text = module.caption(table_of(runs), rows)
+    assert "Holm" not in text and "Bonferroni" not in text and ("which holds" in text) == ("which is decided" in said)

@@ -221,6 +221,8 @@ def headline(rows: pd.DataFrame) -> str:
     Of the configurations that are decided to lose less than the margin, the one with the fewest parameters is named.
     """
     n, against, better = len(rows), _against(rows), rows["difference"] > 0
+    if n == 1:
+        return _alone(rows.iloc[0], against)
     counts = ((int((rows["decided"] & ~better).sum()), "below"), (int((rows["decided"] & better).sum()), "above"))
     parts = [f"{k} of {n} {'is' if k == 1 else 'are'} {word} {against}" for k, word in counts if k]
     said = f"{' and '.join(parts)}, decided after Holm's correction"
@@ -232,10 +234,23 @@ def headline(rows: pd.DataFrame) -> str:
     return f"{said}; {display(first['method'])} {_size(first)}, loses less than {first['margin']:g}, which is decided"
 
 
+def _alone(row: pd.Series, against: str) -> str:
+    """Say what is decided of one configuration, whose p there is nothing to correct for."""
+    side = ("above" if row["difference"] > 0 else "below") if row["decided"] else "not told apart from"
+    said = f"{display(row['method'])} {_size(row)}, is {side} {against}{', which is decided' if row['decided'] else ''}"
+    return f"{said}; that it loses less than {row['margin']:g} is decided" if row["within"] else said
+
+
 def caption(runs: pd.DataFrame, rows: pd.DataFrame) -> str:
     """Say what the bars, marks and p values are of."""
     n, decided, within = len(rows), int(rows["decided"].sum()), int(rows["within"].sum())
     over, less = " or ".join(dict.fromkeys(rows["over"])), "none is" if not within else f"{within} (≈) are"
+    if n == 1:
+        holds, told = "holds" if decided else "does not hold", "decided" if within else "not decided"
+        return (
+            f"The difference is paired over {over}, with its 95 % interval. Filled: p < 0.05, which {holds}. "
+            f"Grey: {rows['margin'].iloc[0]:g} on both sides; that it loses less is {told}."
+        )
     return (
         f"Differences paired over {over}. Thick: 95 % intervals; thin: 95 % for all {n} at once (Bonferroni). "
         f"Filled: p < 0.05 after Holm's correction over the {n}, which is so for {decided}. "
