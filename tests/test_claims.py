@@ -7,9 +7,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from support.claim_table import CLAIMS, EXEMPT, HEADLINE, INDEX, KNOWN, README, RESULTS, TABLES, WHICH
 from support.page_numbers import ROOT, default_rows, differences, figure_rows, gaps, generated, size, within
+
+from tensoradapt.analysis.edges import at_edges
 
 NUMBER = re.compile(r"\d[\d,]*\.\d+|\d{1,3}(?:,\d{3})+|\d+(?= (?:%|times))")
 
@@ -42,6 +45,7 @@ def test_every_number_of_a_page_is_computed_again_or_exempt(page: str) -> None:
     assert NUMBER.findall(re.sub(r"`[^`]*`|95 %", "", text)) == []
 
 
+RECORDS = sorted((ROOT / "docs" / "results").rglob("records.csv"))
 PAGES = sorted(path for path in (ROOT / "docs" / "results").rglob("README.md") if path.parent.name != "figures")
 INTERVAL = re.compile(r"(\d\.\d{4}),? \(?[-+]?(\d\.\d{4}) to [-+]?(\d\.\d{4})")
 
@@ -64,6 +68,17 @@ def test_the_parts_over_all_families_are_those_of_the_files(name: str) -> None:
 def test_the_tables_of_the_headline_are_those_of_its_files(name: str) -> None:
     there, made = generated(name, (ROOT / HEADLINE).read_text(), "headline")
     assert there == made
+
+
+def test_the_table_of_instruct_is_that_of_its_file() -> None:
+    there, made = generated("sizes", (ROOT / "docs/results/instruct/README.md").read_text(), "instruct")
+    assert there == made
+
+
+@pytest.mark.parametrize("file", RECORDS, ids=lambda file: file.parent.name)
+def test_no_rate_that_was_chosen_is_at_an_end_of_those_tried(file: Path) -> None:
+    for _, runs in pd.read_csv(file).groupby(["task", "steps"]):
+        assert not runs["tuning"].any() or at_edges(runs) == []
 
 
 @pytest.mark.parametrize("name", ["frontier", "frontier-all"])

@@ -40,7 +40,7 @@ TILES = (
     Tile("headline", "differences.png", "records.csv", FAMILY.format("headline"), "snippets"),
     Tile("glue", "stsb-frontier.png", "records.csv", FAMILY.format("glue"), "stsb", "STS-B"),
     Tile("vision", "frontier.png", "records.csv", FAMILY.format("vision"), "cifar10"),
-    Tile("instruct", "frontier.png", "records.csv", FAMILY.format("instruct"), "alpaca"),
+    Tile("instruct", "differences.png", "records.csv", FAMILY.format("instruct"), "alpaca-answers"),
     Tile(
         "../examples/minilm-sweep",
         "stsb-frontier.png",

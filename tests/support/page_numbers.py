@@ -174,6 +174,15 @@ def ranks_decided() -> int:
     return sum(row["decided"] == "True" for row in rows("docs/results/instruct/ranks/differences.csv"))
 
 
+def on_alpaca() -> tuple[float, float]:
+    """What LoRA r=1 and CP with half of its parameters lose on Alpaca, both decided."""
+    found = {row["method"]: row for row in rows("docs/results/instruct/differences.csv")}
+    lora, cp = found["lora"], found["CP"]
+    assert len(found) == 2 and lora["decided"] == cp["decided"] == lora["within"] == "True" and cp["within"] == "False"
+    assert 0.45 < int(cp["n_params"]) / int(lora["n_params"]) < 0.55
+    return -float(lora["difference"]), -float(cp["difference"])
+
+
 def span(folder: str, task: str, method: str, size: str) -> str:
     """A difference with its interval, to the digits that are compared with a margin."""
     row = difference(folder, task, method, size)
