@@ -244,7 +244,8 @@ def _alone(row: pd.Series, against: str) -> str:
 def caption(runs: pd.DataFrame, rows: pd.DataFrame) -> str:
     """Say what the bars, marks and p values are of."""
     n, decided, within = len(rows), int(rows["decided"].sum()), int(rows["within"].sum())
-    over, less = " or ".join(dict.fromkeys(rows["over"])), "none is" if not within else f"{within} (≈) are"
+    over = " or ".join(dict.fromkeys(rows["over"]))
+    less = f"{f'{within} (≈)' if within else 'none'} {'is' if within < 2 else 'are'}"
     if n == 1:
         holds, told = "holds" if decided else "does not hold", "decided" if within else "not decided"
         return (
