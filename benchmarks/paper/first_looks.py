@@ -14,11 +14,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import report
 import run
 
 import tensoradapt as ta
-from tensoradapt.files import csv_bytes, replace_file
+from tensoradapt.files import replace_file
 from tensoradapt.runs.store import load_runs
 
 SEED = 2001
@@ -74,7 +75,8 @@ def main() -> int:
     args = p.parse_args()
     out = args.out or Path("runs") / "paper" / f"{args.family}-first"
     if args.report:
-        replace_file(RECORD, csv_bytes(COLUMNS, added(report.read(RECORD), looks(out))))
+        table = pd.DataFrame(added(report.read(RECORD), looks(out)), columns=COLUMNS)
+        replace_file(RECORD, table.to_csv(index=False, lineterminator="\n").encode())
         return 0
     options = {"executor": args.executor, "workers": args.workers, "probe": False}
     ended = [ta.sweep(spec, out, **options) for spec in specifications(args.family, args.scale)]

@@ -79,6 +79,7 @@ from support.page_numbers import (
     spread,
     spread_of_rank_one,
     steps_of_mpnet,
+    steps_of_sst2,
     sweep,
     tied_cell,
     times,
@@ -466,6 +467,7 @@ CLAIMS: list[Claim] = [
         lambda: first_looks("cifar10", "240", "480"),
     ),
     (PROTOCOL, "though 120 gain LoRA r=8 {:.3f} nats", lambda: (-np.subtract(*first_looks("alpaca", "60", "120")),)),
+    (PROTOCOL, "LoRA r=8 has {:.4f}, {:.4f} and {:.4f} on them after 600, 1,200 and 2,400 steps", steps_of_sst2),
     (PROTOCOL, "0.006, 0.02 and 0.06 have {:.4f}, {:.4f} and {:.4f} on them", first_of_sst2),
     (HEADLINE, "The head of this model has {:,} parameters", lambda: (int(of_mpnet()["CP"]["n_head"]),)),
     (

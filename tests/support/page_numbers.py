@@ -481,6 +481,12 @@ def first_of_sst2() -> list[float]:
     return [float(one(FIRST_LOOKS, **of, head_lr=rate)["validation"]) for rate in ("0.006", "0.02", "0.06")]
 
 
+def steps_of_sst2() -> list[float]:
+    """LoRA r=8 on the same phrases after 600, 1,200 and 2,400 steps."""
+    of = {"model": "all-minilm-l6-v2", "task": "sst2", "head_lr": "0.02"}
+    return [float(one(FIRST_LOOKS, **of, steps=steps)["validation"]) for steps in ("600", "1200", "2400")]
+
+
 def undecided_by_steps() -> tuple[()]:
     """Nothing; none of the six differences to LoRA r=8 at three numbers of steps is decided."""
     found = rows("docs/results/headline/steps/differences.csv")

@@ -179,14 +179,14 @@ def test_first_looks_are_lora_alone_at_other_steps_and_rates_of_the_head(
     (tmp_path / "spec.toml").write_text(SPEC.replace("lr = 0.01", "lr = [0.01, 0.02, 0.04]\nhead_lr = 0.06"))
     monkeypatch.setattr(first_looks, "RECORD", tmp_path / "looks.csv")
     arguments = ["first_looks.py", "--family", "glue", "--out", str(tmp_path / "looks"), "--executor", "inline"]
-    old = "tiny-random-bert,planted,3,0.06,0.02,{},,0.25\n"
+    old = "tiny-random-bert,planted,3,0.06,0.02,{},,-0.25\n"
     (tmp_path / "looks.csv").write_text(",".join(first_looks.COLUMNS) + "\n" + old.format("") + old.format("2001"))
     monkeypatch.setattr(sys, "argv", arguments)
     assert first_looks.main() == 0
     monkeypatch.setattr(sys, "argv", [*arguments, "--report"])
     assert first_looks.main() == first_looks.main() == 0
     every = report.read(tmp_path / "looks.csv")
-    assert [row["score"] for row in every if not row["seed"]] == ["0.25"], "what another look found stays"
+    assert [row["score"] for row in every if not row["seed"]] == ["-0.25"], "what another look found stays"
     rows = [row for row in every if row["seed"]]
     told = [(row["steps"], row["head_lr"], row["lr"], row["seed"], row["score"]) for row in rows]
     wanted = [("2", "0.06"), ("3", "0.02"), ("3", "0.06"), ("3", "0.18"), ("6", "0.06")]
