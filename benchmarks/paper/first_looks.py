@@ -31,8 +31,8 @@ COLUMNS = [*KEY, "validation", "score"]
 
 def specifications(family: str, scale: str = "here") -> Iterator[dict[str, Any]]:
     """A sweep of LoRA r=8 with one seed and one rate for each look at each sweep of a family's scale."""
-    for name in run.FAMILIES[family][scale]:
-        for spec in run.specifications(run.HERE / f"{name}.toml"):
+    for file in run.files_of(family, scale):
+        for spec in run.specifications(file):
             lora = next((method for method in spec.get("method", ()) if method["method"] == "lora"), None)
             if lora is not None:
                 alone = {key: value for key, value in spec.items() if key not in ("reference", "tuning")}
@@ -49,11 +49,11 @@ def _middle(rates: Any) -> float:
 
 def looks(out: Path) -> list[dict[str, str]]:
     """A row for each finished run of a folder, as the record has it; ``score`` is of older looks, at the test."""
-    return [
-        {key: f"{one.row[key]:.6g}" if isinstance(one.row[key], float) else str(one.row[key]) for key in COLUMNS[:-1]}
-        | {"score": ""}
-        for one in load_runs(out)
-    ]
+    return [{**{key: _text(one.row[key]) for key in COLUMNS[:-1]}, "score": ""} for one in load_runs(out)]
+
+
+def _text(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else "" if value is None else str(value)
 
 
 def added(rows: list[dict[str, str]], new: list[dict[str, str]]) -> list[dict[str, str]]:

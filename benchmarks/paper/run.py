@@ -59,6 +59,17 @@ SMOKE: dict[str, Any] = {"steps": 2, "batch": 2, "n_train": 16, "n_validation": 
 SMOKE |= {"tuning": {"seed": 1000, "extend": 0}}
 
 
+def files_of(family: str, scale: str) -> list[Path]:
+    """The specifications of a family's scale; ends the process with the scales that there are for another one."""
+    scales = FAMILIES[family]
+    if scale not in scales:
+        raise SystemExit(
+            f"{family} has no scale {scale!r}, as its source says nothing of its settings; choose one of "
+            f"{', '.join(scales)}"
+        )
+    return [HERE / f"{name}.toml" for name in scales[scale]]
+
+
 def specifications(file: Path) -> list[dict[str, Any]]:
     """The sweeps of a file: one, or one for each table ``[[sweep]]``."""
     common = tomllib.loads(file.read_text())
@@ -68,21 +79,15 @@ def specifications(file: Path) -> list[dict[str, Any]]:
 def main() -> int:
     """Run or report what the command line asks for; returns 0 where all of it is done."""
     args = _arguments()
-    scales = FAMILIES[args.family]
-    if args.scale not in scales:
-        raise SystemExit(
-            f"{args.family} has no scale {args.scale!r}, as its source says nothing of its settings; choose one of "
-            f"{', '.join(scales)}"
-        )
-    files = [HERE / f"{name}.toml" for name in scales[args.scale]]
+    files = files_of(args.family, args.scale)
     out = args.out or Path("runs") / "paper" / f"{args.family}-{args.scale}"
     if args.report:
         folder = report.RESULTS / args.family / (args.scale if args.scale in SIDES else "")
         report.write(files, out, folder, figure=args.scale if args.scale in report.FIGURES else "frontier")
         if args.scale in COMPARED:
             report.write_within(out, folder)
-        if args.family == "headline" and args.scale in COMPARED:
-            report.write_pairs(out, folder)
+            if args.family == "headline":
+                report.write_pairs(out, folder)
         return 0
     changes = {"model": args.model} if args.model else {}
     changes |= SMOKE if args.smoke else {}

@@ -38,8 +38,8 @@ class Tile:
 TILES = (
     Tile("figures", "frontier.png", "frontier.csv", "tensoradapt frontier --full --precision bf16"),
     Tile("headline", "differences.png", "records.csv", FAMILY.format("headline"), "snippets"),
-    Tile("glue", "stsb-frontier.png", "records.csv", FAMILY.format("glue"), "stsb", "STS-B"),
-    Tile("vision", "frontier.png", "records.csv", FAMILY.format("vision"), "cifar10"),
+    Tile("glue", "differences.png", "records.csv", FAMILY.format("glue"), "sst2"),
+    Tile("vision", "differences.png", "records.csv", FAMILY.format("vision"), "cifar10"),
     Tile("instruct", "differences.png", "records.csv", FAMILY.format("instruct"), "alpaca-answers"),
     Tile(
         "../examples/minilm-sweep",

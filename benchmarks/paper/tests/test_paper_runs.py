@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -196,6 +197,18 @@ def test_first_looks_are_lora_alone_at_other_steps_and_rates_of_the_head(
     assert [float(row["validation"]) for row in rows] == pytest.approx(
         [scores[key]["validation"] for key in wanted], rel=1e-5
     )
+
+
+def test_a_look_at_a_task_without_a_head_has_no_rate_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    row = {"model": "m", "task": "t", "steps": 3, "head_lr": None, "lr": 0.02, "seed": 2001, "validation": -1.5}
+    monkeypatch.setattr(first_looks, "load_runs", lambda out: [SimpleNamespace(row=row)])
+    (found,) = first_looks.added([], first_looks.looks(Path()))
+    assert (found["head_lr"], found["lr"], found["validation"], found["score"]) == ("", "0.02", "-1.5", "")
+
+
+def test_a_look_at_a_scale_that_is_not_there_names_those_that_are() -> None:
+    with pytest.raises(SystemExit, match=r"glue has no scale 'long'.*choose one of here, gpu, paper"):
+        list(first_looks.specifications("glue", "long"))
 
 
 @pytest.mark.parametrize("family", sorted(run.FAMILIES))
