@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from support.claim_table import CLAIMS, EXEMPT, HEADLINE, INDEX, KNOWN, README, RESULTS, TABLES, WHICH
+from support.claim_table import CLAIMS, EXEMPT, INDEX, KNOWN, README, RESULTS, TABLES, WHICH
 from support.page_numbers import ROOT, default_rows, differences, figure_rows, gaps, generated, size, within
 
 from tensoradapt.analysis.edges import at_edges
@@ -47,6 +47,12 @@ def test_every_number_of_a_page_is_computed_again_or_exempt(page: str) -> None:
 
 RECORDS = sorted((ROOT / "docs" / "results").rglob("records.csv"))
 PAGES = sorted(path for path in (ROOT / "docs" / "results").rglob("README.md") if path.parent.name != "figures")
+TABLES_OF = [  # the folder and the name of each generated table, but for those over all families
+    (page.parent.name, name)
+    for page in PAGES
+    if page.parent.name != "results"
+    for name in re.findall(r"<!-- begin (.+?) -->", page.read_text())
+]
 INTERVAL = re.compile(r"(\d\.\d{4}),? \(?[-+]?(\d\.\d{4}) to [-+]?(\d\.\d{4})")
 
 
@@ -64,14 +70,9 @@ def test_the_parts_over_all_families_are_those_of_the_files(name: str) -> None:
     assert there == made
 
 
-@pytest.mark.parametrize("name", ["smallest", "sizes", "by steps", "larger"])
-def test_the_tables_of_the_headline_are_those_of_its_files(name: str) -> None:
-    there, made = generated(name, (ROOT / HEADLINE).read_text(), "headline")
-    assert there == made
-
-
-def test_the_table_of_instruct_is_that_of_its_file() -> None:
-    there, made = generated("sizes", (ROOT / "docs/results/instruct/README.md").read_text(), "instruct")
+@pytest.mark.parametrize(("family", "name"), TABLES_OF)
+def test_the_tables_of_a_family_are_those_of_its_files(family: str, name: str) -> None:
+    there, made = generated(name, (ROOT / "docs/results" / family / "README.md").read_text(), family)
     assert there == made
 
 

@@ -188,21 +188,20 @@ def _gap_of(row: Mapping[str, str]) -> str:
 # what is written, by its marks
 PARTS = {"tiles": tiles, "claim": claim, "everything": everything}
 PARTS |= {"sizes": sizes, "smallest": smallest, "by steps": by_steps, "larger": larger}
-PAGES = ("README.md", "tables.md", "headline/README.md", "instruct/README.md")
 
 
 def fill(page: Path) -> None:
     """Write the tiles and tables whose marks a page has between them."""
-    text = page.read_text()
+    before = text = page.read_text()
     for name, made in PARTS.items():
         begin, end = BEGIN.format(name), END.format(name)
         if begin in text:
             head, rest = text.split(begin)
             text = f"{head}{begin}\n\n{made(page.parent)}\n\n{end}{rest.split(end)[1]}"
-    replace_file(page, text.encode())
+    if text != before:
+        replace_file(page, text.encode())
 
 
 if __name__ == "__main__":
-    for page in PAGES:
-        if (report.RESULTS / page).is_file():
-            fill(report.RESULTS / page)
+    for page in sorted(report.RESULTS.rglob("*.md")):
+        fill(page)
