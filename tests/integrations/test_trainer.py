@@ -250,6 +250,25 @@ def test_gradient_checkpointing_gives_the_gradients_of_none(name: str, reentrant
         torch.testing.assert_close(found[key], gradient, rtol=1e-6, atol=1e-6 * float(gradient.abs().max()))
 
 
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_a_factor_that_is_frozen_between_steps_has_no_gradient_in_checkpointed_layers(reentrant: bool) -> None:
+    model = make("llama")
+    adapter = ta.attach(model, ta.plan(model, method="cp", rank=2), seed=0)
+    perturb(adapter)
+    checkpoint_layers(model, reentrant)
+    expected = gradients(model.train(), adapter, **inputs("llama"))
+    name, factor = next(iter(adapter.named_parameters()))
+    factor.requires_grad_(False)
+    model.zero_grad()
+    model(**inputs("llama")).logits.float().square().mean().backward()
+    found = {key: p.grad for key, p in adapter.named_parameters()}
+    assert found.pop(name) is None
+    for key, gradient in found.items():
+        torch.testing.assert_close(gradient, expected[key])
+    factor.requires_grad_()
+    assert gradients(model, adapter, **inputs("llama")).keys() == expected.keys()
+
+
 def test_a_model_on_a_device_map_is_adapted() -> None:
     expected = attached()[0](**inputs("llama")).logits
     model = accelerate.dispatch_model(make("llama", torch.float32), {"": "cpu"}, force_hooks=True)

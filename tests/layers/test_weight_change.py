@@ -92,6 +92,25 @@ def test_lengths_are_counted_once_trained_saved_and_loaded(name: str, tmp_path: 
     assert torch.equal(logits(base, name), logits(model, name))
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_a_model_that_is_cast_while_adapted_has_the_bits_of_one_that_loads_it_and_is_cast(
+    dtype: torch.dtype, tmp_path: Path
+) -> None:
+    torch.set_default_dtype(torch.float32)
+    model, other = make("bert", torch.float32), make("bert", torch.float32)
+    moved(ta.attach(model, "cp", rank=3, rule="dora"))
+    model.to(dtype)
+    ta.merge(model)
+    ta.unmerge(model)
+    found = logits(model, "bert")
+    assert found.dtype == dtype
+    ta.adapters(model)["default"].save(tmp_path)
+    loaded = ta.load(other.to(dtype), tmp_path)  # in float32, as adapters are held: one rounding of the type away
+    torch.testing.assert_close(logits(other, "bert"), found, rtol=0, atol=2 * torch.finfo(dtype).eps + 1e-7)
+    loaded.to(dtype)
+    assert torch.equal(logits(other, "bert"), found)
+
+
 @pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")  # PEFT asks transformers for it
 def test_output_and_gradients_are_pefts() -> None:
     model, base, adapter = with_dora("bert", "lora", rank=4)
