@@ -56,7 +56,8 @@ def _find_pip() -> None:
     bundled = find_spec("ensurepip")
     sys.path += map(str, Path(bundled.origin).parent.glob("_bundled/pip-*.whl")) if bundled and bundled.origin else ()
     if not find_spec("pip"):
-        raise SystemExit("pip is not installed beside this Python; run python -m ensurepip")
+        absent = ", and neither is ensurepip; install pip as the system does (Debian: apt-get install python3-pip)"
+        raise SystemExit(f"pip is not installed beside this Python{'; run python -m ensurepip' if bundled else absent}")
 
 
 def _find(finder: Any, package: str, filename: str) -> Any:

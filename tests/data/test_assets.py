@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.util import find_spec
 from pathlib import Path
 from threading import Thread
 
@@ -216,6 +217,7 @@ def python(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(find_spec("ensurepip") is None, reason="this Python comes without pip, as Debian's does")
 def test_an_environment_without_pip_uses_the_one_that_comes_with_python(
     index: Index, toy: assets.Asset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -224,13 +226,20 @@ def test_an_environment_without_pip_uses_the_one_that_comes_with_python(
     assert contents(assets.fetch("toy"))["weights.bin"] == WEIGHTS
 
 
+@pytest.mark.parametrize(
+    ("name", "code", "todo"),
+    [
+        ("ensurepip.py", "", "; run python -m ensurepip"),
+        ("sitecustomize.py", "import sys\nsys.modules['ensurepip'] = None", ", and neither is ensurepip.*apt-get"),
+    ],
+)
 def test_no_pip_anywhere_is_reported_with_what_to_do(
-    index: Index, toy: assets.Asset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    index: Index, toy: assets.Asset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, code: str, todo: str
 ) -> None:
     python(tmp_path / "environment", monkeypatch)
-    (tmp_path / "ensurepip.py").touch()
+    (tmp_path / name).write_text(code)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    with pytest.raises(TensorAdaptError, match=r"pip is not installed.*ensurepip.*by hand"):
+    with pytest.raises(TensorAdaptError, match=rf"pip is not installed beside this Python{todo}.*by hand"):
         assets.fetch("toy")
 
 
