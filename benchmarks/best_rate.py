@@ -133,9 +133,9 @@ def measured(bench: Bench, cell: Cell, k: int, seed: int, precision: str) -> dic
     if fitted.status == "finished":
         loss, (validation, right) = float(np.mean(fitted.losses[-10:])), validated(bench, model, precision)
     row = (steps, optimizer, method, rank, k, f"{lr:.4g}", seed, plan.n_params, fitted.status, round(loss, 4))
-    row += (round(validation, 5), round(right, 5), round(time.perf_counter() - begun, 1), precision)
-    print(*row, flush=True)
-    return dict(zip((*COLUMNS, "accuracy", "seconds", "precision"), row, strict=True))
+    more = (round(validation, 5), round(right, 5), round(time.perf_counter() - begun, 1), precision)
+    print(*row, *more, flush=True)
+    return dict(zip((*COLUMNS, "accuracy", "seconds", "precision"), (*row, *more), strict=True))
 
 
 def fit(bench: Bench, model: torch.nn.Module, lr: float, steps: int, optimizer: str, precision: str) -> Any:
@@ -175,7 +175,7 @@ def best_of(loss: Mapping[int, float]) -> float | None:
 
 def shared(every: Sequence[Cell]) -> list[dict[str, Any]]:
     """For each rate: what it loses against each cell's own best, in accuracy and in loss, over cells and seeds."""
-    rows = []
+    rows: list[dict[str, Any]] = []
     units = [(cell, seed) for cell in every for seed in seeds_of(cell) if seed in SEEDS]
     for k in range(-MOST, MOST):
         lost = [(*lost_at(cell, seed, k), cell) for cell, seed in units if k in losses(cell, seed)]

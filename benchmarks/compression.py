@@ -14,6 +14,7 @@ import copy
 import itertools
 import time
 from pathlib import Path
+from typing import Any
 
 import figure_style
 import matplotlib as mpl
@@ -21,7 +22,7 @@ from kept import append, read
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from minilm import Bench, Setting
-from torch import nn
+from torch import Tensor, nn
 
 import tensoradapt as ta
 from tensoradapt.analysis.names import display, looks, tone
@@ -45,7 +46,7 @@ def main() -> None:
     plan = ta.plan(model, layout=": out : in", method="lora", rank=8, train=("classifier",))
     lora = ta.attach(model, plan, seed=SEED)
     bench.fit(model, rate("lora"))
-    head = {k: v.clone() for k, v in model.classifier.state_dict().items()}
+    head = {k: v.clone() for k, v in model.get_submodule("classifier").state_dict().items()}
     before = copy.deepcopy(lora)  # the LoRA before its 50 more steps
     done = {(row["form"], row["budget"]) for row in read(CSV)}
     if ("lora", "") not in done:
@@ -57,12 +58,12 @@ def main() -> None:
             save(family, budget, *one(bench, before, head, family, budget))
 
 
-def one(bench: Bench, lora: ta.Adapter, head: dict, family: str, budget: int) -> tuple:
+def one(bench: Bench, lora: ta.Adapter, head: dict[str, Tensor], family: str, budget: int) -> tuple[Any, ...]:
     begun = time.perf_counter()
     result = ta.compress(lora, method=family, budget=budget)
     seconds = time.perf_counter() - begun
     model = bench.fresh()
-    model.classifier.load_state_dict(head)
+    model.get_submodule("classifier").load_state_dict(head)
     result.attach(model)
     model.classifier.requires_grad_(True)
     accuracy = bench.accuracy(model)

@@ -29,7 +29,7 @@ import torch
 from kept import folder_of, keep, named
 from minilm import Bench, Setting
 from speed_setup import peak_of, timed
-from torch import nn
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import tensoradapt as ta
@@ -86,7 +86,7 @@ def planned(source: Any, method: Mapping[str, Any], **more: Any) -> ta.Plan:
 
 @contextmanager
 def without_hooks(optimizer: torch.optim.Optimizer) -> Iterator[None]:
-    hooks = optimizer._optimizer_step_pre_hooks, optimizer._optimizer_step_post_hooks
+    hooks: list[dict[int, Any]] = [optimizer._optimizer_step_pre_hooks, optimizer._optimizer_step_post_hooks]
     kept = [dict(of) for of in hooks]
     for of in hooks:
         of.clear()
@@ -97,6 +97,8 @@ def without_hooks(optimizer: torch.optim.Optimizer) -> Iterator[None]:
 
 def source_of(args: argparse.Namespace) -> tuple[Callable[[], nn.Module], list[Mapping[str, Any]]]:
     """Return what makes the model, and a batch for each step: two that are not counted, then a pair's each round."""
+    make: Callable[[], nn.Module]
+    batches: Iterator[Mapping[str, Tensor]]
     if args.shape:
         make, vocabulary = partial(pack.base_of, args.shape), pack.SHAPES[args.shape]["vocab_size"]
         batches = (pack.batch_of(vocabulary, args.batch, TOKENS, i) for i in itertools.count())
@@ -143,7 +145,7 @@ def on_llama(method: Mapping[str, Any], device: str) -> dict[str, Any]:
     before = [{name: p.detach().double() for name, p in tensor.trained.items()} for tensor in adapter.factored]
     drawn = [{n: 1e-3 * torch.randn(p.shape, generator=generator).double() for n, p in of.items()} for of in before]
     change = [{n: value.to(device) for n, value in of.items()} for of in drawn]
-    distance, largest = Distance(adapter), Largest()
+    distance, largest = Distance(adapter), Largest()  # type: ignore[no-untyped-call]
     with largest:
         distance.along(before, change)
     seconds = timed(partial(distance.along, before, change), device)[0]

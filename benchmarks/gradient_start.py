@@ -12,9 +12,11 @@ where it was.
 import csv
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from minilm import Bench, Setting
+from torch import Tensor
 
 import tensoradapt as ta
 from tensoradapt.analysis.statistics import intervals
@@ -45,11 +47,12 @@ COLUMNS = (
 def main() -> None:
     tune = [Case(seed) for seed in TUNING]
     cells = [(family, rank, start) for rank in RANKS for family in FAMILIES for start in STARTS]
-    chosen = {
-        (family, start): min(RATES, key=lambda lr, at=(family, RANKS[0], start): sum(c.run(*at, lr)[0] for c in tune))
+    losses = {
+        (family, start): {lr: sum(case.run(family, RANKS[0], start, lr)[0] for case in tune) for lr in RATES}
         for family in FAMILIES
         for start in STARTS
     }
+    chosen = {cell: min(of, key=of.__getitem__) for cell, of in losses.items()}
     print("rates", chosen, flush=True)
     cases = [Case(seed) for seed in SEEDS]
     runs = {cell: [case.run(*cell, chosen[cell[0], cell[2]])[1] for case in cases] for cell in cells}
@@ -64,7 +67,8 @@ class Case:
     """One seed, whose head is trained once."""
 
     def __init__(self, seed: int) -> None:
-        self.bench, self.head = Bench(SETTING, seed), None
+        self.bench = Bench(SETTING, seed)
+        self.head: dict[str, Tensor] | None = None
 
     def run(self, family: str, rank: int, start: str, lr: float) -> tuple[float, np.ndarray]:
         """The loss of the last ten steps, and which test examples are right; stored on disk."""
@@ -77,10 +81,10 @@ class Case:
         with np.load(path) as kept:
             return float(kept["loss"]), kept["right"]
 
-    def one(self, family: str, rank: int, start: str, lr: float) -> tuple[tuple, float, np.ndarray]:
+    def one(self, family: str, rank: int, start: str, lr: float) -> tuple[tuple[Any, ...], float, np.ndarray]:
         begun, bench = time.perf_counter(), self.bench
         model = bench.fresh()
-        model.classifier.load_state_dict(self.warm_head())
+        model.get_submodule("classifier").load_state_dict(self.warm_head())
         plan = ta.plan(model, method=family, rank=rank, start=start, train=("classifier",))
         batches = [batch for batch, _ in zip(bench.batches(model, order=5), range(4), strict=False)]
         ta.attach(model, plan, seed=bench.seed, batches=batches if start == "gradient" else None)
@@ -91,18 +95,18 @@ class Case:
         print(*shown, right.mean(), f"{time.perf_counter() - begun:.0f} s", flush=True)
         return (*shown, round(float(right.mean()), 4)), losses[-1], right
 
-    def warm_head(self) -> dict:
+    def warm_head(self) -> dict[str, Tensor]:
         """The head, trained alone for 30 steps."""
         if self.head is None:
             model = self.bench.fresh()
             for name, parameter in model.named_parameters():
                 parameter.requires_grad_(name.startswith("classifier."))
             self.bench.fit(model, rate("head"), order=9)
-            self.head = {name: value.clone() for name, value in model.classifier.state_dict().items()}
+            self.head = {name: value.clone() for name, value in model.get_submodule("classifier").state_dict().items()}
         return self.head
 
 
-def append(row: tuple) -> None:
+def append(row: tuple[Any, ...]) -> None:
     new = not CSV.exists()
     with CSV.open("a", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows([*([COLUMNS] if new else []), row])

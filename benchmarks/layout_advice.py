@@ -13,6 +13,7 @@ records/layout_advice.csv and the spectra, docs/results/figures/spectra*.csv, wi
 import argparse
 import csv
 from pathlib import Path
+from typing import Any
 
 import figure_style
 import matplotlib as mpl
@@ -56,8 +57,8 @@ def main() -> None:
         csv.writer(file, lineterminator="\n").writerows([COLUMNS, *measured])
     for family in FAMILIES:
         for budget in BUDGETS:
-            both = [np.stack([right[family, budget, mode, seed] for seed in SEEDS]).astype(float) for mode in order]
-            print(family, budget, [round(float(x.mean()), 4) for x in both], intervals.paired_difference(*both))
+            a, b = (np.stack([right[family, budget, mode, seed] for seed in SEEDS]).astype(float) for mode in order)
+            print(family, budget, [round(float(x.mean()), 4) for x in (a, b)], intervals.paired_difference(a, b))
 
 
 def write_spectra(stack: np.ndarray, names: tuple[str, ...]) -> None:
@@ -100,7 +101,7 @@ def trained_stack() -> tuple[np.ndarray, tuple[str, ...]]:
     return np.asarray(parts, dtype=np.float64), ("layer", "proj", "out", "in")
 
 
-def one(bench: Bench, family: str, budget: int, mode: str) -> tuple[tuple, np.ndarray]:
+def one(bench: Bench, family: str, budget: int, mode: str) -> tuple[tuple[Any, ...], np.ndarray]:
     model = bench.fresh()
     layout = f"{mode} : out : in"
     plan = ta.plan(model, layout=layout, method=family, budget=budget, train=("classifier",))

@@ -69,6 +69,8 @@ class Served:
 class ServedByPeft(Served):
     """The same in a PeftModel."""
 
+    model: Any
+
     def load(self, i: int) -> None:
         if i == 0:
             self.model = peft.PeftModel.from_pretrained(self.model, self.folder, adapter_name="a0")
@@ -94,7 +96,7 @@ def served(base: nn.Module, method: str, root: Path) -> Served:
         return Served(model, folder)
     targets = sorted({site.module for site in sites_of(base)})
     config = peft.LoraConfig(r=RANK, lora_alpha=16, lora_dropout=0.0, target_modules=targets)
-    peft.get_peft_model(shared(base), config).save_pretrained(folder)
+    peft.get_peft_model(shared(base), config).save_pretrained(str(folder))
     return ServedByPeft(model, folder)
 
 
@@ -162,7 +164,9 @@ def measure(
 
 def table(counts: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     """The record as lines."""
-    rows = [("adapters", "method", "mixed", "quartiles", "load", "loads", "switch", "group", "memory each", "numbers")]
+    rows: list[tuple[str, ...]] = [
+        ("adapters", "method", "mixed", "quartiles", "load", "loads", "switch", "group", "memory each", "numbers")
+    ]
     for n, methods in counts.items():
         for name, of in methods.items():
             values = of["mixed"]

@@ -60,19 +60,22 @@ def distance(found: Mapping[str, Tensor], true: Mapping[str, Tensor]) -> float:
 def adapted(parameterization: str, dtype: torch.dtype = torch.float32) -> tuple[nn.Module, ta.Adapter]:
     """The model in a dtype with an adapter in float32 of random values, whose updates have ``SHARE`` of its norm."""
     torch.manual_seed(0)
-    model = BertModel(CONFIG).to(dtype).eval()
+    model: nn.Module = BertModel(CONFIG)
+    model.to(dtype).eval()
     plan = planned(ta.find_sites(model, "attention"), parameterization, rank=2, train=())
     adapter = ta.attach(model, plan, seed=0)
     for parameter in adapter.parameters():
         parameter.add_(torch.randn_like(parameter), alpha=0.1)
     size = norm(adapter.delta(site) for site in plan.sites) / norm(weights(model, plan).values())
     for site in plan.sites:
-        model.get_submodule(site.name).base.weight.mul_(size / SHARE)
+        layer: Any = model.get_submodule(site.name)
+        layer.base.weight.mul_(size / SHARE)
     return model, adapter
 
 
 def weights(model: nn.Module, plan: ta.Plan) -> dict[str, Tensor]:
-    return {site.name: model.get_submodule(site.name).base.weight.detach() for site in plan.sites}
+    layers: dict[str, Any] = {site.name: model.get_submodule(site.name) for site in plan.sites}
+    return {name: layer.base.weight.detach() for name, layer in layers.items()}
 
 
 @torch.no_grad()

@@ -45,8 +45,8 @@ METHODS = (("lora", 8), ("cp", 16), ("tucker", 8), ("tensor_train", 8))
 def base_of(shape: str) -> nn.Module:
     """A random model of a shape, without dropout."""
     sizes = SHAPES[shape]
-    off = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-    config = transformers.BertConfig(**sizes, intermediate_size=4 * sizes["hidden_size"], **off)
+    more: dict[str, Any] = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, **sizes}
+    config = transformers.BertConfig(intermediate_size=4 * sizes["hidden_size"], **more)
     torch.manual_seed(0)
     return transformers.BertForSequenceClassification(config)
 
@@ -143,7 +143,8 @@ def main() -> None:
         print(peak_memory() if args.device == "cpu" else torch.cuda.max_memory_allocated())
         return
     together(base, args, 1)  # what is done once in a process
-    found, peaks = {}, {}
+    found: dict[int, dict[str, list[float]]] = {}
+    peaks: dict[int, int] = {}
     for n in args.runs:
         for so_far in ratios(base, args, n):
             found[n] = so_far
@@ -164,7 +165,7 @@ def written(args: argparse.Namespace, found: Mapping[int, Any], peaks: Mapping[i
 
 def rows_of(found: Mapping[int, Mapping[str, list[float]]], peaks: Mapping[int, int]) -> list[tuple[str, ...]]:
     """Return the table, with its head."""
-    rows = [("runs", "turns", "joined", "memory of one process", "of as many processes")]
+    rows: list[tuple[str, ...]] = [("runs", "turns", "joined", "memory of one process", "of as many processes")]
     for n, of in found.items():
         memory = bytes_text(peaks[n]), bytes_text(n * peaks[1])
         rows.append((str(n), shown(of["turns"]), shown(of["joined"]), *memory))

@@ -38,7 +38,8 @@ from tensoradapt.networks import least_squares
 from tensoradapt.networks.contraction import compile_program
 from tensoradapt.networks.layout import Layout
 from tensoradapt.networks.network import Network
-from tensoradapt.planning.ranks import Builder, within_budget
+from tensoradapt.planning.builder import Builder
+from tensoradapt.planning.ranks import within_budget
 
 CSV = Path(__file__).parent / "records" / "planted.csv"
 SIZES = {"layer": 4, "proj": 2, "head": 4, "dim": 12, "model": 48, "out": 48, "in": 48}

@@ -114,7 +114,7 @@ def train(
 
 
 @torch.no_grad()
-def mean_loss(model: nn.Module, batches: list) -> float:
+def mean_loss(model: nn.Module, batches: list[Mapping[str, Tensor]]) -> float:
     model.eval()
     loss = float(np.mean([float(model(**batch).loss) for batch in batches]))
     model.train()

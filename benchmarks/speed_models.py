@@ -19,14 +19,18 @@ LLAMA: Mapping[str, Any] = {"max_position_embeddings": 2048, "rope_theta": 10000
 
 
 def _bert(hidden: int, layers: int, heads: int, vocab: int) -> nn.Module:
-    sizes = {"hidden_size": hidden, "num_hidden_layers": layers, "num_attention_heads": heads, "vocab_size": vocab}
-    return transformers.BertModel(transformers.BertConfig(**sizes, intermediate_size=4 * hidden, **TEXT))
+    sizes: dict[str, Any] = {"hidden_size": hidden, "num_hidden_layers": layers, "num_attention_heads": heads}
+    return transformers.BertModel(
+        transformers.BertConfig(**sizes, vocab_size=vocab, intermediate_size=4 * hidden, **TEXT)
+    )
 
 
 def _llama(hidden: int, inner: int, layers: int, heads: int, keys: int, vocab: int) -> nn.Module:
-    sizes = {"hidden_size": hidden, "intermediate_size": inner, "num_hidden_layers": layers, "vocab_size": vocab}
+    sizes: dict[str, Any] = {"hidden_size": hidden, "intermediate_size": inner, "num_hidden_layers": layers}
     return transformers.LlamaModel(
-        transformers.LlamaConfig(**sizes, num_attention_heads=heads, num_key_value_heads=keys, **LLAMA)
+        transformers.LlamaConfig(
+            **sizes, vocab_size=vocab, num_attention_heads=heads, num_key_value_heads=keys, **LLAMA
+        )
     )
 
 

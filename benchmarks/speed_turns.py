@@ -63,7 +63,7 @@ def _seconds(call: Callable[[], Any], device: str) -> float:
 
 
 @torch.no_grad()
-def decoding(model: nn.Module, embedded: Tensor) -> Callable[[], None]:
+def decoding(model: Any, embedded: Tensor) -> Callable[[], None]:
     """What decodes tokens one by one after a text, as ``generate`` does with a cache."""
     cache = transformers.DynamicCache(config=model.config)
     model(inputs_embeds=embedded, past_key_values=cache, use_cache=True)
@@ -89,7 +89,7 @@ class _Counted(TorchDispatchMode):
     """Counts the operations of torch that compute: what a GPU would be asked to launch."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.n = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

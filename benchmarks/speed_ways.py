@@ -83,7 +83,7 @@ def turns_of(width: int, rank: int, tokens: int, device: str, dtype: torch.dtype
     )
 
     def through(way: Way) -> tuple[Tensor, ...]:
-        return torch.autograd.grad(_Fused.apply(x, weight, bias, a, b, way), (x, a, b), g)
+        return torch.autograd.grad(_Fused.apply(x, weight, bias, a, b, way), (x, a, b), g)  # type: ignore[no-untyped-call]
 
     def frozen() -> None:
         torch.autograd.grad(F.linear(x, weight, bias), x, g)

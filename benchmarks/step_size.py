@@ -97,7 +97,10 @@ class Pull:
         ]
         inputs = [*(f.labels for f in tensor.network.factors), *((*index, "k", *names) for names in (rows, cols, ()))]
         symbol = {x: opt_einsum.get_symbol(i) for i, x in enumerate(sizes)}
-        text, shapes = ",".join("".join(map(symbol.get, x)) for x in inputs), [[sizes[x] for x in y] for y in inputs]
+        text, shapes = (
+            ",".join("".join(symbol[label] for label in x) for x in inputs),
+            [[sizes[x] for x in y] for y in inputs],
+        )
         # not "optimal": the path that opt_einsum 3.4 finds for LoHa at r=64 costs 600 times as much as this one
         self._contract = opt_einsum.contract_expression(f"{text}->", *shapes, optimize="dp")
 
@@ -142,7 +145,7 @@ def drift(adapter: Adapter, drive: Drive, lr: float, steps: Sequence[int]) -> di
     for step in range(1, max(steps) + 1):
         coefficients = drive.coefficients()
         optimizer.zero_grad()
-        sum(pull.loss(coefficients) for pull in pulls).backward()
+        sum((pull.loss(coefficients) for pull in pulls), torch.zeros(())).backward()
         optimizer.step()
         if step in steps:
             found[step] = [change(old, new) / lr for old, new in zip(before, pairs(adapter), strict=True)]
@@ -203,7 +206,8 @@ def run(axes: Mapping[str, tuple[str, Sequence[float]]], seeds: int, write: Writ
     for axis, value, scale, seed, steps in jobs(axes, seeds):
         if (axis, float(value), scale, seed) in done:
             continue
-        point, found = replace(Point(), **{axes[axis][0]: value}), []
+        changed: dict[str, Any] = {axes[axis][0]: value}
+        point, found = replace(Point(), **changed), []
         for name in rows():
             key = (name, replace(point, rank=Point.rank) if name in RANKLESS else point, scale, seed, steps)
             if key not in known:

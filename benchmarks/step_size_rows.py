@@ -19,7 +19,7 @@ from tensoradapt import parameterizations, published
 from tensoradapt.adapter.adapter import Adapter
 from tensoradapt.adapter.draws import starts_at_zero
 from tensoradapt.planning.plan import Group, Plan
-from tensoradapt.planning.variant import variant_of
+from tensoradapt.planning.variant import Variant, variant_of
 from tensoradapt.sites.site import Sites
 from tensoradapt.testing.laws import float64
 
@@ -69,6 +69,7 @@ def plan(name: str, point: Point, scale: str) -> tuple[Plan, bool] | None:
     if point.width > WIDEST.get(name, point.width):
         return None
     row = published.get(name) if name in published.names() else None
+    family: str | Variant
     family, texts, options = (row.parameterization, row.layout, row.options) if row else OTHERS[name]
     wanted: dict[str, Any] = {"scale": scale, "options": dict(options), "rank": point.rank}
     if "out*" in str(texts) and (row is None or point.width not in row.split["in"]):

@@ -142,7 +142,7 @@ def quantised(value: Tensor, bits: int) -> Tensor:
     return (value / step).round().clamp(-127, 127) * step
 
 
-def n_bytes(values: list[Tensor], bits: int) -> int:
+def n_bytes(values: Sequence[Tensor], bits: int) -> int:
     """Return what tensors take: their numbers, and at 8 bits a scale of 16 bits for each row."""
     rows = sum(value.numel() // value.shape[-1] for value in values) if bits == 8 else 0
     return sum(value.numel() for value in values) * bits // 8 + 2 * rows

@@ -46,7 +46,7 @@ def main() -> None:
     ta.detach(model)
     again = _in_peft(args, tokenizer, asked)
     same = [a == b for a, b in zip(after, again, strict=True)]
-    truth = dict(text[:2] for text in data.test.texts or ())
+    truth = {question: answer for question, answer, *_ in data.test.texts or ()}
     rows = [
         {"prompt": prompt, "base": old, "adapter": new, "peft": peft, "alpaca": truth[prompt]}
         for prompt, old, new, peft in zip(asked, before, after, again, strict=True)

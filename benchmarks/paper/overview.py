@@ -95,7 +95,7 @@ def everything(folder: Path) -> str:
 def _size(row: Mapping[str, str], several_steps: bool) -> str:
     """The size of a row of means as the table has it, with its steps where its task has several numbers of them."""
     asked = facts.size({key: float(row[key]) if row[key] else None for key in ("rank", "budget")})
-    return ", ".join(filter(None, (asked, several_steps and f"{row['steps']} steps")))
+    return ", ".join(part for part in (asked, f"{row['steps']} steps" if several_steps else "") if part)
 
 
 def sizes(folder: Path) -> str:

@@ -39,8 +39,8 @@ DPI = 200
 MARGINS = (0.01, 0.02)
 PAIRS: tuple[tuple[str, int | str], ...] = (("CP", "budget"), ("lora", 1))  # references of the headline beside LoRA r=8
 PAIR = ("task", "method", "n_params", "reference", "reference_n_params", "difference", "low", "high", "p", "p_holm")
-WITHIN = ("task", "method", "size", "n_params", "n_head", "mean", "difference", "low", "high", "n_seeds", "p_holm")
-WITHIN += ("decided", "margin", "p_within_holm", "within", "seeds_within")
+WITHIN: tuple[str, ...] = ("task", "method", "size", "n_params", "n_head", "mean", "difference", "low", "high")
+WITHIN += ("n_seeds", "p_holm", "decided", "margin", "p_within_holm", "within", "seeds_within")
 Row = dict[str, Any]
 
 
