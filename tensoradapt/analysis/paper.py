@@ -29,6 +29,7 @@ LATEX |= {ord("<"): "$<$", ord(">"): "$>$"}
 MARKDOWN = {ord(character): f"\\{character}" for character in "\\|*_`<>"}
 BOLD = re.compile(r"\*\*(.*)\*\*", re.DOTALL)  # a cell of a paper's table that is decided to be the best
 NUMBER = re.compile(r"[−+-]?[\d,]*\.?\d+(e[+-]\d+)?( ± [\d.]+)?†?")
+HEAD = "With the head"
 BEST = "the best of its group"  # a name that compare takes for the one configuration it stands for
 
 
@@ -43,8 +44,9 @@ def paper(source: Any) -> DataFrame:
         source: a folder of runs, runs, or a DataFrame with a row for each run.
 
     Returns:
-        Columns Method, Size (where there are sizes), Parameters and one for each task. ``attrs["caption"]`` says of how
-        many seeds the means are, and what methods do not have in common.
+        Columns Method, Size (where there are sizes), Parameters, With the head (where one is trained; of the tasks'
+        heads the largest) and one for each task. ``attrs["caption"]`` says of how many seeds the means are, and what
+        methods do not have in common.
 
     Raises:
         TensorAdaptError: where there is no reported run, and as ``summarise`` does.
@@ -63,15 +65,17 @@ def paper(source: Any) -> DataFrame:
     best = {own for _, every in means.groupby("task") for own in _decided(every, runs)}
     means["column"] = means["task"].map({task: _title(str(task), own) for task, own in means.groupby("task")})
     means["text"] = [_cell(row, row["runs"] in best) for _, row in means.iterrows()]
-    keys = ["group", "Method", "Size", "Parameters"]
+    means[HEAD] = means.groupby(["kind", "Method", "Size", "Parameters"])["n_trained"].transform("max")
+    keys = ["group", "Method", "Size", "Parameters", HEAD]
     _check_once(means, [*keys, "column"])
     table = means.pivot(index=keys, columns="column", values="text").fillna("").reset_index()
     order = [*(name for name in means["group"].unique() if name not in ("head", "full")), "head", "full"]
     table["group"] = table["group"].map(order.index)
     table = table.sort_values(["group", "Parameters", "Method"], ignore_index=True).rename_axis(columns=None)
-    table = table[["Method", "Size", "Parameters", *means.sort_values("task")["column"].unique()]]
+    told = {"Size": table["Size"].any(), HEAD: (table[HEAD] != table["Parameters"]).any()}
+    table = table[[*keys[1:], *means.sort_values("task")["column"].unique()]]
     table.attrs["caption"] = _caption(runs, means, bool(best))
-    return table if table["Size"].any() else table.drop(columns="Size")
+    return table.drop(columns=[name for name, differs in told.items() if not differs])
 
 
 def paper_table(
@@ -91,7 +95,8 @@ def paper_table(
         label: of .tex.
 
     Returns:
-        A DataFrame with the columns Method, Size (where there are sizes), Parameters and one for each task.
+        A DataFrame with the columns Method, Size (where there are sizes), Parameters, With the head (where one is
+        trained; of the tasks' heads the largest) and one for each task.
 
     Raises:
         TensorAdaptError: where there is no reported run or runs do not compare, and for a path with another ending or

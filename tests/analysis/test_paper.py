@@ -49,7 +49,7 @@ def test_the_public_function_gives_the_table_and_writes_it(tmp_path: Path) -> No
 def test_a_cell_is_mean_and_interval_and_bold_only_where_it_is_decided(tmp_path: Path) -> None:
     runs = table_of(write_many(tmp_path, CURVES))
     table = paper(runs)
-    assert list(table) == ["Method", "Size", "Parameters", TASK]
+    assert list(table) == ["Method", "Size", "Parameters", "With the head", TASK]
     bold = table[table[TASK].str.startswith("**")]
     assert [*bold["Method"], *bold["Size"]] == ["CP (LoRTA)", "r=4"], "at 300 the better mean is not told apart"
     texts = {(row["Method"], row["Parameters"]): row[TASK].strip("*") for _, row in table.iterrows()}
@@ -62,6 +62,16 @@ def test_a_cell_is_mean_and_interval_and_bold_only_where_it_is_decided(tmp_path:
     assert list(table["Method"][-2:]) == ["frozen base + head", "full fine-tuning"], "references come last"
     fewer = runs[(runs["seed"] != runs["seed"].max()) | (runs["method"] != runs["method"].iloc[0])]
     assert "means over 2 to 3 seeds ± half" in paper(fewer).attrs["caption"]
+
+
+def test_what_is_trained_with_the_head_is_counted_beside_the_adapter() -> None:
+    rows = [
+        {"method": "cp", "task": task, "n_params": 100, "n_trained": 100 + head, "score": 0.5, "seed": seed}
+        for task, head in (("sst2", 770), ("stsb", 385))
+        for seed in range(2)
+    ]
+    assert list(paper(pandas.DataFrame(rows))["With the head"]) == [870], "the largest of the tasks' heads"
+    assert "With the head" not in paper(pandas.DataFrame(rows).drop(columns="n_trained"))
 
 
 def test_the_best_is_better_than_each_of_the_others_of_its_group() -> None:
@@ -96,10 +106,10 @@ def test_latex_is_a_whole_table_and_markdown_has_the_same_numbers(tmp_path: Path
     tex, md = (tmp_path / f"t.{ending}" for ending in ("tex", "md"))
     lines = write(table, tex, caption="Mine & yours", label="tab:mine").read_text().splitlines()
     assert lines[0] == r"\begin{table}" and lines[-1] == r"\end{table}" and r"\caption{Mine \& yours}" in lines
-    assert r"\label{tab:mine}" in lines and r"\begin{tabular}{llrrr}" in lines
+    assert r"\label{tab:mine}" in lines and r"\begin{tabular}{llrrrr}" in lines
     assert [lines.count(rf"\{rule}") for rule in ("toprule", "midrule", "bottomrule")] == [1, 4, 1]
     body = [line for line in lines if line.endswith(r"\\")]
-    assert len(body) == 14 and all(line.count(" & ") == 4 for line in body)
+    assert len(body) == 14 and all(line.count(" & ") == 5 for line in body)
     marked = write(table, md).read_text().splitlines()
     numbers = [re.findall(r"\d\d\.\d", "".join(text)) for text in (body, marked[:15])]
     assert numbers[0] == numbers[1] and len(numbers[0]) == 26 and marked[1].startswith("| :-- | :-- | --: |")
