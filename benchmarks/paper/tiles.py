@@ -36,11 +36,11 @@ class Tile:
 
 
 TILES = (
-    Tile("figures", "frontier.png", "frontier.csv", "tensoradapt frontier --full --precision bf16"),
     Tile("headline", "differences.png", "records.csv", FAMILY.format("headline"), "snippets"),
     Tile("glue", "differences.png", "records.csv", FAMILY.format("glue"), "sst2"),
     Tile("vision", "differences.png", "records.csv", FAMILY.format("vision"), "cifar10"),
     Tile("instruct", "differences.png", "records.csv", FAMILY.format("instruct"), "alpaca-answers"),
+    Tile("figures", "frontier.png", "frontier.csv", "tensoradapt frontier --full --precision bf16"),
     Tile(
         "../examples/minilm-sweep",
         "stsb-frontier.png",
