@@ -89,8 +89,9 @@ def write_within(out: Path, folder: Path) -> None:
 
 
 def write_pairs(out: Path, folder: Path) -> None:
-    """Write ``pairs.csv``: what HiRA's rule gains over CP at one budget, and all sizes beside LoRA r=1."""
-    tables = [compare(reported(records(out)), name, at=at) for name, at in PAIRS]
+    """Write ``pairs.csv``: what others gain over CP at one budget, and all sizes beside LoRA r=1, if it was run."""
+    runs = reported(records(out))
+    tables = [compare(runs, name, at=at) for name, at in PAIRS if has_reference(runs, name, at)]
     paper.write(pd.concat(tables)[list(PAIR)].round(6), folder / "pairs.csv")
 
 
@@ -170,10 +171,10 @@ def comparisons(own: pd.DataFrame) -> list[Row]:
     return corrected(sorted(rows, key=lambda row: (row["n_params"], row["method"])))
 
 
-def has_reference(runs: pd.DataFrame) -> bool:
-    """Whether runs have LoRA r=8, which sizes are compared with."""
-    method, rank = REFERENCE
-    return bool((runs["method"].map(display).eq(display(method)) & runs["rank"].eq(rank)).any())
+def has_reference(runs: pd.DataFrame, method: str = REFERENCE[0], at: int | str = REFERENCE[1]) -> bool:
+    """Whether runs have what sizes are compared with: LoRA r=8, or a method at a rank or at any budget."""
+    of_method = runs["method"].map(display).eq(display(method))
+    return bool((of_method & (runs["budget"].notna() if at == "budget" else runs["rank"].eq(at))).any())
 
 
 def _rows(table: pd.DataFrame) -> list[Row]:

@@ -8,9 +8,9 @@
     python benchmarks/paper/run.py --family glue --scale paper --smoke --model FOLDER     # two steps of each cell
 
 Scales: ``here`` runs on two cores with pinned models and the data of TENSORADAPT_DATA, and so do ``ranks``, the loss
-against the rank of LoRTA, ``steps``, fewer steps of three sizes, and ``mpnet``, six sizes on a model five times larger;
-``gpu`` runs on one GPU by hub names; ``paper`` has the settings of the source.
-Each is one or more specifications in this folder: sweeps as any other, so ``tensoradapt results``, ``plot`` and
+against the rank of LoRTA, ``steps``, fewer steps of three sizes, ``mpnet``, six sizes on a model five times larger, and
+``small``, factorings below LoRA's first rank; ``gpu`` runs on one GPU by hub names; ``paper`` has the settings of the
+source. Each is one or more specifications in this folder: sweeps as any other, so ``tensoradapt results``, ``plot`` and
 ``report`` read their folders. A file with tables ``[[sweep]]`` is a sweep for each, whose keys replace the file's.
 All but those of GLUE need the plug-in in this folder: pip install -e benchmarks/paper.
 """
@@ -40,6 +40,7 @@ FAMILIES: dict[str, dict[str, tuple[str, ...]]] = {
     "headline": {
         "here": ("headline-here", "headline-more"),
         "mpnet": ("headline-mpnet",),
+        "small": ("headline-small",),
         "steps": ("headline-steps",),
     },
     "instruct": {
@@ -52,9 +53,9 @@ FAMILIES: dict[str, dict[str, tuple[str, ...]]] = {
     "protein": {"here": ("protein-here",), "gpu": ("protein-gpu",)},
     "vision": {"here": ("vision-here",), "gpu": ("vision-gpu",)},
 }
-SIDES = ("ranks", "steps", "mpnet")  # reported in a folder of their own
+SIDES = ("ranks", "steps", "mpnet", "small")  # reported in a folder of their own
 SCALES = ("here", *SIDES, "gpu", "paper")
-COMPARED = ("here", "mpnet")  # whose sizes are compared with LoRA r=8, by margin
+COMPARED = ("here", "mpnet", "small")  # whose sizes are compared with LoRA r=8, by margin
 SMOKE: dict[str, Any] = {"steps": 2, "batch": 2, "n_train": 16, "n_validation": 8, "n_test": 8, "seed": 0}
 SMOKE |= {"tuning": {"seed": 1000, "extend": 0}}
 

@@ -146,6 +146,12 @@ def test_the_sizes_within_a_margin_are_those_of_compare(command, tmp_path: Path)
     ]
 
 
+def test_a_reference_is_a_method_at_a_rank_or_at_any_budget() -> None:
+    runs = pd.DataFrame({"method": ["CP", "lora"], "rank": [None, 8], "budget": [1640, None]})
+    assert report.has_reference(runs) and report.has_reference(runs, "CP", "budget")
+    assert not report.has_reference(runs, "lora", 1) and not report.has_reference(runs, "lora", "budget")
+
+
 @pytest.mark.thorough
 def test_without_lora_8_sizes_are_compared_with_the_smallest_of_their_method(command, tmp_path: Path) -> None:
     (tmp_path / "spec.toml").write_text(
