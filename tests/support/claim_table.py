@@ -96,8 +96,9 @@ from support.page_numbers import (
 
 README, INDEX, WHICH, RESULTS = "README.md", "docs/index.md", "docs/start/which-method.md", "docs/results/README.md"
 HEADLINE, HIRA_HEADLINE = "docs/results/headline/README.md", ("headline", "snippets", "CP by HiRA's rule", "n≤18,600")
-FRONT = "CP with {:,} parameters, also by HiRA's rule, and Tucker with {:,} are decided to lose less than 0.01 to LoRA "
-FRONT += "r=8, which has {:,} ({:.3f}). LoRA's first rank takes {:,}; with a third of it, {:,}, CP has {:.3f}."
+FRONT = "CP over `layer : out : in` with {:,} parameters, its update added or multiplied ([HiRA's rule]), and Tucker with "
+FRONT += "{:,} are decided to lose less than 0.01 to LoRA r=8, which has {:,} ({:.3f}). LoRA's first rank takes {:,}; CP "
+FRONT += "with a third of it, {:,}, has {:.3f} and is decided to be worse."
 EQUAL, TABLES = "docs/results/equal-steps.md", "docs/results/tables.md"
 AROUND = "docs/examples/around/README.md"
 LIBRARY = "docs/guides/adapter-libraries.md"
@@ -153,7 +154,7 @@ CLAIMS: list[Claim] = [
     (README, "every run also trains a head of {} numbers.", lambda: (HEAD,)),
     (
         README,
-        "one rate for all, {:.1f}e-3; the best rates found at 300 steps for four of its sizes are {:.4f} (Tucker r=16) "
+        "one rate for all, {:.1f}e-3 with `--full`; the best rates found at 300 steps for four of its sizes are {:.4f} (Tucker r=16) "
         "to {:.4f} (LoTR r=16).",
         lambda: (1000 * float(figure()[LORA]["lr"]), rate("tucker r=16"), rate("lotr r=16")),
     ),
