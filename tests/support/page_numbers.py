@@ -16,6 +16,7 @@ from tensoradapt.analysis.edges import at_edges
 from tensoradapt.analysis.names import display
 from tensoradapt.analysis.statistics.intervals import Floats, Interval, t_interval
 from tensoradapt.analysis.statistics.significance import holm, paired_p
+from tensoradapt.analysis.tables import compare, reported
 from tensoradapt.analysis.verdict import compared
 
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
@@ -28,7 +29,7 @@ import trained_library
 
 ROOT = Path(__file__).parents[2]
 STEP = best_rate.STEP
-LORA = ("LoRA", "8")
+LORA, HEADLINE = ("LoRA", "8"), "docs/results/headline"
 CP1, CP4, LORA1, LORA2 = ("CP (LoRTA)", "1"), ("CP (LoRTA)", "4"), ("LoRA", "1"), ("LoRA", "2")
 FROZEN, FULL = ("frozen base + head", ""), ("full fine-tuning", "")
 TUCKER_START = "benchmarks/records/tucker_start.csv"
@@ -387,10 +388,38 @@ def split_heads() -> tuple[str | float, ...]:
     return *many, float(scores.min()), float(scores.max()), NUMBERS[chance.sum()], NUMBERS[len(above)]
 
 
-def small_of_headline() -> tuple[int, ...]:
-    """The parameters of CP and of Tucker within 0.01, and the fewest of tensor-train, Tucker and CP within 0.02."""
-    inside = inside_headline("0.02")
-    return *of_headline()[:2], *(inside[name][0] for name in ("Tensor-train", "Tucker", "CP"))
+def row_of_headline(method: str, n_params: int) -> str:
+    """The cells of a size of the headline: its counts, mean, difference to LoRA r=8 and what is decided."""
+    of_it = [row for row in within_headline("0.01") if row["n_params"] == str(n_params)]
+    (row,) = (row for row in of_it if display(row["method"]) == method)
+    key = ("headline", "snippets", row["method"], row["size"])
+    counts = f"{n_params:,} | {n_params + int(row['n_head']):,} | {float(row['mean']):.3f}"
+    return f"{counts} | {span(*key)} | {told(*key)} |"
+
+
+def told(folder: str, task: str, method: str, size: str) -> str:
+    """What is decided of a size: that it is worse, and the smaller of the margins that it is within."""
+    every = rows(f"docs/results/{folder}/within.csv")
+    own = [row for row in every if (row["task"], row["method"], row["size"]) == (task, method, size)]
+    worse = own[0]["decided"] == "True" and float(own[0]["difference"]) < 0
+    inside = [f"within {row['margin']}" for row in own if row["within"] == "True"]
+    return ", ".join([*(["worse"] if worse else []), *inside[:1]]) or "nothing"
+
+
+def smallest_are_worse() -> tuple[()]:
+    """Nothing; CP and tensor-train with a third of LoRA r=1's parameters are decided to be worse, Tucker is not."""
+    told = [row_of_headline(*key) for key in (("CP", 6192), ("Tensor-train", 6240), ("Tucker", 6304))]
+    assert [text.endswith("| worse |") for text in told] == [True, True, False]
+    return ()
+
+
+def alike_at_one_size() -> tuple[()]:
+    """Nothing; no tensor is decided to differ from LoRA r=1, nor one of LoRA r=2's size from it, over seeds alone."""
+    runs = reported(pd.read_csv(ROOT / HEADLINE / "records.csv"))
+    gaps = compare(runs, "lora", at=2)
+    assert not gaps[gaps["n_params"].between(36000, 38000)]["decided"].any()
+    assert not any(float(row["p_holm"]) < 0.05 for row in rows(f"{HEADLINE}/pairs.csv") if row["method"] != "lora")
+    return ()
 
 
 def looks_of_headline() -> tuple[float, ...]:
