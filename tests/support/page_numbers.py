@@ -298,6 +298,72 @@ def without_size() -> tuple[float, float, float]:
     return *best_rate.by_size(60, "equal"), spread("equal")[0]
 
 
+def cells_of_rates(optimizer: str) -> list[best_rate.Cell]:
+    """The 39 cells of an optimizer in benchmarks/records/best_rate.csv, at 60 steps."""
+    return [cell for cell in best_rate.cells(60, (optimizer,)) if best_rate.seeds_of(cell)]
+
+
+def best_by_rank(optimizer: str) -> tuple[float, ...]:
+    """The geometric means of the best rates of ranks 1, 4, 16 and 64, and of 64 without Tucker."""
+    rates = best_rate.table(60)[optimizer]["rates"]
+    of_rank = [[rate for name, rate in rates.items() if name.endswith(f" r={rank}")] for rank in (1, 4, 16, 64)]
+    of_rank.append([rate for name, rate in rates.items() if name.endswith(" r=64") and name != "tucker r=64"])
+    return tuple(float(np.exp(np.mean(np.log(of)))) for of in of_rank)
+
+
+def accuracy_at(optimizer: str, k: int | None = None) -> Floats:
+    """Each cell's mean accuracy over two seeds, at rate k or at the least loss of each seed."""
+    found = []
+    for cell in cells_of_rates(optimizer):
+        of_seeds = []
+        for seed in best_rate.SEEDS:
+            loss, right = best_rate.losses(cell, seed), best_rate.losses(cell, seed, "accuracy")
+            of_seeds.append(right[min(loss, key=lambda k, loss=loss: loss[k]) if k is None else k])
+        found.append(float(np.mean(of_seeds)))
+    return np.array(found)
+
+
+def own_best() -> tuple[float, ...]:
+    """The mean accuracy of the cells' own best, of equal steps and of AdamW."""
+    return tuple(float(accuracy_at(optimizer).mean()) for optimizer in ("equal", "adamw"))
+
+
+def gain_of_equal_steps() -> tuple[float, float, float]:
+    """What equal steps gain over AdamW, each at its best rate for all, with the paired interval over cells."""
+    ours, theirs = (accuracy_at(name, best_rate.table(60)[name]["k"]) for name in ("equal", "adamw"))
+    gap = t_interval(ours - theirs)
+    return gap.mean, gap.low, gap.high
+
+
+def seeds_apart() -> float:
+    """By how much the best rates of the two seeds differ, in the median over cells of both optimizers."""
+    ratios = []
+    for cell in (*cells_of_rates("equal"), *cells_of_rates("adamw")):
+        rates = [best_rate.best_of(best_rate.losses(cell, seed)) for seed in best_rate.SEEDS]
+        ratios.append(max(rates) / min(rates))
+    return float(np.median(ratios))
+
+
+def first_seeds_apart() -> tuple[float, ...]:
+    """How far the best rates of the first seed alone lie apart, of equal steps and of AdamW."""
+    seed = best_rate.SEEDS[0]
+    found = [
+        [best_rate.best_of(best_rate.losses(cell, seed)) for cell in cells_of_rates(name)]
+        for name in ("equal", "adamw")
+    ]
+    return tuple(max(rates) / min(rates) for rates in found)
+
+
+def lost_above(optimizer: str) -> tuple[int, int]:
+    """How many runs of LoRA and Tucker end at chance one step above the best rate of their seed, and of how many."""
+    found = []
+    for cell in (cell for cell in cells_of_rates(optimizer) if cell[2] in ("lora", "tucker")):
+        for seed in best_rate.SEEDS:
+            loss, right = best_rate.losses(cell, seed), best_rate.losses(cell, seed, "accuracy")
+            found.append(right[min(loss, key=lambda k, loss=loss: loss[k]) + 1] <= 0.53)
+    return sum(found), len(found)
+
+
 def choice_by_loss() -> tuple[float, float, float, int]:
     """What a choice of rates by loss gains, its interval and the number of cells."""
     found = t_interval(best_rate.gain_of_loss())
