@@ -88,7 +88,9 @@ from support.page_numbers import (
     split_heads,
     spread,
     spread_of_rank_one,
+    step_ratio,
     steps_of_mpnet,
+    steps_of_rank_8,
     steps_of_sst2,
     sweep,
     tied_cell,
@@ -111,6 +113,7 @@ FRONT = "CP over `layer : out : in` with {:,} parameters, its update added or mu
 FRONT += "with {:,} are decided to lose less than 0.01 to LoRA r=8, which has {:,} ({:.3f}). LoRA's first rank takes "
 FRONT += "{:,}; CP with a third of it, {:,}, has {:.3f} and is decided to be worse."
 EQUAL, TABLES = "docs/results/equal-steps.md", "docs/results/tables.md"
+PERFORMANCE = "docs/results/performance.md"
 AROUND = "docs/examples/around/README.md"
 LIBRARY = "docs/guides/adapter-libraries.md"
 PROTOCOL, NOT_HERE = "docs/results/protocol.md", "docs/results/not-here.md"
@@ -272,6 +275,20 @@ CLAIMS: list[Claim] = [
         EQUAL,
         "to the power {:.2f}, and a rate of that form would leave them {:.1f} apart in place of {:.1f}",
         without_size,
+    ),
+    (
+        PERFORMANCE,
+        "CP r=8 takes {:.2f} of the frozen model's on MiniLM's shape, LoRA, tensor-train, LoTR and Tucker r=8 {:.2f} "
+        "to {:.2f}, PEFT's LoRA r=8 {:.2f};",
+        steps_of_rank_8,
+    ),
+    (
+        PERFORMANCE,
+        "VeRA r=256 takes {:.2f}, PEFT's {:.2f}. On RoBERTa-base's shape VeRA is slower than PEFT's, {:.2f} and "
+        "{:.2f}.",
+        lambda: tuple(
+            step_ratio(f"{name} r=256", shape) for shape in ("minilm", "roberta-base") for name in ("vera", "PEFT VeRA")
+        ),
     ),
     (EQUAL, "| mean accuracy of the cells' own best | {:.3f} | {:.3f} |", own_best),
     (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import math
 import sys
 from collections.abc import Iterator
@@ -296,6 +297,19 @@ def spread(optimizer: str) -> tuple[float, float, float]:
 def without_size() -> tuple[float, float, float]:
     """The power of the size that best rates of equal steps follow, and how far apart they are without and with it."""
     return *best_rate.by_size(60, "equal"), spread("equal")[0]
+
+
+@cache
+def step_ratio(name: str, shape: str = "minilm") -> float:
+    """What a step takes over the frozen model's, the median of benchmarks/records/speed-SHAPE-cpu-1.json."""
+    record = json.loads((ROOT / "benchmarks" / "records" / f"speed-{shape}-cpu-1.json").read_text())
+    return float(record["competitors"][name]["step"]["median"])
+
+
+def steps_of_rank_8() -> tuple[float, ...]:
+    """The ratios of CP, of LoRA, tensor-train, LoTR and Tucker from the least to the most, and of PEFT's LoRA."""
+    ours = [step_ratio(f"{name} r=8") for name in ("lora", "tensor_train", "lotr", "tucker")]
+    return step_ratio("cp r=8"), min(ours), max(ours), step_ratio("PEFT LoRA r=8")
 
 
 def cells_of_rates(optimizer: str) -> list[best_rate.Cell]:
