@@ -15,7 +15,7 @@ from pandas import DataFrame, Series
 
 from tensoradapt.analysis.names import display
 from tensoradapt.checks import items, of_kind, shown
-from tensoradapt.errors import TensorAdaptError, did_you_mean
+from tensoradapt.errors import TensorAdaptError, closest, did_you_mean, few
 from tensoradapt.metrics.library import LESS_IS_BETTER, range_of
 from tensoradapt.planning.spec import AdapterSpec
 from tensoradapt.runs.row import COLUMNS, FAILED, FLAGS, NUMBERS, REFERENCES, SETUP, STATUSES, WHOLE, Row
@@ -186,7 +186,11 @@ def _with_needed(table: DataFrame) -> DataFrame:
         table = table.rename(columns={"test": "score"})
     for name in ("method", "score"):
         if name not in table:
-            raise TensorAdaptError(f"the table has no column {name!r}{did_you_mean(name, names)}")
+            meant = repr(closest(name, names) or "...")
+            raise TensorAdaptError(
+                f"the table has no column {name!r}; found {few(names)}. Rename the one that is meant: "
+                f"table.rename(columns={{{meant}: {name!r}}})"
+            )
     return table
 
 

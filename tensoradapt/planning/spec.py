@@ -393,6 +393,8 @@ def with_defaults(spec: AdapterSpec) -> tuple[AdapterSpec, Published | None, Bui
     if spec.sum is not None or methods.is_sum(spec.method):
         return _sum_with_defaults(spec), None, Builder(SUM)
     if spec.method is None:
+        if named := [text for text in spec.layout or () if text in methods.names()]:
+            raise TensorAdaptError(f"{len(named)} methods were given, {', '.join(named)}; expected one for a plan")
         raise TensorAdaptError(
             "no method was given; expected a parameterization or a published adapter, as in method='cp' or 'lotr'. "
             f"Valid: {few(methods.names())}"

@@ -120,9 +120,17 @@ def untouched(model: nn.Module, *names: str) -> list[nn.Module]:
     return [adapter.tensors if name in touched else adapter for name, adapter in registry.named().items()]
 
 
+def model_itself(value: Any, where: str) -> nn.Module:
+    """Return a model; raise TensorAdaptError for what is none, or an adapter in the place of its model."""
+    check_is(where, value, nn.Module)
+    if isinstance(value, Adapter):
+        raise TensorAdaptError(f"{where} is an Adapter; expected the model that it is attached to")
+    return value
+
+
 def required(model: nn.Module) -> Adapters:
     """Return a model's adapters; raise TensorAdaptError where it has none."""
-    check_is("model", model, nn.Module)
+    model_itself(model, "model")
     if (registry := registered(model)) is None:
         raise TensorAdaptError(f"{type(model).__name__} has no adapter attached; call attach(model, plan) first")
     return registry

@@ -16,7 +16,7 @@ from tensoradapt.adapter.adapter import Adapter
 from tensoradapt.checks import Check, check_arguments, check_is, flag, number, of_kind, optional, shown
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.habits import answers_keywords
-from tensoradapt.surgery.registry import Adapters
+from tensoradapt.surgery.registry import Adapters, model_itself
 from tensoradapt.text import count_text, duration_text
 from tensoradapt.training.equal_steps import equal_steps
 from tensoradapt.training.feed import Feed
@@ -40,7 +40,7 @@ def _batches(value: Any, where: str) -> None:
 
 
 CHECKS: Mapping[str, Check] = {
-    "model": of_kind(nn.Module),
+    "model": model_itself,
     "batches": _batches,
     "loss": optional(of_kind(Callable)),  # type: ignore[arg-type]  # a kind, if no class
     "on_step": optional(of_kind(Callable)),  # type: ignore[arg-type]

@@ -299,6 +299,16 @@ def test_a_container_as_root_is_refused() -> None:
     assert_identical(inner, make("bert"))
 
 
+@pytest.mark.parametrize("call", [ta.detach, ta.merge, lambda one: ta.export_lora(one, "out"), lambda one: fitted(one)])
+def test_an_adapter_in_the_place_of_its_model_is_refused(call: Callable[[nn.Module], Any]) -> None:
+    with pytest.raises(ta.TensorAdaptError, match="model is an Adapter; expected the model that it is attached to"):
+        call(ta.attach(make("bert"), "cp", rank=2))
+
+
+def fitted(model: nn.Module) -> Any:
+    return ta.fit(model, [{}], lr=1e-3, steps=1)
+
+
 @pytest.mark.parametrize("call", [ta.detach, ta.merge, ta.unmerge, lambda model: ta.disabled(model).__enter__()])
 def test_a_model_without_an_adapter_is_refused_with_what_to_do(call: Callable[[nn.Module], Any]) -> None:
     with pytest.raises(ta.TensorAdaptError, match=r"has no adapter attached; call attach\(model, plan\) first"):
