@@ -277,7 +277,7 @@ def test_what_cannot_be_drawn_is_one_line() -> None:
     undrawn(
         'the runs are of 5 tasks (cola, mrpc, rte, sst2, stsb), which one panel cannot compare; give col="task"', tasks
     )
-    undrawn("no column 'method'; did you mean \"methd\"?", runs.rename(columns={"method": "methd"}))
+    undrawn("no column 'method'; found ", runs.rename(columns={"method": "methd"}))
     undrawn("expected a finite number", runs.assign(score=np.nan))
     undrawn("x is 'n_param'; did you mean \"n_params\"?", runs, x="n_param")
     undrawn("no run is of an adapter", runs[runs["kind"] != "adapter"])
