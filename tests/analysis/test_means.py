@@ -140,7 +140,7 @@ def test_a_table_of_ones_own_is_completed() -> None:
             r"no column 'score'; found .*scor.* meant: table\.rename\(columns=\{'scor': 'score'\}\)",
         ),
         (own((0, 10, 0.5, "A")).rename(columns={"score": "accuracy"}), r"rename\(columns=\{'\.\.\.': 'score'\}\)"),
-        (own((0, 10, 0.5, "A"), columns=("seed", "n_params", "score", "methods")), "no column 'method'; found .* meant"),
+        (own((0, 10, 0.5, "A"), columns=("seed", "n_params", "score", "methods")), "no column 'method'; found "),
         (own((0, 10, 0.5, "A"), (1, 10, None, "A")), "row 1 has score nan; expected a finite number"),
         (own((0, 10, 0.5, " ")), "row 0 has method ' '; expected the name of a method"),
         (own(), "the table has 0 rows; expected one for each run"),

@@ -16,6 +16,7 @@ from support.page_numbers import (
     LORA1,
     NUMBERS,
     alike_at_one_size,
+    alike_on_sst2,
     apart_by_rules,
     around,
     beside_lora2,
@@ -58,7 +59,9 @@ from support.page_numbers import (
     of_scale,
     of_trained,
     on_alpaca,
+    on_sst2,
     own_best,
+    p_beside_lora1_on_sst2,
     p_to_lora2,
     pair,
     power_of_scale,
@@ -68,6 +71,7 @@ from support.page_numbers import (
     rates_of_headline,
     rates_of_rules,
     rates_on_mpnet,
+    rates_on_sst2,
     ratios_of_steps,
     references_of_headline,
     row_of_headline,
@@ -113,7 +117,7 @@ FRONT = "CP over `layer : out : in` with {:,} parameters, its update added or mu
 FRONT += "with {:,} are decided to lose less than 0.01 to LoRA r=8, which has {:,} ({:.3f}). LoRA's first rank takes "
 FRONT += "{:,}; CP with a third of it, {:,}, has {:.3f} and is decided to be worse."
 EQUAL, TABLES = "docs/results/equal-steps.md", "docs/results/tables.md"
-PERFORMANCE = "docs/results/performance.md"
+PERFORMANCE, GLUE = "docs/results/performance.md", "docs/results/glue/README.md"
 AROUND = "docs/examples/around/README.md"
 LIBRARY = "docs/guides/adapter-libraries.md"
 PROTOCOL, NOT_HERE = "docs/results/protocol.md", "docs/results/not-here.md"
@@ -372,6 +376,11 @@ CLAIMS: list[Claim] = [
     ),
     (RESULTS, "No tensor is decided to differ from LoRA of its size.", alike_at_one_size),
     (RESULTS, "sixteen times fewer ({:.2f} times with the head)", lambda: times(*ON_MPNET)[1:]),
+    (KNOWN, "On SST-2 LoRA r=1 and CP with four times fewer lose less than 0.02.", alike_on_sst2),
+    (RESULTS, "LoRA r=1 and CP with four times fewer cost less than 0.02 ([SST-2]).", alike_on_sst2),
+    (GLUE, "LoRA r=8 has {:.3f} of the test sentences right, LoRA r=1 {}, CP {}.", on_sst2),
+    (GLUE, "these two are not told apart either (p {:.2f} over seeds alone).", lambda: (p_beside_lora1_on_sst2(),)),
+    (GLUE, "On validation LoRA r=8 has {:.3f} there, LoRA r=1 {:.3f} and CP {:.3f}.", rates_on_sst2),
     (KNOWN, "with a third of LoRA r=1's, CP and tensor-train are worse.", smallest_are_worse),
     (KNOWN, "On MPNet CP with sixteen times fewer ({:.2f} times with the head)", lambda: times(*ON_MPNET)[1:]),
     (KNOWN, "any difference between a tensor and LoRA of the same size", alike_at_one_size),
@@ -442,6 +451,7 @@ CLAIMS: list[Claim] = [
         (KNOWN, f"| {name} | {{:.3g}} | {{}} | {{}} |", lambda case=case: (times(*case)[0], span(*case), told(*case)))
         for name, case in {
             "MiniLM | rated sentences": ("headline", "snippets", "CP", "n≤37,200"),
+            "MiniLM | SST-2": ("glue", "sst2", "CP", "n≤37,200"),
             "MPNet | rated sentences": ("headline/mpnet", "snippets", "CP", "n≤37,200"),
             "MPNet | SST-2": ("headline/mpnet", "sst2", "CP", "n≤37,200"),
             "SmolLM2-135M | Alpaca, nats a token": ("instruct", "alpaca-answers", "CP", "n≤57,600"),

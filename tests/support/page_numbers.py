@@ -299,6 +299,33 @@ def without_size() -> tuple[float, float, float]:
     return *best_rate.by_size(60, "equal"), spread("equal")[0]
 
 
+def on_sst2() -> tuple[float, str, str]:
+    """LoRA r=8's mean on SST-2 with MiniLM, and the differences of LoRA r=1 and CP to it."""
+    (reference,) = (row for row in rows("docs/results/glue/means.csv") if row["rank"] and float(row["rank"]) == 8)
+    return float(reference["mean"]), span("glue", "sst2", "lora", "r=1"), span("glue", "sst2", "CP", "n≤37,200")
+
+
+def alike_on_sst2() -> tuple[()]:
+    """Nothing; LoRA r=1 and CP are within 0.02 of LoRA r=8 there, and not decided to be worse or within 0.01."""
+    assert {told("glue", "sst2", *key) for key in (("lora", "r=1"), ("CP", "n≤37,200"))} == {"within 0.02"}
+    assert not any(row["seeds_within"] for row in rows("docs/results/glue/within.csv") if row["margin"] == "0.01")
+    return ()
+
+
+def p_beside_lora1_on_sst2() -> float:
+    """The p of CP to LoRA r=1 on SST-2 with MiniLM, over seeds alone."""
+    gaps = compare(reported(pd.read_csv(ROOT / "docs/results/glue/records.csv")), "lora", at=1)
+    return float(gaps.set_index("method").loc["CP", "p"])
+
+
+def rates_on_sst2() -> tuple[float, ...]:
+    """The mean validation score of LoRA r=8, r=1 and CP at 1.1e-3, which each of them has chosen."""
+    assert {float(row["lr"]) for row in rows("docs/results/glue/means.csv")} == {1.1e-3}
+    runs = pd.read_csv(ROOT / "docs/results/glue/records.csv")
+    tried = runs[runs["tuning"] & runs["lr"].eq(1.1e-3)].groupby("n_params")["validation"].mean()
+    return tuple(float(tried[n]) for n in (147456, 18432, 37152))
+
+
 @cache
 def step_ratio(name: str, shape: str = "minilm") -> float:
     """What a step takes over the frozen model's, the median of benchmarks/records/speed-SHAPE-cpu-1.json."""
