@@ -72,7 +72,7 @@ def test_every_method_of_the_specifications_takes_steps_on_the_real_model() -> N
     spec = {**here, "method": gpu["method"] + here["method"][1:2], "reference": gpu["reference"]}
     rates = {name: first(grid) for name, grid in {**here["lr"], **gpu["lr"]}.items()}
     methods = [{name: first(value) for name, value in method.items()} for method in spec["method"]]
-    few = {"steps": 2, "batch": 4, "seed": 0, "n_train": 8, "n_validation": 8, "n_test": 16}
+    few = {"steps": 2, "batch": 4, "seed": 0, "n_train": 8, "n_validation": 8, "n_test": 16, "tuning": {"extend": 0}}
     ended = ta.sweep({**spec, **few, "lr": rates, "method": methods}, "runs", executor="inline", device="cpu")
     assert ended.complete and ended.total == len(methods) + 2
 
