@@ -394,7 +394,9 @@ def with_defaults(spec: AdapterSpec) -> tuple[AdapterSpec, Published | None, Bui
         return _sum_with_defaults(spec), None, Builder(SUM)
     if spec.method is None:
         if named := [text for text in spec.layout or () if text in methods.names()]:
-            raise TensorAdaptError(f"{len(named)} methods were given, {', '.join(named)}; expected one for a plan")
+            raise TensorAdaptError(
+                f"a list of methods was given, {few(named)}; expected one, as in method={named[0]!r}"
+            )
         raise TensorAdaptError(
             "no method was given; expected a parameterization or a published adapter, as in method='cp' or 'lotr'. "
             f"Valid: {few(methods.names())}"

@@ -37,7 +37,10 @@ def test_what_plan_takes_attach_takes(given: tuple[Any, ...], named: dict[str, A
         (lambda model, plan: ta.attach(model, plan, rank=4), "rank was given with a plan, which has its settings"),
         (lambda model, plan: ta.attach(model, plan, 4), "another argument was given with a plan"),
         (lambda model, plan: ta.attach(model), "no method was given"),
-        (lambda model, plan: ta.attach(model, ["cp", "lora"], rank=2), "2 methods were given, cp, lora; expected one"),
+        (
+            lambda model, plan: ta.attach(model, ["cp", "lora"], rank=2),
+            "a list of methods was given, cp, lora; expected one, as",
+        ),
         (lambda model, plan: ta.attach(model, "cp", rnak=2), 'did you mean "rank"'),
     ],
 )
