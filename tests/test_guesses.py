@@ -82,7 +82,7 @@ ANSWERED: dict[str, tuple[Callable[[], Any], str]] = {
     "plan(targt_modules=)": (plan_of("cp", rank=2, projection=["q"]), 'did you mean "projections"?'),
     "plan(lora_alpha=)": (plan_of("cp", rank=2, lora_alpha=8), "it is called alpha"),
     "plan(modules_to_save=)": (plan_of("cp", rank=2, modules_to_save=["classifier"]), "it is called train"),
-    "plan(use_dora=)": (plan_of("cp", rank=2, use_dora=True), 'write rule="dora"'),
+    "plan(use_dora=)": (plan_of("cp", rank=2, use_dora=False), 'where it is true write rule="dora"'),
     "plan(layers=)": (plan_of("cp", rank=2, layers=[0]), "give find_sites(model, layers=..."),
     "plan(task_type=)": (plan_of("cp", rank=2, task_type="SEQ_CLS"), "leave it out"),
     "another family's module": (plan_of("cp", rank=2, projections=["q_proj"]), "what other models call so is 'q' here"),

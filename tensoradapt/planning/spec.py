@@ -203,7 +203,7 @@ class AdapterSpec:
     scale: str | float | None = value(
         _scale,
         "matched (default: the first step of LoRA r=8, alpha=16), paper, or a number that multiplies the tensor",
-        former={"scaling": "it is called scale", "use_rslora": 'write method="rslora", paper=True'},
+        former={"scaling": "it is called scale", "use_rslora": 'where it is true write method="rslora", paper=True'},
     )
     alpha: float | None = value(
         checks.number, "the alpha of the scale; by default 16 where matched, else the paper's", former=("lora_alpha",)
@@ -224,7 +224,9 @@ class AdapterSpec:
         "add, dora (arXiv 2402.09353: each row's length is trained apart) or hira (ICLR 2025: the update multiplies "
         "the base weight, entry by entry)",
         "add",
-        former={name: f'write rule="{name.removeprefix("use_")}"' for name in ("use_dora", "dora", "hira")},
+        former={
+            name: f'where it is true write rule="{name.removeprefix("use_")}"' for name in ("use_dora", "dora", "hira")
+        },
     )
     options: Mapping[str, Any] | None = value(_options, "further arguments of the parameterization's build")
     # ``splits.check_parts`` says what it has to be
