@@ -84,6 +84,14 @@ def test_the_law_holds_for_all_others(law: str, parameterization: str, data: st.
     LAWS[law](data.draw(cases(parameterization, OPTIONS.get(parameterization))))
 
 
+@settings(max_examples=300)
+@given(case=cases("vera", OPTIONS["vera"]))
+def test_no_case_is_a_sum_of_signs_which_may_cancel(case: Any) -> None:
+    """With one entry, as draws are normalised, each of r terms is 1 or -1 times the same number."""
+    layout = case.network.layout
+    assert layout.out * layout.in_ > 1 or case.network.bonds == {"r": 1}
+
+
 def mine(build: Callable[..., Any]) -> Any:
     """CP built in another way."""
     return SimpleNamespace(build=build, count=cp.count, oracle=cp.oracle, __name__="mine")
