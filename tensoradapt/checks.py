@@ -83,6 +83,7 @@ def check_is(what: str, value: Any, kind: type) -> None:
 def check_rank(rank: Any, what: str = "rank") -> None:
     """Raise TensorAdaptError unless ``rank`` is a whole number of 1 or more, or a mapping of such."""
     if not isinstance(rank, Mapping):
+        _refuse_list(what, rank)
         check_whole(what, rank)
         if rank > LARGEST:
             raise TensorAdaptError(f"{what} is {shown(rank)}; expected a whole number up to 2**31 - 1")
@@ -91,6 +92,15 @@ def check_rank(rank: Any, what: str = "rank") -> None:
     else:
         for name, value in rank.items():
             check_rank(value, f"rank of {name!r}")
+
+
+def _refuse_list(what: str, rank: Any) -> None:
+    """Raise TensorAdaptError for ranks in an order, which a network does not have: its modes and bonds have names."""
+    if isinstance(rank, list | tuple):
+        raise TensorAdaptError(
+            f"{what} is {shown(rank)}; expected one whole number, or a number for each mode by its name, such as "
+            '{"layer": 2, "in": 8}; the printed plan of one rank names them'
+        )
 
 
 def text(value: Any, where: str) -> str:
@@ -123,6 +133,7 @@ def rank(value: Any, where: str) -> int | dict[str, int]:
     """Return one rank, or one for each mode or bond."""
     if isinstance(value, Mapping):
         return of_each(whole, value, where)
+    _refuse_list(where, value)
     return whole(value, where)
 
 
@@ -190,6 +201,15 @@ def strings(value: Any, where: str) -> tuple[str, ...]:
     if not isinstance(values, list | tuple) or not all(isinstance(item, str) and item for item in values):
         raise TensorAdaptError(f"{where} is {shown(value)}; expected a text, or a list of texts")
     return tuple(values)
+
+
+def projections(value: Any, where: str) -> tuple[str, ...]:
+    """Return names as ``strings`` does, where one text may hold several.
+
+    >>> projections("q,v", "projections"), projections("q v", "projections"), projections(["q", "v"], "projections")
+    (('q', 'v'), ('q', 'v'), ('q', 'v'))
+    """
+    return strings(value.replace(",", " ").split() or value if isinstance(value, str) else value, where)
 
 
 def numbers(value: Any, where: str) -> tuple[int, ...]:
@@ -282,6 +302,37 @@ def one_of(names: Sequence[str], value: Any, where: str) -> str:
     if not isinstance(value, str) or value not in names:
         raise TensorAdaptError(f"{where} is {shown(value)}{did_you_mean(value, names)}")
     return str(value)
+
+
+BITS = {"bfloat16": "bf16", "float16": "fp16", "half": "fp16", "float32": "fp32", "float": "fp32"}
+
+
+def precision_of(names: Sequence[str], value: Any, where: str) -> str:
+    """Return one of some precisions, given by its short name, torch's name or torch's type.
+
+    >>> precision_of(("fp32", "bf16"), "bfloat16", "precision")
+    'bf16'
+    """
+    name = torch_name(value)
+    return one_of(names, BITS.get(name, name) if isinstance(name, str) else name, where)
+
+
+def dtype_of(names: Sequence[str], value: Any, where: str) -> str:
+    """Return one of torch's types by its name, given by that, its short name or the type.
+
+    >>> dtype_of(("float32", "bfloat16"), "bf16", "dtype")
+    'bfloat16'
+    """
+    short = {short: name for name, short in reversed(BITS.items())}
+    name = torch_name(value)
+    return one_of(names, short.get(name, name) if isinstance(name, str) else name, where)
+
+
+def torch_name(value: Any) -> Any:
+    """Return the name of a type of torch, and anything else as it is."""
+    kind = type(value)
+    is_type = (kind.__module__, kind.__name__) == ("torch", "dtype") or isinstance(value, str)
+    return str(value).removeprefix("torch.") if is_type else value
 
 
 def checked(table: Mapping[str, Any], keys: Mapping[str, Check], where: str) -> dict[str, Any]:

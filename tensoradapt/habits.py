@@ -70,6 +70,36 @@ PLAN = {
     **dict.fromkeys(("tensors", "networks", "shapes"), "plan.groups"),
     **dict.fromkeys(("method", "layout", "budget", "projections"), "plan.spec"),
 }
+_IN_PEFT = "it factors no update of a weight matrix, so it is not among the methods here; HF PEFT has it"
+# names of methods, in small letters without signs, as in ``ta.plan(model, "QLoRA")``
+METHODS = {
+    "dora": 'it is a rule for any method: method="lora", rule="dora"',
+    **dict.fromkeys(("qlora", "qalora", "loftq"), 'load the model with 4 bits, and take method="lora"'),
+    "adalora": 'ranks that change in training are those of ta.reduce_rank, for any method, such as method="lora"',
+    "loraplus": 'it is called "lora+"',
+    **dict.fromkeys(
+        ("full", "fullft", "finetune", "fullfinetuning"), 'in a sweep it is a reference: reference = "full"'
+    ),
+    **dict.fromkeys(("head", "linearprobe", "linearprobing"), 'in a sweep it is a reference: reference = "head"'),
+    **dict.fromkeys(
+        ("ia3", "bitfit", "oft", "boft", "hra", "road", "shira", "reft", "cpt", "poly", "xlora", "vblora", "lntuning"),
+        _IN_PEFT,
+    ),
+    **dict.fromkeys(("prefix", "prefixtuning", "prompttuning", "ptuning", "fourierft", "waveft"), _IN_PEFT),
+}
+
+
+def unknown_method(name: str, valid: Iterable[str]) -> str:
+    """Return the message for a method that is not here, which says what it is here or where it is.
+
+    >>> print(unknown_method("QLoRA", ("lora",)))
+    unknown method 'QLoRA'; load the model with 4 bits, and take method="lora"
+    >>> print(unknown_method("tuker", ("cp", "tucker")))
+    unknown method 'tuker'; did you mean "tucker"? Valid: cp, tucker; ta.methods() describes them
+    """
+    bare = "".join(letter for letter in name.casefold() if letter.isalnum() or letter == "+")
+    hint = f"; {METHODS[bare]}" if bare in METHODS else f"{did_you_mean(name, valid)}; ta.methods() describes them"
+    return f"unknown method {name!r}{hint}"
 
 
 def no_attribute(owner: str, name: str, meant: Mapping[str, str], valid: Iterable[str]) -> AttributeError:

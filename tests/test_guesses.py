@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import datasets
+import numpy as np
 import pandas
 import pytest
 import torch
@@ -36,10 +37,17 @@ def adapted() -> tuple[Any, ta.Adapter]:
         lambda model: ta.attach(model, ta.AdapterSpec("tucker", rank=2)),
         lambda model: ta.plan(model, "cp", rank=2, projections=["query", "value"]),
         lambda model: ta.plan(model, "cp", rank=2, projections="all-linear"),
+        lambda model: ta.plan(model, "cp", rank=2, projections="q,v"),
+        lambda model: ta.find_sites(model, "q v"),
+        lambda model: ta.plan(model, "PARAFAC", rank=2),
+        lambda model: sweep_of(rank=np.array([1, 2]), lr=np.logspace(-4, -3, 3), seed=range(3))(),
+        lambda model: sweep_of(precision=torch.bfloat16)(),
+        lambda model: sweep_of(precision="bfloat16")(),
         lambda model: ta.methods(),
         lambda model: ta.methods(model, budget=2_000, kind="published"),
         lambda model: ta.choose(model, 2_000),
         lambda model: ta.register_task("from a frame", train=FRAME, replace=True),
+        lambda model: ta.register_task("from a frame", FRAME, replace=True),
         lambda model: ta.register_task("from a list", train=ROWS, replace=True),
         lambda model: ta.register_task("from columns", train=FRAME.to_dict("list"), replace=True),
         lambda model: ta.register_task("from a Dataset", train=datasets.Dataset.from_list(ROWS), replace=True),
@@ -89,6 +97,16 @@ ANSWERED: dict[str, tuple[Callable[[], Any], str]] = {
     "a module misspelled": (plan_of("cp", rank=2, projections=["qeury"]), 'did you mean "query"?'),
     "a method misspelled": (plan_of("loar", rank=2), 'did you mean "lora"?'),
     "a built-in model misspelled": (lambda: ta.plan("tiny-random-bret", "cp", 2), 'did you mean "tiny-random-bert"?'),
+    "a rule as method": (plan_of("DoRA", rank=2), 'it is a rule for any method: method="lora", rule="dora"'),
+    "4 bits as method": (plan_of("QLoRA", rank=2), 'load the model with 4 bits, and take method="lora"'),
+    "a method of PEFT's": (plan_of("(IA)3", rank=2), "it factors no update of a weight matrix"),
+    "a paper's method of PEFT's": (plan_of("AdaLoRA", rank=2, paper=True), "those of ta.reduce_rank, for any method"),
+    "a reference as method": (sweep_of(method=["full"]), 'in a sweep it is a reference: reference = "full"'),
+    "any word as method": (plan_of("foo", rank=2), "and 80 more; ta.methods() describes them"),
+    "ranks in an order": (plan_of("tucker", rank=(2, 2, 2, 2, 2)), "a number for each mode by its name"),
+    "a method's description": (lambda: ta.methods("cp"), "'cp', which is a method; ta.methods() has a row for each"),
+    "a sweep's schedule": (sweep_of(scheduler="cosine"), "fall to 0 along a line"),
+    "a sweep's fp16": (sweep_of(precision=torch.float16), "Valid: fp32, bf16, auto"),
     "no size": (plan_of("cp"), "rank=None and budget=None were given"),
     "the method first": (lambda: ta.plan("cp", make("bert"), rank=2), "expected the model first"),
     "attach, the method first": (lambda: ta.attach("cp", make("bert")), "expected it first"),  # type: ignore[arg-type]

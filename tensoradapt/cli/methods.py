@@ -16,6 +16,7 @@ from tensoradapt.cli.options import DEFAULT_MODEL, path
 from tensoradapt.cli.output import complain, heading, show, show_json, show_text, width
 from tensoradapt.cli.parser import add_command
 from tensoradapt.errors import TensorAdaptError, did_you_mean
+from tensoradapt.habits import unknown_method
 from tensoradapt.networks.network import Factor, Network
 from tensoradapt.planning.method_table import (
     KINDS,
@@ -197,7 +198,7 @@ def _meant(name: str) -> set[str]:
         raise TensorAdaptError(f"{name} adds several networks and has no table of its own; tensoradapt plan counts it")
     found = {chosen} & {*parameterizations.names()} | ({row.name} if row else set())
     if not found:
-        raise TensorAdaptError(f"unknown method {name!r}{did_you_mean(name, known_methods.names())}")
+        raise TensorAdaptError(unknown_method(name, known_methods.names()))
     return found
 
 

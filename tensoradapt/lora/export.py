@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from tensoradapt.adapter.adapter import Adapter
 from tensoradapt.adapter.sharding import refuse_sharded
-from tensoradapt.checks import Check, as_path, check_arguments, flag, of_kind, one_of, optional, text
+from tensoradapt.checks import Check, as_path, check_arguments, dtype_of, flag, of_kind, one_of, optional, text
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.lora.experts import for_llama_cpp, for_peft, side_by_side
 from tensoradapt.lora.pair import LoraPair, ModulePair, module_pairs
@@ -117,16 +117,13 @@ class LoraExport:
         return "\n".join([*self.lines(), "", *align(self.rows())])
 
 
-def _dtype_name(dtype: str | torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.") if isinstance(dtype, str | torch.dtype) else dtype
-
-
+_dtype: Check = partial(dtype_of, tuple(DTYPES))
 CHECKS: Mapping[str, Check] = {
     "model": of_kind(nn.Module),
     "path": as_path,
     "adapter": optional(of_kind(Adapter)),
     "round_up": flag,
-    "dtype": lambda value, where: one_of(tuple(DTYPES), _dtype_name(value), where),
+    "dtype": _dtype,
     "task": optional(text),
     "task_type": optional(task_type_known),
     "heads": partial(one_of, HEADS),
@@ -195,7 +192,7 @@ def export_lora(
     """
     check_arguments(locals(), **CHECKS)
     path = Path(path)
-    name = _dtype_name(dtype)
+    name = _dtype(dtype, "dtype")
     refuse_sharded(model, "export")
     model, adapter, modules, left_out = _source(model, adapter)
     _check(adapter, task, heads, left_out)

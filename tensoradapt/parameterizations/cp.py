@@ -18,6 +18,7 @@ from tensoradapt.networks.layout import Layout
 from tensoradapt.networks.network import Factor, Network
 
 label = "CP (LoRTA)"
+aliases = ("cpd", "parafac", "candecomp")
 RESTARTS = 4  # alternating least squares starts once from singular vectors, and else from random factors
 DEAD = 1e-13  # relative to the largest component: a smaller one is noise
 

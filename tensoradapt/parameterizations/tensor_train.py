@@ -19,7 +19,7 @@ from tensoradapt.networks.network import Factor, Network
 from tensoradapt.parameterizations.tucker import per_mode
 
 label = "Tensor-train"
-aliases = ("tt",)
+aliases = ("tt", "mps")
 
 
 def build(layout: Layout, rank: int | Mapping[str, int], order: Sequence[str] | None = None) -> Network:

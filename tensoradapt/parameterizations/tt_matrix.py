@@ -21,7 +21,7 @@ from tensoradapt.parameterizations.tucker import per_mode
 layouts = (": out* : in*",)
 parts = (1, 2, 3)
 label = "TT-matrix"
-aliases = ("ttm",)
+aliases = ("ttm", "mpo")
 
 
 def build(layout: Layout, rank: int | Mapping[str, int]) -> Network:

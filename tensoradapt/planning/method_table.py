@@ -31,6 +31,15 @@ MINILM = SimpleNamespace(
 )
 
 
+def _refuse_method(model: Any) -> None:
+    """Raise TensorAdaptError for the name of a method in the place of a model."""
+    if isinstance(model, str) and model in every.names():
+        raise TensorAdaptError(
+            f"the model is {model!r}, which is a method; ta.methods() has a row for each, ta.plan(model, {model!r}, "
+            f"rank=8) counts it on a model, and tensoradapt methods {model} describes it"
+        )
+
+
 def methods(
     model: Any = None,
     *,
@@ -72,6 +81,7 @@ def methods(
 
     given = locals()
     checks.check_arguments({name: given[name] for name in _CHECKS}, **_CHECKS)
+    _refuse_method(model)
     config = config_of(MINILM if model is None else model)
     rows = counted(method_rows(kind, layout), config, {"rank": rank} if budget is None else {"budget": budget}, layout)
     if budget is not None or layout is not None:

@@ -195,7 +195,7 @@ class AdapterSpec:
     )
     budget: int | None = value(checks.whole, "the most trainable parameters, in place of rank", former=("budgets",))
     projections: str | Sequence[str] | None = value(
-        checks.strings,
+        checks.projections,
         "matrices of a model: attention (default), mlp, experts, all, names such as q, or the model's own",
         listed=True,
         former=PEFT_TARGETS,

@@ -9,7 +9,8 @@ from typing import Any
 from tensoradapt import parameterizations
 from tensoradapt import published as papers
 from tensoradapt.checks import shown
-from tensoradapt.errors import TensorAdaptError, did_you_mean, few
+from tensoradapt.errors import TensorAdaptError, few
+from tensoradapt.habits import unknown_method
 from tensoradapt.published.row import Published
 from tensoradapt.published.sums import SUM, SUMS, named_sum
 
@@ -59,7 +60,7 @@ def find(method: Any, paper: bool = False) -> tuple[str, Published | None]:
         raise _unpublished(method, name)
     if row is None or (name in parameterizations.names() and not paper):
         if name not in parameterizations.names():
-            raise TensorAdaptError(f"unknown method {method!r}{did_you_mean(method, names())}")
+            raise TensorAdaptError(unknown_method(method, names()))
         return name, None
     return row.name, row
 
@@ -82,7 +83,7 @@ def _sum_named(method: str) -> str | None:
 def _unpublished(method: str, name: str) -> TensorAdaptError:
     rows = [row.name for row in papers.ROWS if row.parameterization == name]
     if name not in parameterizations.names():
-        return TensorAdaptError(f"unknown method {method!r}{did_you_mean(method, papers.names())}")
+        return TensorAdaptError(unknown_method(method, papers.names()))
     of = f"published adapters that are a {name}: {few(rows)}" if rows else f"no published adapter is a {name}"
     return TensorAdaptError(
         f"paper=True was given with method {method!r}, which no paper's settings belong to; {of}. Leave paper= out, or "

@@ -251,7 +251,20 @@ def load_runs(root: Path) -> list[Run]:
     if not root.is_dir():
         found = "is a file" if root.exists() else "does not exist"
         raise TensorAdaptError(f"{root} {found}; expected a folder of runs: run a sweep into it first")
-    return Runs(read_run(path) for path in sorted(root.iterdir()) if _holds_run(path))
+    folders = [path for path in sorted(root.iterdir()) if _holds_run(path)]
+    if not folders:
+        _refuse_other(root)
+    return Runs(map(read_run, folders))
+
+
+def _refuse_other(root: Path) -> None:
+    """Raise TensorAdaptError for a folder without runs that holds what is not a sweep."""
+    if _holds_run(root):
+        raise TensorAdaptError(f"{root} is the folder of one run; expected the folder of its sweep: {root.parent}")
+    readers = {"adapter.json": "ta.load(model, folder)", "adapter_config.json": "ta.compress(folder, ...)"}
+    for name, reader in readers.items():
+        if (root / name).is_file():
+            raise TensorAdaptError(f"{root} holds a saved adapter ({name}), which {reader} reads, and no runs")
 
 
 def read_run(path: Path) -> Run:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from tensoradapt.checks import flag, numbers, optional, shown, strings, text
+from tensoradapt.checks import projections as named_projections
 from tensoradapt.data import models
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.sites import recipe_table, select
@@ -62,7 +63,7 @@ def find_sites(
     >>> len(sites), sites[0].name, (sites[0].out, sites[0].in_), dict(sites[0].inner)
     (8, 'encoder.layer.0.attention.self.query', (96, 96), {'head': 6, 'dim': 16})
     """
-    projections, exclude = strings(projections, "projections"), strings(exclude, "exclude")
+    projections, exclude = named_projections(projections, "projections"), strings(exclude, "exclude")
     modules = strings(modules, "modules")
     if recipe is not None and not isinstance(recipe, str | Recipe):
         raise TensorAdaptError(f"recipe is {shown(recipe)}; expected its name, or a Recipe")
@@ -93,6 +94,15 @@ def find_sites(
         select.refuse_tied(model_or_config, kept)
         skipped += select.other_modules(model_or_config, {site.key for site in sites}, scope)
     return Sites(tuple(kept), tuple(skipped), source)
+
+
+def every_site(model: Any) -> tuple[list[Site], str]:
+    """Return every site that ``find_sites`` finds in a model, and how it found them; no sites where it refuses."""
+    try:
+        candidates, source = _in_model(without_adapters(model), None, None, False)
+    except TensorAdaptError:
+        return [], ""
+    return [candidate.site for candidate in candidates], source
 
 
 def config_of(model_or_name: Any) -> Any:

@@ -23,6 +23,7 @@ from tensoradapt.planning.trained_modules import trained_modules
 from tensoradapt.storage import hub
 from tensoradapt.surgery.attach import attach_with
 from tensoradapt.surgery.base_hash import base_hash
+from tensoradapt.surgery.checks import check_site
 from tensoradapt.surgery.memory import CPU, check_memory
 from tensoradapt.surgery.registry import attached, original_modules, untouched
 from tensoradapt.surgery.transaction import transaction
@@ -58,7 +59,7 @@ def load(model: nn.Module, path: str | Path, *, strict: bool = True, name: str =
     check_arguments(locals(), model=of_kind(nn.Module), path=as_path, strict=flag)
     path = Path(path)
     refuse_sharded(model, "load", ATTACH_FIRST)
-    saved = checkpoint.read(path, partial(_affordable_heads, model))
+    saved = checkpoint.read(path, partial(_affordable_heads, model, path))
     matrices = stored_matrices(original_modules(model), saved.plan.sites)
     if strict and (base := base_hash(matrices)) != saved.base:
         raise TensorAdaptError(
@@ -194,8 +195,12 @@ def factors_from_base(saved: checkpoint.Checkpoint) -> list[dict[str, Tensor]]:
     ]
 
 
-def _affordable_heads(model: nn.Module, plan: Plan) -> dict[str, tuple[int, ...]]:
-    check_memory(plan, [CPU])  # before the files with the numbers are read
+def _affordable_heads(model: nn.Module, path: Path, plan: Plan) -> dict[str, tuple[int, ...]]:
+    modules = original_modules(model)
+    with located(f"the adapter in {path}"):
+        for site in plan.sites:  # before the files with the numbers are read
+            check_site(modules, site, type(model).__name__)
+    check_memory(plan, [CPU])
     return head_shapes(model, plan)
 
 

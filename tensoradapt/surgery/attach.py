@@ -47,6 +47,7 @@ from tensoradapt.surgery.registry import (
     unguard,
     untouched,
 )
+from tensoradapt.surgery.same_model import check_same_model
 from tensoradapt.surgery.transaction import Transaction, transaction
 from tensoradapt.surgery.use import choose
 
@@ -88,10 +89,10 @@ def attach(
         The adapter, whose ``tensors`` hold the factors and ``delta(site)`` is an update (out, in).
 
     Raises:
-        TensorAdaptError: with the model unchanged, for a container as root, a taken name, a seed out of range,
-            missing modules or shapes that are not the plan's, weights of which only some are on the meta device,
-            quantised weights where factors come from them, values that do not fit the plan, and more numbers than there
-            is free memory for.
+        TensorAdaptError: with the model unchanged, for a container as root, a taken name, a seed out of range, missing
+            modules or shapes that are not the plan's, a plan of a model with other heads or layers, weights of which
+            only some are on the meta device, quantised weights where factors come from them, values that do not fit
+            the plan, and more numbers than there is free memory for.
 
     >>> import tensoradapt as ta
     >>> from transformers import BertConfig, BertForSequenceClassification
@@ -129,6 +130,7 @@ def _planned(model: nn.Module, plan: Any, size: Sequence[Any], settings: Mapping
             f"{next(iter(settings), 'another argument')} was given with a plan, which has its settings; expected one "
             "of them: attach(model, plan), or attach(model, method, ...)"
         )
+    check_same_model(model, plan)
     return plan
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from tensoradapt.analysis.names import display
 from tensoradapt.data import assets
 from tensoradapt.errors import TensorAdaptError
-from tensoradapt.planning.spec import with_defaults
+from tensoradapt.planning.spec import layouts_given, with_defaults
 from tensoradapt.runs.config import RunConfig
 from tensoradapt.runs.row import adapter_cells
 from tensoradapt.sweeps.due import Cell, Due
@@ -38,8 +38,18 @@ def plan_text(spec: SweepSpec, cells: Sequence[Cell], now: Due, todo: int) -> st
     empty = [f"empty: {display(cell.method)}, {size_text(**cell.size)}: {cell.empty}" for cell in cells if cell.empty]
     how = [*(_search(spec, spec.search) if spec.search else _rates(spec)), *_head_rates(spec)]
     packed = [f"up to {spec.pack} runs take turns in one process"] if spec.pack > 1 else []
-    after = [*how, *_tuning(now), *map(extended_text, now.extended), *packed, *_unequal(spec)]
+    after = [*_layouts(spec), *how, *_tuning(now), *map(extended_text, now.extended), *packed, *_unequal(spec)]
     return "\n".join([head, *align(rows), *empty, *after])
+
+
+def _layouts(spec: SweepSpec) -> Iterator[str]:
+    """Yield a line for each list of layouts that was given for one adapter, and might have been meant as a grid."""
+    adapters = (method.adapters[0] for method in spec.method)
+    for texts in dict.fromkeys(layouts_given(one) for one in adapters if one and not one.sum and one.layout):
+        if len(texts) > 1:
+            lists = ", ".join(f"[{text!r}]" for text in texts)
+            first = ", else ".join(map(repr, texts))
+            yield f"layouts of one adapter: a matrix takes {first}. To compare them: layout = [{lists}]"
 
 
 def _unequal(spec: SweepSpec) -> Iterator[str]:

@@ -59,6 +59,11 @@ _PRECISION = 'write precision = "bf16"'
 MOVED = {  # keys that no field is called, or has been called by another form
     **dict.fromkeys(("epochs", "n_epochs", "num_epochs", "num_train_epochs"), _STEPS),
     **dict.fromkeys(("bf16", "fp16"), _PRECISION),
+    **dict.fromkeys(
+        ("scheduler", "lr_scheduler", "lr_scheduler_type"),
+        "rates rise in the share warmup of the steps and fall to 0 along a line; another schedule is for a loop of "
+        "your own",
+    ),
     "warmup_steps": "warmup is a share of the steps: warmup_steps / steps",
     "n_seeds": "the seeds themselves are listed: seed = [0, 1, 2]",
     "tasks": "the tasks of a sweep are called task, and each run sets those of its adapter",
@@ -329,7 +334,7 @@ def read_spec(source: Path | str | Mapping[str, Any], own: Mapping[str, Any] | N
             missing, a wrong type, a value out of range or named twice, and two methods of one name.
     """
     given = source if isinstance(source, Mapping) else _load(checks.as_path(source, "spec"))
-    table = {key: _with_integers(item) for key, item in given.items() if item is not None}
+    table = {key: _plain(item) for key, item in given.items() if item is not None}
     _check_known(table, [*SWEEP, *(f for f in OF_METHODS if f.name != "method"), *LR])
     if own is None:
         found = _tasks(table["task"]) if "task" in table else {}
@@ -354,12 +359,14 @@ def _load(path: Path) -> Mapping[str, Any]:
         ) from None
 
 
-def _with_integers(item: Any) -> Any:
-    """Return a value of a file with whole floats as integers: 8.0 is 8."""
+def _plain(item: Any) -> Any:
+    """Return a value with whole floats as integers (8.0 is 8), and ranges and arrays of one axis as lists."""
     if isinstance(item, Mapping):
-        return {key: _with_integers(each) for key, each in item.items() if each is not None}
-    if isinstance(item, list | tuple):
-        return [_with_integers(each) for each in item]
+        return {key: _plain(each) for key, each in item.items() if each is not None}
+    if isinstance(item, list | tuple | range):
+        return [_plain(each) for each in item]
+    if getattr(item, "ndim", None) == 1 and hasattr(item, "tolist"):  # NumPy, pandas, torch
+        return _plain(item.tolist())
     return int(item) if isinstance(item, float) and item.is_integer() else item
 
 

@@ -148,8 +148,12 @@ def _three(own: OwnData, parts: Mapping[str, Split], left_out: Sequence[str]) ->
 
 
 def _check(task: Classification, labels: Labels, splits: Splits) -> None:
-    train, validation, test, _ = splits
+    train, validation, test, notes = splits
     check_in_train(labels, train.labels, {"validation": validation.labels, "test": test.labels}, task.source)
     if len(np.unique(test.labels)) < 2:
-        raise TensorAdaptError(f"every label of test is the same, of {len(test)}; expected two or more: give more data")
+        how = "; ".join(note for note in notes if "drawn from" in note)
+        raise TensorAdaptError(
+            f"every label of test is the same, of {len(test)}{f' ({how})' if how else ''}; expected two or more: give "
+            "more data"
+        )
     check_fits(task.metric, test, task.n_labels)

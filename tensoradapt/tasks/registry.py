@@ -37,8 +37,8 @@ def names() -> tuple[str, ...]:
     return tuple(dict.fromkeys((*tasks.names(), *_entries(), *_REGISTERED)))
 
 
-@keywords(OwnData, leave_out=("name",))
-def register_task(task: Task | str | None = None, *, replace: bool = False, **settings: Any) -> Task:
+@keywords(OwnData, leave_out=("name", "train"))
+def register_task(task: Task | str | None = None, train: Any = None, *, replace: bool = False, **settings: Any) -> Task:
     """Register a task by its name, which frontiers and sweeps then take (docs/start/your-data.md).
 
     Data is read and checked at once. Processes that compute runs read it again, and refuse it if it has changed.
@@ -46,6 +46,8 @@ def register_task(task: Task | str | None = None, *, replace: bool = False, **se
     Args:
         task: the name of a task of own data, which the fields below describe; or a ``Task`` that a module holds under a
             name, such as ``my_tasks.TASK``, or that place as a text, "my_tasks:TASK".
+        train: a .csv, .tsv, .jsonl, .json or .parquet file, a folder with a folder of pictures for each class, or rows
+            in memory (a DataFrame, a datasets.Dataset, a list of dicts), which are kept in the cache.
         replace: whether a task that was registered under this name is replaced.
         {fields}
 
@@ -63,7 +65,7 @@ def register_task(task: Task | str | None = None, *, replace: bool = False, **se
     ('films', 2, 'accuracy')
     """
     flag(replace, "replace")
-    made, record = _made(task, settings)
+    made, record = _made(task, settings if train is None else {"train": train, **settings})
     if made.name in (*tasks.names(), *_entries()):
         raise TensorAdaptError(
             f"task name {made.name!r} is taken by a task that is built in or installed; give another"

@@ -73,7 +73,7 @@ class Training:
         partial(checks.one_of, WAYS), "landing or retraction, by which orthonormal keeps factors; by default free ones"
     )
     precision: str = value(
-        partial(checks.one_of, PRECISIONS),
+        partial(checks.precision_of, PRECISIONS),
         "fp32; bf16: the model computes in bfloat16, its parameters stay fp32; or auto: bf16 where a device has units",
         "fp32",
         former=("dtype", "torch_dtype", "mixed_precision"),

@@ -127,7 +127,7 @@ FORGED = {
     "an unknown draw": (factor_of(3, ["evil", 1.0]), "has draw 'evil'"),
     "a trainable of 1": (factor_of(4, 1), "1 or no labels"),
     "a module of no text": (member_of(1, 3), "3 is not a printable text"),
-    "an absolute path as a module": (member_of(1, "/etc/passwd"), "not those the adapter in"),
+    "an absolute path as a module": (member_of(1, "/etc/passwd"), "the adapter in .*has no module '/etc/passwd'"),
     "half a character": (member_of(1, "\ud800"), "is not a printable text"),
     "a width of true": (member_of(3, True), "True is not a whole number"),
     "a width too large": (member_of(3, 10**15), "is not of the shape that it reads"),

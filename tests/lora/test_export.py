@@ -338,3 +338,10 @@ def test_the_report_says_what_it_cost_and_what_servers_need(tmp_path: Path) -> N
     assert "304 bytes native, 8,064 exported (26.5 times)" in text
     assert "vLLM needs --max-lora-rank 8" in text
     assert "model.layers.1.self_attn.q_proj  6     0" in text
+
+
+@pytest.mark.parametrize("dtype", ["bf16", "bfloat16", "torch.bfloat16", torch.bfloat16])
+def test_a_type_is_taken_by_each_of_its_names(dtype: str | torch.dtype, tmp_path: Path) -> None:
+    model = make("llama")
+    ta.attach(model, "lora", rank=2)
+    assert ta.export_lora(model, tmp_path, dtype=dtype).dtype == "bfloat16"

@@ -47,6 +47,9 @@ def test_a_name_that_both_have_is_the_parameterization_without_paper_and_the_ada
         ("tr", "tensor_ring"),
         ("ttm", "tt_matrix"),
         ("btd", "block_term"),
+        ("PARAFAC", "cp"),
+        ("MPS", "tensor_train"),
+        ("MPO", "tt_matrix"),
     ],
 )
 def test_usual_abbreviations_are_taken(alias: str, name: str) -> None:

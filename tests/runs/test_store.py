@@ -259,6 +259,18 @@ def test_a_missing_root_is_an_error_and_an_empty_one_is_not(tmp_path: Path) -> N
         store.load_runs(tmp_path / "absent")
 
 
+def test_a_folder_of_something_else_says_what_it_holds(tmp_path: Path) -> None:
+    path = write_synthetic(tmp_path / "runs")
+    with pytest.raises(TensorAdaptError, match=r"expected the folder of its sweep: .*runs$"):
+        store.load_runs(path)
+    for name, reader in (("adapter.json", r"ta\.load\(model"), ("adapter_config.json", r"ta\.compress\(folder")):
+        saved = tmp_path / name.removesuffix(".json")
+        saved.mkdir()
+        (saved / name).write_text("{}")
+        with pytest.raises(TensorAdaptError, match=rf"holds a saved adapter \({name}\), which {reader}"):
+            store.load_runs(saved)
+
+
 def test_provenance_names_versions_but_no_folder_host_or_user(monkeypatch: pytest.MonkeyPatch) -> None:
     argv = ["/home/me/bin/tensoradapt", "sweep", "--out=/data/me/runs", "/etc/spec.toml", "https://a.b/c", "a/b", "8"]
     monkeypatch.setattr(sys, "argv", argv)

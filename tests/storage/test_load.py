@@ -9,6 +9,7 @@ import pytest
 import torch
 from support.models import inputs, make, perturb
 from torch import Tensor, nn
+from transformers import BertForSequenceClassification
 
 import tensoradapt as ta
 
@@ -90,3 +91,10 @@ def test_an_adapter_whose_head_another_one_has_replaced_is_not_restored(saved: P
     loaded = make("bert")
     ta.load(loaded, saved)
     assert torch.equal(output(model), output(loaded))
+
+
+def test_a_wider_model_is_told_by_its_matrices(saved: Path) -> None:
+    config = make("bert").config
+    config.hidden_size = 2 * config.hidden_size
+    with pytest.raises(ta.TensorAdaptError, match=r"is 30 x 30 in the plan and the .* is 60 x 60"):
+        ta.load(BertForSequenceClassification(config), saved)

@@ -536,3 +536,15 @@ def test_most_drawn_specifications_are_sweeps():
                 except ta.TensorAdaptError:
                     refused += 1
     assert taken > 9 * refused
+
+
+def test_several_layouts_of_one_adapter_are_named_beside_the_grid_that_may_be_meant(tmp_path):
+    def said(layout):
+        lines = []
+        ta.sweep(spec(method="cp", layout=layout), tmp_path, dry_run=True, device="cpu", probe=False, say=lines.append)
+        return "\n".join(lines)
+
+    one, other = "layer : out : in", "layer proj : out : in"
+    meant = f"a matrix takes '{one}', else '{other}'. To compare them: layout = [['{one}'], ['{other}']]"
+    assert f"layouts of one adapter: {meant}" in said([one, other])
+    assert all("layouts of one adapter" not in said(layout) for layout in (one, [one], [[one], [other]]))

@@ -354,6 +354,10 @@ BAD: dict[str, tuple[Callable[[], Any], str]] = {
     "list as text": (table(changed(3, text=["a"]), "a.jsonl"), r"line 4: column 'text' holds a list"),
     "same column": (table(rows(), text="label"), r"column 'label' is both text and label"),
     "too few": (table(rows(3)), r"validation has no rows left|every label of test is the same"),
+    "one class drawn": (
+        table([{**row, "label": "good" if i in (1, 2) else "bad"} for i, row in enumerate(rows())]),
+        r"every label of test is the same, of 12 \(test and validation drawn from train with seed 0\)",
+    ),
     "shares": (table(rows(), split={"validation": 0.5, "test": 0.5}), r"split takes 1 of the rows"),
     "share": (table(rows(), split={"test": 2}), r"split.test is 2; expected a share"),
     "share and file": (table(rows(), test="a.csv", split={"test": 0.2}), r"test is given and has a share in split"),
