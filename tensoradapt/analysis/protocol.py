@@ -32,7 +32,8 @@ MISSING = {
     **{name: f"{name} all" for name in ("n_train", "n_validation", "n_test")},
 }
 SELECT = (
-    "select the runs of one by --spec FILE or --where {condition}, or run each specification into a folder of its own"
+    "select the runs of one by spec= or where={condition!r} (--spec, --where), or run each specification into a folder "
+    "of its own"
 )
 
 
@@ -89,5 +90,4 @@ def _text(name: str, row: Row) -> str:
 
 def _condition(name: str, row: Row, other: Row) -> str:
     """Return the condition that a run meets and another does not; a missing value meets "!=" alone."""
-    text = f"{name}!={other[name]}" if row[name] is None else f"{name}={row[name]}"
-    return f'"{text}"' if " " in text or "!" in text else text
+    return f"{name}!={other[name]}" if row[name] is None else f"{name}={row[name]}"

@@ -226,13 +226,13 @@ def _check_configuration(own: Sequence[Row]) -> None:
     if len(rates) > 1:
         raise TensorAdaptError(
             f"{named} has runs with learning rates {', '.join(map(str, rates))}; expected one, chosen on validation: "
-            "select the runs of that rate first, by --spec FILE or --where"
+            "select the runs of that rate first, by spec= or where= (--spec, --where)"
         )
     seeds = [row["seed"] for row in own]
     if twice := [row["id"] for row in own if seeds.count(row["seed"]) > 1]:
         raise TensorAdaptError(
             f"{named} has several runs of one seed: {', '.join(twice)}; expected one run per seed: select the "
-            "runs that share all other settings first, those of one sweep by --spec FILE, or by --where"
+            "runs that share all other settings first, those of one sweep by spec=, or by where= (--spec, --where)"
         )
 
 
@@ -247,7 +247,7 @@ def _check_task(own: Sequence[Row]) -> None:
         if len(values) > 1:
             raise TensorAdaptError(
                 f"the runs have {len(values)} {key}s: {', '.join(values)}; expected one, as scores of different "
-                f"{key}s do not compare: select the runs of one first, as by --where {key}={values[0]}"
+                f"{key}s do not compare: select the runs of one first, as by where='{key}={values[0]}' (--where)"
             )
 
 

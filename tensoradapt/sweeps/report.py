@@ -27,7 +27,7 @@ def report(
     source: Any,
     path: Path | str | None = None,
     *,
-    where: Sequence[str] = (),
+    where: Sequence[str] | str = (),
     spec: Path | None = None,
     reference: str | None = None,
     margin: float = MARGIN,

@@ -182,6 +182,11 @@ def test_a_page_of_one_task_has_that_ones_runs_alone(root: Path, tmp_path: Path)
     assert all((tmp_path / link).is_dir() for link in folders) and folders
 
 
+def test_one_condition_may_be_a_text(root: Path, tmp_path: Path) -> None:
+    pages = [write_report(root, tmp_path / "a.html", where=where).read_bytes() for where in ("seed=0", ["seed=0"])]
+    assert pages[0] == pages[1]
+
+
 @pytest.mark.thorough
 def test_a_page_of_a_table_of_ones_own(tmp_path: Path) -> None:
     rows = [{"method": name, "n_params": n, "score": 0.5 + n / 1000 + s / 90, "seed": s} for name, n in

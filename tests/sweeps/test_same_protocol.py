@@ -17,11 +17,11 @@ GRID = {"lr": [1e-3, 3e-3], "tuning": {"seed": [7], "extend": 0}}
 @pytest.mark.parametrize(
     ("first", "second", "says", "where"),
     [
-        ({}, {"steps": 8}, "lorta r=1 has steps 8, and lora r=1, which .* has steps 4, in", "--where steps=4,"),
-        ({}, {"batch": 16}, "has batch 16, and lora r=1, which .* has batch 32, in", "--where batch=32,"),
-        ({}, {"n_test": 16}, "has n_test 16, and lora r=1, which .* has n_test 32, in", "--where n_test=32,"),
-        ({"n_test": None}, {}, "has n_test 32, and lora r=1, which .* has n_test all, in", '--where "n_test!=32",'),
-        (GRID, {}, "has a rate that was given, and .* has a rate chosen with seeds 7, in", "--where tuned_on=7,"),
+        ({}, {"steps": 8}, "lorta r=1 has steps 8, and lora r=1, which .* has steps 4, in", "where='steps=4' "),
+        ({}, {"batch": 16}, "has batch 16, and lora r=1, which .* has batch 32, in", "where='batch=32' "),
+        ({}, {"n_test": 16}, "has n_test 16, and lora r=1, which .* has n_test 32, in", "where='n_test=32' "),
+        ({"n_test": None}, {}, "has n_test 32, and lora r=1, which .* has n_test all, in", "where='n_test!=32' "),
+        (GRID, {}, "has a rate that was given, and .* has a rate chosen with seeds 7, in", "where='tuned_on=7' "),
     ],
 )
 def test_a_method_is_not_compared_with_a_reference_of_another_protocol(

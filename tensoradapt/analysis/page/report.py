@@ -24,6 +24,7 @@ from tensoradapt.analysis.names import display, looks
 from tensoradapt.analysis.page import svg
 from tensoradapt.analysis.tables import summarise
 from tensoradapt.analysis.verdict import MARGIN, Compared, compared, lost_of, sentences, times
+from tensoradapt.checks import strings
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.files import replace_file
 from tensoradapt.runs.store import Failure
@@ -78,7 +79,7 @@ def write_page(
     *,
     title: str = "Runs",
     told: Told = Told(),
-    where: Sequence[str] = (),
+    where: Sequence[str] | str = (),
     reference: str | None = None,
     margin: float = MARGIN,
 ) -> Path:
@@ -97,6 +98,7 @@ def write_page(
         TensorAdaptError: where no run is left, for a condition that cannot be read, an unknown reference, and runs that
             do not compare.
     """
+    where = strings(where, "where")
     kept = results.meeting(runs, where)
     if kept.empty:
         raise TensorAdaptError(
