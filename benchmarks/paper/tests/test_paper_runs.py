@@ -224,6 +224,14 @@ def test_each_family_is_looked_at_by_lora_with_one_seed(family: str) -> None:
         assert ([method.name for method in read.methods], [*read.seed]) == (["lora"], [2001])
 
 
+def test_a_look_may_be_at_one_task_with_more_steps_and_seeds() -> None:
+    asked = list(first_looks.specifications("glue", task="cola", steps=(2, 4), seeds=(2001, 2002)))
+    usual = [spec for spec in first_looks.specifications("glue") if spec["task"] == "cola"]
+    assert {spec["task"] for spec in asked} == {"cola"} and len(usual) == 5
+    assert [spec["steps"] for spec in asked[:2]] == [2 * usual[1]["steps"], 4 * usual[1]["steps"]]
+    assert all(spec["seed"] == [2001, 2002] for spec in asked)
+
+
 @pytest.mark.thorough
 def test_it_stops_after_its_minutes_and_goes_on(command, tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match=r"stopped after 0\.0001 minutes; the same command goes on"):
