@@ -126,6 +126,11 @@ def larger(folder: Path) -> str:
     return sizes(folder / "mpnet")
 
 
+def small(folder: Path) -> str:
+    """The table of ``sizes`` below LoRA's first rank."""
+    return sizes(folder / "small")
+
+
 def _within(row: Mapping[str, str]) -> str:
     """Say whether a row is within its margin, and else how many seeds would decide it."""
     if row["within"] == "True":
@@ -187,7 +192,7 @@ def _gap_of(row: Mapping[str, str]) -> str:
 
 # what is written, by its marks
 PARTS = {"tiles": tiles, "claim": claim, "everything": everything}
-PARTS |= {"sizes": sizes, "smallest": smallest, "by steps": by_steps, "larger": larger}
+PARTS |= {"sizes": sizes, "smallest": smallest, "by steps": by_steps, "larger": larger, "small": small}
 
 
 def fill(page: Path) -> None:

@@ -333,3 +333,12 @@ def test_one_difference_is_told_without_a_count_or_a_correction(apart: float, sa
     assert module.headline(rows) == said
     text = module.caption(table_of(runs), rows)
     assert "Holm" not in text and "Bonferroni" not in text and ("which holds" in text) == ("which is decided" in said)
+
+
+def test_an_interval_little_longer_than_the_seeds_is_shown_whole() -> None:
+    cp, lora = (0.8555, 0.8564, 0.8601, 0.8635, 0.8727), (0.8637, 0.8658, 0.8681, 0.8693, 0.8726)
+    rows = [("cp", 37, score, i) for i, score in enumerate(cp)] + [("lora", 147, s, i) for i, s in enumerate(lora)]
+    ax = plots.frontier(pd.DataFrame(rows, columns=["method", "n_params", "score", "seed"]).assign(metric="accuracy"))
+    assert not [line for line in ax.get_lines() if line.get_gid() == "cut"]
+    low, high = ax.get_ylim()
+    assert low > 0.84 and high < 0.88, "and they take no more room than that"

@@ -167,10 +167,10 @@ def moved(ax: Axes, shift: float) -> Transform:
 
 
 def score_limits(rows: pd.DataFrame) -> tuple[float, float]:
-    """Return limits of y that hold the seeds that are not lost, within the metric's own.
+    """Return limits of y that hold the seeds that are not lost, within the metric's own, and intervals little longer.
 
-    Intervals may be cut, as those of three seeds can be many times as long as all else; a mean that counts lost seeds
-    may be below (``point``). The least height is 2 % of the metric's range.
+    Other intervals are cut, as those of three seeds can be many times as long as all else; a mean that counts lost
+    seeds may be below (``point``). The least height is 2 % of the metric's range.
     """
     values, lost = (np.concatenate([np.asarray(each) for each in rows[name]]) for name in ("scores", "lost"))
     values = values[~lost.astype(bool)] if not lost.all() else values
@@ -178,6 +178,10 @@ def score_limits(rows: pd.DataFrame) -> tuple[float, float]:
     whole = top - bottom if 0 < top - bottom < math.inf else 0.0
     low, high = values.min(), values.max()
     pad = max(0.08 * (high - low), (0.02 * whole - (high - low)) / 2) or 0.05 * abs(high) or 0.05
+    near = rows[(rows["low"] > low - 2.5 * pad) & (rows["high"] < high + 2.5 * pad)].astype(
+        {"low": float, "high": float}
+    )
+    low, high = min([low, *(near["low"] + 0.8 * pad)]), max([high, *(near["high"] - 0.8 * pad)])
     if not whole:
         return float(low - pad), float(high + pad)
     return float(max(low - pad, bottom - 0.02 * whole)), float(min(high + pad, top + 0.02 * whole))
