@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from typing import Any
 
@@ -241,5 +241,12 @@ def data_text(spec: SweepSpec, task: str) -> str:
     over = sum(len(example) > length for examples in encoded for example in examples)
     n = sum(map(len, parts.values()))
     cut = f"{over:,} of {n:,} texts have more than {length} tokens and are cut (max_length)" if over else ""
-    seen = chosen.described(spec.model)
-    return f"task {task}: " + "; ".join(part for part in (counts, classes, *data.notes, cut, seen) if part)
+    seen, taken = chosen.described(spec.model), _taken(spec, parts)
+    return f"task {task}: " + "; ".join(part for part in (counts, taken, classes, *data.notes, cut, seen) if part)
+
+
+def _taken(spec: SweepSpec, parts: Mapping[str, Sized]) -> str:
+    """Say how many examples each run takes of the parts of a task, where all methods ask for the same smaller number."""
+    asked = {name: {getattr(method.data, f"n_{name}") for method in spec.methods} for name in parts}
+    fewer = [f"{n:,} {name}" for name, (n, *more) in asked.items() if n and not more and n < len(parts[name])]
+    return f"each run takes {', '.join(fewer)} of these" if fewer else ""

@@ -74,6 +74,17 @@ def test_a_sweep_takes_names_files_and_tables_and_its_workers_compute_the_same()
     assert "3 runs, 1 of them to do" in sweep(["planted", "a.csv", table], "one", executor="inline")[0]
 
 
+def test_it_says_how_many_examples_each_run_takes() -> None:
+    def said(**numbers: int) -> str:
+        lines: list[str] = []
+        spec = {**TINY, **ONE, "task": write("a.csv"), **numbers}
+        ta.sweep(spec, "runs", dry_run=True, device="cpu", probe=False, say=lines.append)
+        return "\n".join(lines)
+
+    assert "8 test; each run takes 10 train, 4 test of these; classes bad" in said(n_train=10, n_test=4)
+    assert "each run takes" not in said(n_train=28, n_validation=100)
+
+
 def test_a_specification_is_read_again_from_its_record() -> None:
     spec = read_spec({**TINY, "task": [{"name": "planted"}, write("a.csv")]})
     again = read_spec(loads(dumps(table_of(spec))), own=spec.own)
