@@ -246,7 +246,7 @@ def data_text(spec: SweepSpec, task: str) -> str:
 
 
 def _taken(spec: SweepSpec, parts: Mapping[str, Sized]) -> str:
-    """Say how many examples each run takes of the parts of a task, where all methods ask for the same smaller number."""
+    """Say how many examples of each part a run takes, where all methods ask for the same smaller number."""
     asked = {name: {getattr(method.data, f"n_{name}") for method in spec.methods} for name in parts}
     fewer = [f"{n:,} {name}" for name, (n, *more) in asked.items() if n and not more and n < len(parts[name])]
     return f"each run takes {', '.join(fewer)} of these" if fewer else ""
