@@ -116,9 +116,13 @@ def sizes(folder: Path) -> str:
         names = (f"{display(row['method'])} {row['size']}", *([row["task"]] if several else []))
         counts = [f"{n:,}" for n in (int(row["n_params"]), int(row["n_params"]) + int(row["n_head"]))]
         cells = (*names, *counts, f"{float(row['mean']):.3f}", _gap_of(row))
-        p = f"{float(row['p_holm']):.3f}{', decided' if row['decided'] == 'True' else ''}"
+        p = f"{_p_text(float(row['p_holm']))}{', decided' if row['decided'] == 'True' else ''}"
         lines.append(f"| {' | '.join((*cells, row['n_seeds'], p, *map(_within, same)))} |")
     return "\n".join(lines)
+
+
+def _p_text(p: float) -> str:
+    return f"{p:.3f}" if p >= 0.0005 else "below 0.001"
 
 
 def larger(folder: Path) -> str:

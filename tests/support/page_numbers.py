@@ -411,9 +411,9 @@ def choice_by_loss() -> tuple[float, float, float, int]:
     return found.mean, found.low, found.high, found.n
 
 
-def within_headline(margin: str) -> list[Row]:
-    """The rows of docs/results/headline/within.csv at a margin."""
-    return [row for row in rows("docs/results/headline/within.csv") if row["margin"] == margin]
+def within_headline(margin: str, folder: str = "headline") -> list[Row]:
+    """The rows of docs/results/headline/within.csv at a margin, or of a folder in it."""
+    return [row for row in rows(f"docs/results/{folder}/within.csv") if row["margin"] == margin]
 
 
 def inside_headline(margin: str) -> dict[str, list[int]]:
@@ -495,11 +495,11 @@ def split_heads() -> tuple[str | float, ...]:
     return *many, float(scores.min()), float(scores.max()), NUMBERS[chance.sum()], NUMBERS[len(above)]
 
 
-def row_of_headline(method: str, n_params: int) -> str:
+def row_of_headline(method: str, n_params: int, folder: str = "headline") -> str:
     """The cells of a size of the headline: its counts, mean, difference to LoRA r=8 and what is decided."""
-    of_it = [row for row in within_headline("0.01") if row["n_params"] == str(n_params)]
+    of_it = [row for row in within_headline("0.01", folder) if row["n_params"] == str(n_params)]
     (row,) = (row for row in of_it if display(row["method"]) == method)
-    key = ("headline", "snippets", row["method"], row["size"])
+    key = (folder, "snippets", row["method"], row["size"])
     counts = f"{n_params:,} | {n_params + int(row['n_head']):,} | {float(row['mean']):.3f}"
     return f"{counts} | {span(*key)} | {told(*key)} |"
 
@@ -511,6 +511,59 @@ def told(folder: str, task: str, method: str, size: str) -> str:
     worse = own[0]["decided"] == "True" and float(own[0]["difference"]) < 0
     inside = [f"within {row['margin']}" for row in own if row["within"] == "True"]
     return ", ".join([*(["worse"] if worse else []), *inside[:1]]) or "nothing"
+
+
+SMALL = "headline/small"
+
+
+def decided_of_small() -> tuple[int | float, ...]:
+    """The budget below LoRA's first rank, how many times fewer that is, and what the sizes lose, all decided."""
+    found = within_headline("0.01", SMALL)
+    assert len(found) == 6 and all(row["decided"] == "True" for row in found)
+    sizes, lost = [int(row["n_params"]) for row in found], [-float(row["difference"]) for row in found]
+    return 1640, of_headline()[2] / max(sizes), of_headline()[2] / min(sizes), min(lost), max(lost)
+
+
+def ends_of_small() -> tuple[str | float, ...]:
+    """The highest mean of ``SMALL``, its share of LoRA r=8's gain over the frozen base, the base's, and the least."""
+    means = {row["method"]: float(row["mean"]) for row in rows(f"docs/results/{SMALL}/means.csv")}
+    lora, base = means.pop("lora"), float(one("docs/results/headline/means.csv", kind="head")["mean"])
+    assert (max(means, key=means.__getitem__), min(means, key=means.__getitem__)) == ("Tensor-train", "lora_xs")
+    return means["Tensor-train"], 100 * (means["Tensor-train"] - base) / (lora - base), base, means["lora_xs"]
+
+
+def others_of_small() -> tuple[str, int, float, float]:
+    """How many factorings of ``SMALL`` there are beside tensor-train, their budget, their lowest and highest mean."""
+    means = [float(row["mean"]) for row in within_headline("0.01", SMALL) if row["method"] != "Tensor-train"]
+    return NUMBERS[len(means)].capitalize(), decided_of_small()[0], min(means), max(means)
+
+
+def beside_cp_of_small(method: str) -> str:
+    """What a factoring gains over CP below LoRA's first rank, with its interval; none is decided."""
+    (row,) = (row for row in rows(f"docs/results/{SMALL}/pairs.csv") if row["method"] == method)
+    assert row["reference"] == "CP" and float(row["p_holm"]) > 0.05
+    return f"{float(row['difference']):.3f} ({float(row['low']):.3f} to {float(row['high']):.3f})"
+
+
+def lora_xs_of_small() -> tuple[float, float]:
+    """p and Holm's p of LoRA-XS beside CP; it, LoTR and split heads are below CP."""
+    found = {row["method"]: row for row in rows(f"docs/results/{SMALL}/pairs.csv")}
+    below = {name for name, row in found.items() if float(row["difference"]) < 0}
+    assert below == {"lora_xs", "lotr", "CP, heads split"}
+    return float(found["lora_xs"]["p"]), float(found["lora_xs"]["p_holm"])
+
+
+def rates_of_small() -> tuple[int | float | str, ...]:
+    """The number of runs, the rates that were chosen, in thousandths, and how many runs are lost: all of them tuned."""
+    every = rows(f"docs/results/{SMALL}/records.csv")
+    chosen: dict[float, set[str]] = {}
+    for row in rows(f"docs/results/{SMALL}/means.csv"):
+        if row["method"] != "lora":
+            chosen.setdefault(round(1e3 * float(row["lr"]), 2), set()).add(row["method"])
+    assert chosen == {1.1: {"lora_xs"}, 2.0: {"CP", "CP, heads split"}, 3.6: {"lotr", "Tensor-train", "Tucker"}}
+    lost = [row for row in every if row["status"] != "finished"]
+    assert all(row["tuning"] == "True" for row in lost) and {row["method"] for row in lost} == {"lora", "Tucker"}
+    return len(every), *sorted(chosen), NUMBERS[len(lost)]
 
 
 def smallest_are_worse() -> tuple[()]:

@@ -219,7 +219,7 @@ def headline(rows: pd.DataFrame) -> str:
         ends = [
             f"{_name(row)} ({_cost(row)}, {_parts.number(row['mean'])})" for _, row in best.iloc[[0, -1]].iterrows()
         ]
-        return f"The frontier of means goes from {' to '.join(dict.fromkeys(ends))}; nothing is decided by it"
+        return f"The frontier of means goes from {' to '.join(dict.fromkeys(ends))}; {_beside_lora(adapters)}"
     above = _above(rows, base.iloc[0])
     if not (sure := best[above[best.index]]).size:
         return "Nothing is decided: after correction no configuration on the frontier is above the frozen base"
@@ -231,6 +231,18 @@ def headline(rows: pd.DataFrame) -> str:
     if share[first.name] < 0.9 and len(most):
         said += f", {_name(most.iloc[0])} {100 * share[most.index[0]]:.0f} % with {most['cost'].iloc[0]:,.6g}"
     return said
+
+
+def _beside_lora(adapters: pd.DataFrame) -> str:
+    """Say how many others are decided to differ from LoRA r=8, as ``compare`` decides; of the frontier nothing else."""
+    lora = adapters[[_is(method, "lora") for method in adapters["method"]]]
+    gaps = compare_means(adapters, None, at=8) if (lora["rank"] == 8).any() else adapters[:0].assign(decided=False)
+    sure = gaps[gaps["decided"]]
+    if sure.empty:
+        return "nothing is decided by it"
+    sides = ((int((sure["difference"] < 0).sum()), "below"), (int((sure["difference"] > 0).sum()), "above"))
+    said = [f"{n} of {len(gaps)} {'is' if n == 1 else 'are'} decided to be {side}" for n, side in sides if n]
+    return f"{' and '.join(said)} LoRA r=8"
 
 
 def _above(rows: pd.DataFrame, base: pd.Series) -> pd.Series:
