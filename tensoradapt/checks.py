@@ -204,12 +204,13 @@ def strings(value: Any, where: str) -> tuple[str, ...]:
 
 
 def projections(value: Any, where: str) -> tuple[str, ...]:
-    """Return names as ``strings`` does, where one text may hold several.
+    """Return names as ``strings`` does, where a text may hold several.
 
-    >>> projections("q,v", "projections"), projections("q v", "projections"), projections(["q", "v"], "projections")
-    (('q', 'v'), ('q', 'v'), ('q', 'v'))
+    >>> projections("q,v", "projections"), projections("q v", "projections"), projections(["q,v", "o"], "projections")
+    (('q', 'v'), ('q', 'v'), ('q', 'v', 'o'))
     """
-    return strings(value.replace(",", " ").split() or value if isinstance(value, str) else value, where)
+    given = strings(value, where)
+    return tuple(name for text in given for name in text.replace(",", " ").split() or [text])
 
 
 def numbers(value: Any, where: str) -> tuple[int, ...]:

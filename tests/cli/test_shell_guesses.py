@@ -85,3 +85,9 @@ def test_a_pipe_that_closes_early_is_no_error(words: list[str]) -> None:
         assert process.stdout is not None and process.stderr is not None
         process.stdout.close()
         assert process.stderr.read() == b"" and process.wait(120) in (0, 1)
+
+
+def test_projections_are_taken_with_commas(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in ("q,v", "q, v", "q v"):
+        assert main([*PLAN.split(), *"--method cp --rank 2 --projections".split(), *words.split()]) == 0
+        assert capsys.readouterr().out.startswith("cp over 6 matrices")
