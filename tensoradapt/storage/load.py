@@ -26,6 +26,7 @@ from tensoradapt.surgery.base_hash import base_hash
 from tensoradapt.surgery.checks import check_site
 from tensoradapt.surgery.memory import CPU, check_memory
 from tensoradapt.surgery.registry import attached, original_modules, untouched
+from tensoradapt.surgery.same_model import check_same_model
 from tensoradapt.surgery.transaction import transaction
 
 
@@ -200,6 +201,7 @@ def _affordable_heads(model: nn.Module, path: Path, plan: Plan) -> dict[str, tup
     with located(f"the adapter in {path}"):
         for site in plan.sites:  # before the files with the numbers are read
             check_site(modules, site, type(model).__name__)
+        check_same_model(model, plan)
     check_memory(plan, [CPU])
     return head_shapes(model, plan)
 

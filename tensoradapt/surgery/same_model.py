@@ -22,9 +22,9 @@ def check_same_model(model: nn.Module, plan: Plan) -> None:
     """Raise TensorAdaptError where ``find_sites`` finds other heads or more layers in ``model`` than the plan's model.
 
     Only plans whose sites were found as those of ``model`` are: a plan of sites that were listed by hand, or found by
-    another recipe, says nothing about the rest of its model.
+    another recipe, says nothing about the rest of its model. One that was saved does not have what it skips.
     """
-    if not plan.source or not plan.skipped:
+    if not plan.source:
         return
     every, source = every_site(model)
     if source != plan.source:
@@ -33,7 +33,8 @@ def check_same_model(model: nn.Module, plan: Plan) -> None:
     found = {site.name: site for site in every}
     for site in plan.sites:
         _check_inner(site, found.get(site.name, site), type(model).__name__)
-    _check_layers(plan, every, type(model).__name__)
+    if plan.skipped:
+        _check_layers(plan, every, type(model).__name__)
 
 
 def _check_inner(planned: Site, found: Site, model: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 from transformers import BertConfig, BertForSequenceClassification, BertModel, T5Config, T5ForConditionalGeneration
@@ -33,6 +34,17 @@ def test_other_heads_are_refused() -> None:
         ta.attach(BertModel(config(num_attention_heads=6)), plan)
 
 
+def test_other_heads_are_refused_of_a_saved_adapter_too(tmp_path: Path) -> None:
+    ta.attach(BertModel(config()), "cp", rank=2).save(tmp_path / "adapter")
+    model = BertModel(config(num_attention_heads=6))
+    with pytest.raises(
+        ta.TensorAdaptError, match=r"the adapter in .*adapter: site .* into head 6 x dim 4 in BertModel"
+    ):
+        ta.load(model, tmp_path / "adapter", strict=False)
+    assert not ta.adapters(model)
+    assert ta.load(BertModel(config()), tmp_path / "adapter", strict=False).n_params == 80
+
+
 def test_a_part_of_the_layers_is_taken_where_the_plan_knows_the_others() -> None:
     whole = BertModel(config(layers=3))
     for sites in (ta.find_sites(whole, layers=[0, 1]), ta.find_sites(config(layers=3), exclude=["*layer.2.*"])):
@@ -46,11 +58,11 @@ def test_sites_listed_by_hand_are_taken_as_they_are() -> None:
     assert ta.attach(BertModel(config(layers=3)), ta.plan(sites, "cp", rank=2)).n_params > 0
 
 
-def test_the_plan_of_a_loaded_adapter_goes_on_its_model_again(tmp_path: object) -> None:
+def test_the_plan_of_a_loaded_adapter_goes_on_its_model_again(tmp_path: Path) -> None:
     model = BertModel(config(layers=3))
-    ta.attach(model, ta.plan(ta.find_sites(model, layers=[0, 1]), "cp", rank=2)).save(f"{tmp_path}/adapter")
+    ta.attach(model, ta.plan(ta.find_sites(model, layers=[0, 1]), "cp", rank=2)).save(tmp_path / "adapter")
     ta.detach(model)
-    loaded = ta.load(model, f"{tmp_path}/adapter")
+    loaded = ta.load(model, tmp_path / "adapter")
     assert ta.attach(model, loaded.plan, name="again").plan.sites == loaded.plan.sites
 
 
