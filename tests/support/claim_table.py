@@ -52,6 +52,7 @@ from support.page_numbers import (
     larger_model,
     least_of_headline,
     looks_of_headline,
+    looks_on_cifar10,
     lora2_of_headline,
     lora_xs_of_small,
     lost_above,
@@ -604,6 +605,12 @@ CLAIMS: list[Claim] = [
     ),
     (PROTOCOL, "though 120 gain LoRA r=8 {:.3f} nats", lambda: (-np.subtract(*first_looks("alpaca", "60", "120")),)),
     (PROTOCOL, "LoRA r=8 has {:.4f}, {:.4f} and {:.4f} on them after 600, 1,200 and 2,400 steps", steps_of_sst2),
+    (
+        PROTOCOL,
+        "with 0.001, 0.003, 0.009 and 0.027 LoRA r=8 has {:.3f}, {:.3f}, {:.3f} and {:.3f} on those 300, and with "
+        "0.009 after 120, 240 and 480 steps {:.3f}, {:.3f} and {:.3f}",
+        looks_on_cifar10,
+    ),
     (PROTOCOL, "0.006, 0.02 and 0.06 have {:.4f}, {:.4f} and {:.4f} on them", first_of_sst2),
     (HEADLINE, "The head of this model has {:,} parameters", lambda: (int(of_mpnet()["CP"]["n_head"]),)),
     (

@@ -706,6 +706,14 @@ def steps_of_sst2() -> list[float]:
     return [float(one(FIRST_LOOKS, **of, steps=steps)["validation"]) for steps in ("600", "1200", "2400")]
 
 
+def looks_on_cifar10() -> list[float]:
+    """LoRA r=8 on validation pictures of CIFAR-10 at four rates of the head, and at 0.009 after three lengths."""
+    looks = [(rate, "240") for rate in ("0.001", "0.003", "0.009", "0.027")]
+    looks += [("0.009", steps) for steps in ("120", "240", "480")]
+    of = {"task": "cifar10", "seed": "2001"}
+    return [float(one(FIRST_LOOKS, **of, head_lr=rate, steps=steps)["validation"]) for rate, steps in looks]
+
+
 def undecided_by_steps() -> tuple[()]:
     """Nothing; none of the six differences to LoRA r=8 at three numbers of steps is decided."""
     found = rows("docs/results/headline/steps/differences.csv")
