@@ -46,7 +46,7 @@ def load(model: nn.Module, path: str | Path, *, strict: bool = True, name: str =
 
     Raises:
         TensorAdaptError: with the model untouched, for a missing, damaged or future file, tensors that do not fit the
-            plan, and what ``strict`` refuses.
+            plan, a model with other matrices or heads, and what ``strict`` refuses.
 
     >>> import copy, tempfile
     >>> import tensoradapt as ta
