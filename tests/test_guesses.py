@@ -107,6 +107,9 @@ ANSWERED: dict[str, tuple[Callable[[], Any], str]] = {
     "a method's description": (lambda: ta.methods("cp"), "'cp', which is a method; ta.methods() has a row for each"),
     "a sweep's schedule": (sweep_of(scheduler="cosine"), "fall to 0 along a line"),
     "a sweep's fp16": (sweep_of(precision=torch.float16), "Valid: fp32, bf16, auto"),
+    "an endless range": (sweep_of(seed=range(10**9)), "seed is range(0, 1000000000); expected"),
+    "a billion examples": (lambda: ta.load_task("planted", n_train=10**9), "n_train of the planted task is 1000000000"),
+    "an array without values": (sweep_of(lr=torch.ones(2, device="meta")), "lr is tensor(..., device='meta'"),
     "no size": (plan_of("cp"), "rank=None and budget=None were given"),
     "the method first": (lambda: ta.plan("cp", make("bert"), rank=2), "expected the model first"),
     "attach, the method first": (lambda: ta.attach("cp", make("bert")), "expected it first"),  # type: ignore[arg-type]

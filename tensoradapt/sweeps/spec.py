@@ -360,12 +360,13 @@ def _load(path: Path) -> Mapping[str, Any]:
 
 
 def _plain(item: Any) -> Any:
-    """Return a value with whole floats as integers (8.0 is 8), and ranges and arrays of one axis as lists."""
+    """Return a value with whole floats as integers (8.0 is 8), and short ranges and arrays of one axis as lists."""
     if isinstance(item, Mapping):
         return {key: _plain(each) for key, each in item.items() if each is not None}
-    if isinstance(item, list | tuple | range):
+    if isinstance(item, list | tuple) or (isinstance(item, range) and len(item) <= checks.MOST):
         return [_plain(each) for each in item]
-    if getattr(item, "ndim", None) == 1 and hasattr(item, "tolist"):  # NumPy, pandas, torch
+    array = getattr(item, "ndim", None) == 1 and hasattr(item, "tolist")  # NumPy, pandas, torch
+    if array and len(item) <= checks.MOST and not getattr(item, "is_meta", False):
         return _plain(item.tolist())
     return int(item) if isinstance(item, float) and item.is_integer() else item
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from tensoradapt.checks import check_whole
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.planning.build_plan import plan
 from tensoradapt.tasks.classification import Classification, padded
@@ -16,6 +17,7 @@ PAD, CLS = 0, 2
 _FIRST_TOKEN = 3
 _N_TRAIN, _N_VALIDATION, _N_TEST = 512, 256, 256
 _BATCH = 64
+_MOST = 1_000_000  # rows of a part
 _NOTES = ("labels are -1 and chance is nan until tasks.planted.label sets them",)
 
 
@@ -62,6 +64,7 @@ def label(data: Data, logits_of: Callable[[np.ndarray], np.ndarray]) -> Data:
 
 
 def _draw(name: str, stream: int, n: int) -> Split:
+    check_whole(f"n_{name} of the planted task", n, 1, _MOST)
     tokens = np.random.default_rng([stream, LENGTH]).integers(_FIRST_TOKEN, VOCABULARY, size=(n, LENGTH))
     tokens[:, 0] = CLS
     ids = tuple(f"{name}-{row}" for row in range(n))
