@@ -21,6 +21,7 @@ Check = Callable[[Any, str], Any]
 LARGEST = 2**31 - 1
 MOST = 10_000  # the most items of a list
 LONGEST_NAME = 255  # the most bytes of the name of a file or folder, on every usual file system
+BITS = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}  # torch's names of types, and short ones
 SHORT = Repr()
 SHORT.maxstring = SHORT.maxother = 100
 SHORT.maxlong = 30
@@ -305,17 +306,13 @@ def one_of(names: Sequence[str], value: Any, where: str) -> str:
     return str(value)
 
 
-BITS = {"bfloat16": "bf16", "float16": "fp16", "half": "fp16", "float32": "fp32", "float": "fp32"}
-
-
 def precision_of(names: Sequence[str], value: Any, where: str) -> str:
     """Return one of some precisions, given by its short name, torch's name or torch's type.
 
     >>> precision_of(("fp32", "bf16"), "bfloat16", "precision")
     'bf16'
     """
-    name = torch_name(value)
-    return one_of(names, BITS.get(name, name) if isinstance(name, str) else name, where)
+    return one_of(names, _renamed(value, BITS), where)
 
 
 def dtype_of(names: Sequence[str], value: Any, where: str) -> str:
@@ -324,16 +321,15 @@ def dtype_of(names: Sequence[str], value: Any, where: str) -> str:
     >>> dtype_of(("float32", "bfloat16"), "bf16", "dtype")
     'bfloat16'
     """
-    short = {short: name for name, short in reversed(BITS.items())}
-    name = torch_name(value)
-    return one_of(names, short.get(name, name) if isinstance(name, str) else name, where)
+    return one_of(names, _renamed(value, {short: name for name, short in BITS.items()}), where)
 
 
-def torch_name(value: Any) -> Any:
-    """Return the name of a type of torch, and anything else as it is."""
-    kind = type(value)
-    is_type = (kind.__module__, kind.__name__) == ("torch", "dtype") or isinstance(value, str)
-    return str(value).removeprefix("torch.") if is_type else value
+def _renamed(value: Any, others: Mapping[str, str]) -> Any:
+    """Return the other name of a type of torch, which is given by itself or by a name; anything else as it is."""
+    if isinstance(value, str) or (type(value).__module__, type(value).__name__) == ("torch", "dtype"):
+        name = str(value).removeprefix("torch.")
+        return others.get(name, name)
+    return value
 
 
 def checked(table: Mapping[str, Any], keys: Mapping[str, Check], where: str) -> dict[str, Any]:

@@ -406,7 +406,8 @@ def keywords(kind: Any, leave_out: Sequence[str] = ()) -> Callable[[Callable[P, 
     def shown_by(function: Callable[P, R]) -> Callable[P, R]:
         signature = inspect.signature(function)
         own = [one for one in signature.parameters.values() if one.kind is not one.VAR_KEYWORD]
-        more = [one for one in inspect.signature(kind).parameters.values() if one.name not in leave_out]
+        apart = (*leave_out, *signature.parameters)
+        more = [one for one in inspect.signature(kind).parameters.values() if one.name not in apart]
         more = [one.replace(kind=one.KEYWORD_ONLY) for one in more]
         function.__signature__ = signature.replace(parameters=[*own, *more])  # type: ignore[attr-defined]
         function.__doc__ = _with_fields(function.__doc__, kind, leave_out)

@@ -16,6 +16,7 @@ import report
 from tiles import tiles
 
 from tensoradapt.analysis import facts
+from tensoradapt.analysis.cells import p_text
 from tensoradapt.analysis.names import display
 from tensoradapt.analysis.tables import reported
 from tensoradapt.files import replace_file
@@ -116,13 +117,9 @@ def sizes(folder: Path) -> str:
         names = (f"{display(row['method'])} {row['size']}", *([row["task"]] if several else []))
         counts = [f"{n:,}" for n in (int(row["n_params"]), int(row["n_params"]) + int(row["n_head"]))]
         cells = (*names, *counts, f"{float(row['mean']):.3f}", _gap_of(row))
-        p = f"{_p_text(float(row['p_holm']))}{', decided' if row['decided'] == 'True' else ''}"
+        p = f"{p_text(float(row['p_holm']))}{', decided' if row['decided'] == 'True' else ''}"
         lines.append(f"| {' | '.join((*cells, row['n_seeds'], p, *map(_within, same)))} |")
     return "\n".join(lines)
-
-
-def _p_text(p: float) -> str:
-    return f"{p:.3f}" if p >= 0.0005 else "below 0.001"
 
 
 def larger(folder: Path) -> str:

@@ -60,7 +60,7 @@ def load(model: nn.Module, path: str | Path, *, strict: bool = True, name: str =
     check_arguments(locals(), model=of_kind(nn.Module), path=as_path, strict=flag)
     path = Path(path)
     refuse_sharded(model, "load", ATTACH_FIRST)
-    saved = checkpoint.read(path, partial(_affordable_heads, model, path))
+    saved = checkpoint.read(path, partial(_heads_that_fit, model, path))
     matrices = stored_matrices(original_modules(model), saved.plan.sites)
     if strict and (base := base_hash(matrices)) != saved.base:
         raise TensorAdaptError(
@@ -196,10 +196,11 @@ def factors_from_base(saved: checkpoint.Checkpoint) -> list[dict[str, Tensor]]:
     ]
 
 
-def _affordable_heads(model: nn.Module, path: Path, plan: Plan) -> dict[str, tuple[int, ...]]:
+def _heads_that_fit(model: nn.Module, path: Path, plan: Plan) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of the heads, once the plan fits model and memory: before the files with numbers are read."""
     modules = original_modules(model)
     with located(f"the adapter in {path}"):
-        for site in plan.sites:  # before the files with the numbers are read
+        for site in plan.sites:
             check_site(modules, site, type(model).__name__)
         check_same_model(model, plan)
     check_memory(plan, [CPU])

@@ -37,7 +37,7 @@ def names() -> tuple[str, ...]:
     return tuple(dict.fromkeys((*tasks.names(), *_entries(), *_REGISTERED)))
 
 
-@keywords(OwnData, leave_out=("name", "train"))
+@keywords(OwnData, leave_out=("name",))
 def register_task(task: Task | str | None = None, train: Any = None, *, replace: bool = False, **settings: Any) -> Task:
     """Register a task by its name, which frontiers and sweeps then take (docs/start/your-data.md).
 
@@ -46,8 +46,6 @@ def register_task(task: Task | str | None = None, train: Any = None, *, replace:
     Args:
         task: the name of a task of own data, which the fields below describe; or a ``Task`` that a module holds under a
             name, such as ``my_tasks.TASK``, or that place as a text, "my_tasks:TASK".
-        train: a .csv, .tsv, .jsonl, .json or .parquet file, a folder with a folder of pictures for each class, or rows
-            in memory (a DataFrame, a datasets.Dataset, a list of dicts), which are kept in the cache.
         replace: whether a task that was registered under this name is replaced.
         {fields}
 

@@ -223,9 +223,11 @@ def test_headlines_say_what_is_kept_and_what_is_decided() -> None:
     kept = "CP (LoRTA) r=1 keeps 45 % of full fine-tuning's gain with 438 parameters, LoRA r=2 91 % with 36,864"
     assert told("frontier", "results/figures/frontier.csv") == kept
     assert told("frontier", "examples/minilm-sweep/means.csv", "sst2").startswith("Nothing is decided")
-    one = "(74,304 parameters, 0.820); 1 of 22 is decided to be below LoRA r=8"
+    one = "(74,304 parameters, 0.820); 1 of 22 is below LoRA r=8, decided after Holm's correction"
     assert told("frontier", "examples/around/means.csv").endswith(one)
-    assert told("frontier", "results/headline/small/records.csv").endswith("6 of 6 are decided to be below LoRA r=8")
+    assert told("frontier", "results/headline/small/records.csv").endswith(
+        "6 of 6 are below LoRA r=8, decided after Holm's correction"
+    )
     assert told("frontier", "results/glue/records.csv").endswith("0.868); nothing is decided by it")
     below = "13 of 23 are below LoRA r=8, decided after Holm's correction"
     assert told("differences", "results/figures/frontier.csv") == below

@@ -178,13 +178,19 @@ def score_limits(rows: pd.DataFrame) -> tuple[float, float]:
     whole = top - bottom if 0 < top - bottom < math.inf else 0.0
     low, high = values.min(), values.max()
     pad = max(0.08 * (high - low), (0.02 * whole - (high - low)) / 2) or 0.05 * abs(high) or 0.05
-    near = rows[(rows["low"] > low - 2.5 * pad) & (rows["high"] < high + 2.5 * pad)].astype(
-        {"low": float, "high": float}
-    )
+    ends = rows[["low", "high"]].astype(float)
+    near = ends[(ends["low"] > low - 2.5 * pad) & (ends["high"] < high + 2.5 * pad)]
     low, high = min([low, *(near["low"] + 0.8 * pad)]), max([high, *(near["high"] - 0.8 * pad)])
     if not whole:
         return float(low - pad), float(high + pad)
     return float(max(low - pad, bottom - 0.02 * whole)), float(min(high + pad, top + 0.02 * whole))
+
+
+def sides(rows: pd.DataFrame, against: str) -> str:
+    """Say how many rows of ``compare`` are decided to be below and above their reference; "" where none is."""
+    n, better = len(rows), rows["difference"] > 0
+    counts = ((int((rows["decided"] & ~better).sum()), "below"), (int((rows["decided"] & better).sum()), "above"))
+    return " and ".join(f"{k} of {n} {'is' if k == 1 else 'are'} {word} {against}" for k, word in counts if k)
 
 
 def references(ax: Axes, rows: pd.DataFrame) -> None:

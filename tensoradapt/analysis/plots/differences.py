@@ -220,13 +220,12 @@ def headline(rows: pd.DataFrame) -> str:
 
     Of the configurations that are decided to lose less than the margin, the one with the fewest parameters is named.
     """
-    n, against, better = len(rows), _against(rows), rows["difference"] > 0
+    n, against = len(rows), _against(rows)
     if n == 1:
         return _alone(rows.iloc[0], against)
-    counts = ((int((rows["decided"] & ~better).sum()), "below"), (int((rows["decided"] & better).sum()), "above"))
-    parts = [f"{k} of {n} {'is' if k == 1 else 'are'} {word} {against}" for k, word in counts if k]
-    said = f"{' and '.join(parts)}, decided after Holm's correction"
-    if not parts:
+    if told := _parts.sides(rows, against):
+        said = f"{told}, decided after Holm's correction"
+    else:
         said = f"Nothing is decided: none of {n} differs from {against} after Holm's correction"
     if (near := rows[rows["within"]].sort_values("n_params")).empty:
         return said

@@ -235,14 +235,9 @@ def headline(rows: pd.DataFrame) -> str:
 
 def _beside_lora(adapters: pd.DataFrame) -> str:
     """Say how many others are decided to differ from LoRA r=8, as ``compare`` decides; of the frontier nothing else."""
-    lora = adapters[[_is(method, "lora") for method in adapters["method"]]]
-    gaps = compare_means(adapters, None, at=8) if (lora["rank"] == 8).any() else adapters[:0].assign(decided=False)
-    sure = gaps[gaps["decided"]]
-    if sure.empty:
-        return "nothing is decided by it"
-    sides = ((int((sure["difference"] < 0).sum()), "below"), (int((sure["difference"] > 0).sum()), "above"))
-    said = [f"{n} of {len(gaps)} {'is' if n == 1 else 'are'} decided to be {side}" for n, side in sides if n]
-    return f"{' and '.join(said)} LoRA r=8"
+    lora = [_is(method, "lora") for method in adapters["method"]]
+    told = _parts.sides(compare_means(adapters, None, at=8), "LoRA r=8") if (adapters[lora]["rank"] == 8).any() else ""
+    return f"{told}, decided after Holm's correction" if told else "nothing is decided by it"
 
 
 def _above(rows: pd.DataFrame, base: pd.Series) -> pd.Series:
