@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 import pytest
 from support.claim_table import CLAIMS, EXEMPT, INDEX, KNOWN, README, RESULTS, TABLES, WHICH
+from support.margins_again import margins_again
 from support.page_numbers import ROOT, default_rows, differences, figure_rows, gaps, generated, size, within
 
 from tensoradapt.analysis.edges import at_edges
@@ -61,6 +62,19 @@ def test_every_interval_of_results_with_four_digits_is_a_row_of_differences(page
     rows = {tuple(sorted(abs(float(row[key])) for key in ("difference", "low", "high"))) for row in differences()}
     found = set(INTERVAL.findall(prose(page.relative_to(ROOT).as_posix())))
     assert not [span for span in found if tuple(sorted(map(float, span))) not in rows]
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if (page.parent / "within.csv").is_file()], ids=lambda page: page.parent.name
+)
+def test_margins_are_decided_as_intervals_and_scores_by_seed_say(page: Path) -> None:
+    """Scores of test examples are not committed; p values, decisions and seeds follow from what is."""
+    there, again = pd.read_csv(page.parent / "within.csv"), margins_again(page.parent)
+    for name in ("p_holm", "p_within_holm"):
+        assert again[name].to_numpy() == pytest.approx(there[name].to_numpy(), rel=0.03, abs=2e-6)
+    for name in ("decided", "within"):
+        assert list(again[name]) == list(there[name])
+    assert list(again["seeds_within"].fillna(0)) == list(there["seeds_within"].fillna(0))
 
 
 @pytest.mark.thorough

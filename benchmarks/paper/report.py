@@ -83,7 +83,7 @@ def write_within(out: Path, folder: Path) -> None:
     told = [{**row, "size": size(row, short=True), "n_head": heads[row["runs"][0]]} for row in found]
     rows = [{**row, "mean": means[row["runs"][0]]["mean"]} for row in told]
     table = pd.DataFrame(rows)[list(WITHIN)].sort_values(["margin", "task", "n_params"], kind="stable")
-    paper.write(table.round(6), folder / "within.csv")
+    paper.write(table.round(6).astype({"seeds_within": "Int64"}), folder / "within.csv")
     for stem, own in _by_task(runs, "differences"):
         draw(own, "differences", folder / stem, at=rank)
 

@@ -116,13 +116,12 @@ def smallest_within(rows: Sequence[Mapping[str, str]], reference: str) -> str:
 
 
 def either_way(rows: Sequence[Mapping[str, str]]) -> str:
-    """Return how many sizes of ``within.csv`` are decided, to be worse or to be within the least margin."""
+    """Return how many sizes of ``within.csv`` are decided to be worse, and how many to be within the least margin."""
     least = min((row["margin"] for row in rows), key=float)
     own = [row for row in rows if row["margin"] == least]
     worse = sum(row["decided"] == "True" and float(row["difference"]) < 0 for row in own)
     inside = sum(row["within"] == "True" for row in own)
-    both = sum(row["decided"] == "True" or row["within"] == "True" for row in own)
-    return f"{both} of {len(own)} differences are decided, {worse} to be worse and {inside} to be within {least}"
+    return f"of {len(own)} sizes {worse or 'none'} decided to be worse, {inside or 'none'} to be within {least}"
 
 
 def decided(runs: pd.DataFrame, path: Path, task: str) -> tuple[int, int, str]:

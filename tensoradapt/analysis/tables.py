@@ -48,7 +48,7 @@ BY_SEED = {
 LEVEL = 0.05  # Holm's p below which a difference is decided
 LORA_RANK = 8
 AT = ("auto", "budget", "size", "n_params")
-SEEDS = ("seeds_needed", "seeds_within")
+P_VALUES, SEEDS = ("p", "p_within"), ("seeds_needed", "seeds_within")
 MEANS = {  # what a column of ``summarise`` means, beside those of ``RUN``
     **{name: RUN[name] for name in RUN if name in (*CONFIGURATION, *SAME[:6], "n_trained", "lr")},
     "cost": "median over seeds of the cost",
@@ -79,7 +79,8 @@ COMPARED = {  # what a column of ``compare`` means, beside those of ``RUN``
     "reference_n_params": "trained parameters of the reference",
     "times_fewer": "the reference's parameters, divided by its own",
     "difference": "mean score minus that of the reference",
-    "low": "lower end of the 95 % interval of the difference; missing where one seed has no test examples",
+    "low": "lower end of the 95 % interval of the difference, of this comparison alone; it may leave 0 out where p is "
+    "above 0.05, as p is the larger of two; missing where one seed has no test examples",
     "high": "upper end of it",
     "sd": "standard deviation of the difference over seeds",
     "sd_examples": "what test examples add to the standard deviation of the mean difference, with any number of seeds",
@@ -91,8 +92,8 @@ COMPARED = {  # what a column of ``compare`` means, beside those of ``RUN``
     "p_within": "one-sided p value that it loses the margin or more, of this comparison alone",
     "p_within_holm": "p_within after Holm's correction over all comparisons of the task",
     "within": "whether p_within_holm is below 0.025: it is decided to lose less than the margin",
-    "seeds_needed": "fewest seeds that decide a difference of this size and spread; missing above 200, and where it "
-    "takes more test examples",
+    "seeds_needed": "fewest seeds that decide a difference of this size and spread where the other comparisons stay as "
+    "they are; missing above 200, and where it takes more test examples",
     "seeds_within": "fewest seeds with which ``within`` holds for such a difference and spread; likewise",
     "over": "what is paired: seeds, seeds and test examples, or test examples of one seed",
     "runs": "ids of the runs of both",
@@ -455,7 +456,9 @@ def _compared(pair: Matched, margin: float) -> Row:
     """Return a comparison as a row, its p values uncorrected."""
     examples = paired_scores(pair.folders) if pair.folders else None
     found = t_interval(pair.first - pair.second) if examples is None else paired_difference(*examples)
-    p, p_within = _p_values(pair.first - pair.second, examples, margin)
+    p, p_within = _p_values(pair, examples, margin)
+    if any(side["n_lost"] == side["n_seeds"] for side in (pair.own, pair.other)):
+        p_within = max(p_within, 1.0)  # nothing is within what is at chance; NaN stays
     several = "seeds and test examples" if len(pair.first) > 1 else "test examples of one seed"
     row = {**pair.own, **pair.cells}
     return {
@@ -469,13 +472,14 @@ def _compared(pair: Matched, margin: float) -> Row:
     }
 
 
-def _p_values(apart: Floats, examples: tuple[Floats, Floats] | None, margin: float) -> tuple[float, float]:
+def _p_values(pair: Matched, examples: tuple[Floats, Floats] | None, margin: float) -> tuple[float, float]:
     """Return the p value that there is no difference, and the one-sided one that it is as low as minus the margin."""
+    first, second = examples or (pair.first, pair.second)
     if examples is None:
-        if len(apart) < 2:
+        if len(first) < 2:
             return math.nan, math.nan
-        return paired_p(apart), one_sided(paired_p(apart + margin), float(apart.mean()) + margin)
-    first, second = examples
+        shifted = paired_p(first + margin, second)
+        return paired_p(first, second), one_sided(shifted, float((first - second).mean()) + margin)
     if len(first) > 1:
         shifted = crossed_paired_p(first + margin, second)
         return crossed_paired_p(first, second), one_sided(shifted, float((first - second).mean()) + margin)
@@ -492,15 +496,25 @@ def one_sided(two_sided: float, mean: float) -> float:
 def corrected(rows: list[Row]) -> list[Row]:
     """Return the comparisons of a task with Holm's p values and what they decide."""
     tested = [row for row in rows if math.isfinite(row["p"])]
-    for name in ("p", "p_within"):
+    for name in P_VALUES:
         adjusted = holm([row[name] for row in tested])
         for row, value in zip(tested, adjusted, strict=True):
             row[f"{name}_holm"] = float(value)
     for row in rows:
-        interval = Interval(*(row[name] for name in ("difference", "low", "high", "n_seeds", "sd", "sd_examples")))
         row["decided"] = row.setdefault("p_holm", math.nan) < LEVEL
         row["within"] = row.setdefault("p_within_holm", math.nan) < LEVEL / 2
+    for row in rows:
+        interval = Interval(*(row[name] for name in ("difference", "low", "high", "n_seeds", "sd", "sd_examples")))
         above = replace(interval, mean=interval.mean + row["margin"])  # the loss of the margin, which is to be excluded
-        for name, gap in zip(SEEDS, (interval, above if above.mean > 0 else None), strict=True):
-            row[name] = seeds_needed(gap, len(tested)) if tested and gap else None
+        gaps = interval, above if above.mean > 0 and row["p_within"] < 1 else None
+        for name, gap, p, holds in zip(SEEDS, gaps, P_VALUES, ("decided", "within"), strict=True):
+            row[name] = seeds_needed(gap, _corrected_for(row, tested, p, holds)) if tested and gap is not None else None
     return rows
+
+
+def _corrected_for(row: Row, tested: Sequence[Row], p: str, holds: str) -> int:
+    """Return by how many comparisons Holm's correction divides the level of one: by those that do not hold before it.
+
+    The others stay as they are.
+    """
+    return max(1, len(tested) - sum(one[holds] and one[p] < row[p] for one in tested))

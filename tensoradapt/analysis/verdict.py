@@ -132,6 +132,8 @@ def _against(one: Compared) -> str:
         if name in names:
             return f"No other adapter shares a seed with {name}, so none is compared with it."
         return f"There is no run of {name} to compare with, so methods are not told apart."
+    if one.runs.loc[one.runs["method"] == one.reference, "lost"].all():
+        return f"All runs of {name} are lost, so nothing is compared with it."
     if gaps["p_holm"].isna().all():
         return f"No difference to {name} is decided: {_too_few(gaps)}."
     alike = gaps["budget"].notna() & gaps["reference_rank"].isna()  # a reference with a rank has no budget
@@ -147,8 +149,12 @@ def _against(one: Compared) -> str:
 
 
 def _of_one_seed(gaps: DataFrame) -> str:
-    """Say where nothing but the test examples of one seed decides, which tells nothing of other seeds."""
-    return " (over the test examples of one seed)" if (gaps["over"] == "test examples of one seed").all() else ""
+    """Say what nothing but the test examples of one seed decides, which tells nothing of other seeds."""
+    one = gaps[gaps["over"] == "test examples of one seed"]
+    if len(one) == len(gaps):
+        return " (over the test examples of one seed)"
+    held = one[one["decided"] | one["within"]]
+    return f", {_methods(held, gaps)} over the test examples of one seed" if len(held) else ""
 
 
 def _within(one: Compared) -> str:

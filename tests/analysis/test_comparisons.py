@@ -303,13 +303,76 @@ def test_no_number_of_seeds_is_within_a_margin_that_is_lost() -> None:
 def test_no_number_of_seeds_decides_a_difference_of_nothing() -> None:
     assert seeds_needed(t_interval([-0.01, 0.0, 0.01])) is None
     assert seeds_needed(t_interval([0.5])) is None
-    assert seeds_needed(t_interval([0.5, 0.5, 0.5])) == 2
+
+
+@pytest.mark.parametrize(
+    ("reference", "same"),
+    [
+        ((0.75, 0.5), (0.8125, 0.5625)),
+        ((0.75, 0.5, 0.625), (0.8125, 0.5625, 0.6875)),
+        ((0.81, 0.83, 0.82), (0.84, 0.86, 0.85)),  # equal but for rounding
+    ],
+)
+def test_seeds_that_differ_by_just_the_same_have_the_sign_tests_p(
+    reference: tuple[float, ...], same: tuple[float, ...]
+) -> None:
+    """Scores of few examples often do by chance, where the t test would find p = 0."""
+    (one,) = compare(scored(lora=reference, cp=same)).itertuples()
+    assert one.p == stats.binomtest(0, len(same)).pvalue and not one.decided and one.seeds_needed == 6
+    assert one.p_within == stats.binomtest(0, len(same), alternative="less").pvalue and not one.within
+
+
+def test_two_seeds_of_forty_examples_differ_by_just_the_same_in_a_tenth_of_all_cases() -> None:
+    """As docs/guides/statistics.md says: two methods that disagree on a tenth of the examples, by chance."""
+    n = np.arange(41)
+    disagree = stats.binom.pmf(n, 40, 0.1)
+    ahead = dict.fromkeys(range(-40, 41), 0.0)
+    for both, share in zip(n, disagree, strict=True):
+        for right in range(both + 1):
+            ahead[2 * right - both] += share * stats.binom.pmf(right, both, 0.5)
+    assert sum(share**2 for k, share in ahead.items() if k) == pytest.approx(0.1, abs=0.005)
+
+
+@pytest.mark.parametrize("margin", [0.01, 0.02, 0.05])
+@pytest.mark.parametrize("reference", [0.57, 0.5, 0.7])
+def test_a_difference_of_rounding_alone_is_none_and_a_loss_of_just_the_margin_is_not_within_it(
+    margin: float, reference: float
+) -> None:
+    lost = (reference - margin,) * 8
+    same, just = compare(
+        scored(lora=(reference,) * 8, cp=(reference + 1e-16,) * 8, vera=lost), margin=margin
+    ).itertuples()
+    assert same.p == 1 and not same.decided and same.within
+    assert just.p_within >= 0.5 and not just.within
+
+
+def test_nothing_is_within_a_reference_at_chance_nor_is_a_method_at_chance_within_one(tmp_path: Path) -> None:
+    for seed in range(8):
+        write_synthetic(tmp_path, parameterization="lora", seed=seed, accuracy=0.5, n_params=9000, status="at chance")
+        write_synthetic(tmp_path, seed=seed, accuracy=0.5, n_params=100, status="at chance")
+    (one,) = compare(tmp_path, margin=0.3).itertuples()
+    assert one.p_within == 1 and not one.within and one.seeds_within is pd.NA
+
+
+@pytest.mark.parametrize(("others", "needed"), [(0.1, 4), (0.02, 6)])
+def test_as_many_seeds_as_are_needed_hold_beside_others(others: float, needed: int) -> None:
+    """Holm's correction is for fewer comparisons where others are decided before: here for one or for five."""
+
+    def at(n: int) -> pd.Series:
+        spread = _spread(0.01, n)
+        levels = {"lora": np.full(n, 0.8), "cp": 0.78 + spread}
+        levels |= {f"other {i}": 0.8 - others - i * 1e-9 + spread for i in range(4)}
+        return compare(scored(**{name: tuple(row) for name, row in levels.items()})).set_index("method").loc["cp"]
+
+    assert not at(3)["decided"] and at(3)["seeds_needed"] == needed
+    assert not at(needed - 1)["decided"] and at(needed)["decided"]
 
 
 @pytest.mark.parametrize(
     ("call", "says"),
     [
         (lambda: holm([0.1, 1.2]), r"p is \[0.1, 1.2\]; expected p values \(m,\), each between 0 and 1"),
+        (lambda: holm([0.1, math.nan]), r"p is \[0.1, nan\]; expected p values \(m,\), each between 0 and 1"),
         (lambda: holm([[0.1]]), r"expected p values \(m,\)"),
         (lambda: seeds_needed(t_interval([0.1, 0.2]), 0), "n_comparisons is 0 and level 0.05; expected 1 or more"),
         (lambda: seeds_needed(t_interval([0.1, 0.2]), level=5), "level 5; expected .* a share such as 0.05"),

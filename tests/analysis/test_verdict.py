@@ -178,3 +178,19 @@ def test_the_frontiers_headline_decides_as_the_verdict_does_also_with_one_seed(t
     assert "is decided to be above the frozen base (0.600) (over the test examples of one seed)" in text
     headline = plots.frontier(tmp_path, headline=True).get_figure(root=True).get_suptitle()
     assert headline.startswith("CP (LoRTA) r=4 keeps 83 % of full fine-tuning's gain with 10")
+
+
+def test_nothing_is_said_to_be_within_a_reference_all_of_whose_runs_are_lost() -> None:
+    levels = {("LoRA", 8, 8000): 0.5, ("CP", 2, 200): 0.5, ("VeRA", 4, 400): 0.8, ("frozen base + head", None, 0): 0.5}
+    table = runs(levels, seeds=8).assign(lost=lambda t: t["method"].isin(["LoRA", "CP"]))
+    text = said(table)
+    assert "All runs of LoRA are lost, so nothing is compared with it." in text and "ithin" not in text
+
+
+def test_a_decision_over_the_examples_of_one_seed_is_named_beside_others(tmp_path: Path) -> None:
+    for seed in range(3):
+        write_synthetic(tmp_path, parameterization="lora", rank=8, seed=seed, accuracy=0.9, n_params=9000)
+        write_synthetic(tmp_path, parameterization="vera", seed=seed, accuracy=0.5, n_params=500)
+    write_synthetic(tmp_path, accuracy=0.5)
+    text = said(table_of(tmp_path))
+    assert "decided to be worse: VeRA and CP (LoRTA), CP (LoRTA) over the test examples of one seed." in text

@@ -15,6 +15,8 @@ from tensoradapt.analysis.statistics.intervals import Floats, Interval, crossed_
 from tensoradapt.checks import shown
 from tensoradapt.errors import TensorAdaptError
 
+EQUAL = 1e-12  # times the scores: differences below are of rounding
+
 
 @dataclass(frozen=True)
 class Ranking:
@@ -38,14 +40,14 @@ def holm(p: ArrayLike) -> Floats:
         The adjusted p values (m,), in the order given.
 
     Raises:
-        TensorAdaptError: for other shapes than (m,), and for values below 0 or above 1.
+        TensorAdaptError: for other shapes than (m,), and for values that are NaN, below 0 or above 1.
 
     >>> import tensoradapt as ta
     >>> ta.statistics.holm([0.01, 0.04, 0.03]).round(3).tolist()
     [0.03, 0.06, 0.06]
     """
     values = np.asarray(p, float)
-    if values.ndim != 1 or ((values < 0) | (values > 1)).any():
+    if values.ndim != 1 or not ((values >= 0) & (values <= 1)).all():
         raise TensorAdaptError(f"p is {shown(p)}; expected p values (m,), each between 0 and 1")
     order = np.argsort(values, kind="stable")
     steps = np.arange(len(values), 0, -1) * values[order]
@@ -54,20 +56,38 @@ def holm(p: ArrayLike) -> Floats:
     return adjusted
 
 
-def paired_p(difference: Floats) -> float:
-    """Return the paired t test's p value of differences (seeds,); where all are equal 1 if they are 0, else 0."""
-    if np.ptp(difference) <= 1e-12 * np.abs(difference).max():  # equal but for rounding
-        return float(not difference.any())
+def paired_p(
+    a: ArrayLike,  # (seeds,)
+    b: ArrayLike = 0.0,  # (seeds,), or 0 where ``a`` are differences
+) -> float:
+    """Return the p value that the scores of two methods differ by nothing but the noise of seeds, by the paired t test.
+
+    Few test examples leave few values that a difference can take, so two or three seeds often differ by just the same,
+    of which the t test would make p = 0. There p is that of the sign test, 2^(1 - seeds); 1 where they do not differ.
+
+    >>> paired_p([0.81, 0.83, 0.84], [0.8, 0.8, 0.8]) < 0.1, paired_p([0.83, 0.83, 0.83], [0.8, 0.8, 0.8])
+    (True, 0.25)
+    """
+    difference, rounding = _apart(a, b)
+    if np.ptp(difference) <= rounding:
+        return 2.0 ** (1 - len(difference)) if np.abs(difference).max() > rounding else 1.0
     t = difference.mean() / (difference.std(ddof=1) / math.sqrt(len(difference)))
     return float(2 * scipy.special.stdtr(len(difference) - 1, -abs(t)))
+
+
+def _apart(a: ArrayLike, b: ArrayLike) -> tuple[Floats, float]:
+    """Return the differences of scores (seeds,), and what two of them may be apart by rounding alone."""
+    first, second = np.asarray(a, float), np.asarray(b, float)
+    return first - second, EQUAL * float(max(np.abs(first).max(), np.abs(second).max()))
 
 
 def seeds_needed(difference: Interval, n_comparisons: int = 1, level: float = 0.05, most: int = 200) -> int | None:
     """Return the fewest seeds with which the mean difference and spread hold by the paired t test among so many others.
 
-    The level of each is Bonferroni's, which Holm's first step has. Where the difference is one over test examples too,
-    it has to hold over new ones as well, and these bound how small a difference can hold, however many seeds there are
-    (docs/guides/statistics.md).
+    The level is divided by the number of comparisons, as Holm's correction does for the smallest p. Where the
+    difference is one over test examples too, it has to hold over new ones as well, and these bound how small a
+    difference can hold, however many seeds there are; where all seeds differ by the same, it is the sign test that has
+    to hold (docs/guides/statistics.md).
 
     Args:
         difference: as measured, from ``paired_difference``, or from ``t_interval`` of the differences of seeds.
@@ -94,10 +114,12 @@ def seeds_needed(difference: Interval, n_comparisons: int = 1, level: float = 0.
     if not difference.mean or not math.isfinite(difference.sd):
         return None
     n, mean = np.arange(2, most + 1), abs(difference.mean)
-    seeds, examples = max(difference.sd, 1e-12 * mean) ** 2 / n, difference.sd_examples**2
+    seeds, examples = max(difference.sd, EQUAL * mean) ** 2 / n, difference.sd_examples**2
     over_both = (seeds + examples) ** 2 / (seeds**2 / (n - 1))  # Satterthwaite's, as examples are many
     tests = ((seeds, n - 1.0), (seeds + examples, over_both))
     p = np.maximum(*(2 * scipy.special.stdtr(df, -mean / np.sqrt(variance)) for variance, df in tests))
+    if difference.sd <= EQUAL * mean and not examples:
+        p = np.maximum(p, 2.0 ** (1 - n))
     holds = np.flatnonzero(p < level / n_comparisons)
     return int(n[holds[0]]) if len(holds) else None
 
@@ -113,7 +135,8 @@ def crossed_paired_p(
     The crossed model estimates its degrees of freedom. Where seeds differ much, a few that happen to agree make it
     reject too often far in the tail, where a correction for many comparisons looks: with 3 seeds 8 times too often at
     0.0024. The t test over seeds is exact there, and too bold where the examples decide, where the model holds. The
-    larger keeps its level in both and between (``tests/analysis/test_contrasts.py``). NaN for one seed.
+    larger keeps its level in both and between (``tests/analysis/test_comparisons.py``). Where all seeds differ by the
+    same, the crossed model's alone; NaN for one seed.
 
     >>> rng = np.random.default_rng(0)
     >>> round(crossed_paired_p(rng.random((3, 200)) < 0.8, rng.random((3, 200)) < 0.7), 3)
@@ -122,7 +145,9 @@ def crossed_paired_p(
     first, second = np.asarray(a, float), np.asarray(b, float)
     if len(first) < 2:
         return np.nan
-    return max(crossed_p(first, second), paired_p(first.mean(1) - second.mean(1)))
+    by_seed = first.mean(1), second.mean(1)
+    difference, rounding = _apart(*by_seed)
+    return max(crossed_p(first, second), paired_p(*by_seed) if np.ptp(difference) > rounding else 0.0)
 
 
 def mcnemar(
