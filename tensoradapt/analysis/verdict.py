@@ -236,7 +236,9 @@ def _lost(one: Compared) -> str:
         return ""
     said = [f"{listed(_counted(own), MOST)} {status}{_why(own)}" for status, own in runs.groupby("status", sort=False)]
     half = f"; {REMEDY}" if 2 * len(runs) >= (one.runs["kind"] != "head").sum() else ""
-    return f"Lost of {count_text(len(one.runs), 'run')}: {'; '.join(said)}{half}."
+    count = count_text(len(one.runs), "run")
+    begin = f"All {count} are lost" if len(runs) == len(one.runs) > 1 else f"Lost of {count}"
+    return f"{begin}: {'; '.join(said)}{half}."
 
 
 def lost_of(runs: DataFrame) -> DataFrame:
@@ -249,6 +251,7 @@ def _counted(runs: DataFrame) -> list[str]:
 
 
 def _why(runs: DataFrame) -> str:
-    """Return the first note of some runs, cut where it is long."""
+    """Return the first note of some runs, cut where it is long; of several runs it is said to be one's."""
     notes = [plain(str(note)) for note in runs["note"].dropna() if note]
-    return f" ({notes[0][:NOTE]}{'...' if len(notes[0]) > NOTE else ''})" if notes else ""
+    one = "one of them: " if len(runs) > 1 else ""
+    return f" ({one}{notes[0][:NOTE]}{'...' if len(notes[0]) > NOTE else ''})" if notes else ""

@@ -194,3 +194,8 @@ def test_a_decision_over_the_examples_of_one_seed_is_named_beside_others(tmp_pat
     write_synthetic(tmp_path, accuracy=0.5)
     text = said(table_of(tmp_path))
     assert "decided to be worse: VeRA and CP (LoRTA), CP (LoRTA) over the test examples of one seed." in text
+
+
+def test_where_all_runs_are_lost_it_says_so_and_whose_note_it_shows() -> None:
+    table = runs({("LoRA", 8, 8000): 0.5, ("CP", 2, 200): 0.5}).assign(lost=True, status="at chance", note="by noise")
+    assert said(table).startswith("All 6 runs are lost: 3 of LoRA and 3 of CP at chance (one of them: by noise); try ")
