@@ -9,11 +9,12 @@ from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from tensoradapt.adapter.sharding import is_sharded
-from tensoradapt.surgery.registry import attached
+from tensoradapt.surgery.registry import attached, required
 from tensoradapt.training.equal_steps import equal_steps
 
 __all__ = ["EqualSteps", "SaveAdapter"]
 FOLDER = "adapter"
+LEFT_OUT = "_keys_to_ignore_on_save"  # names that transformers does not save, nor miss when it resumes
 
 
 class SaveAdapter(TrainerCallback):
@@ -24,7 +25,7 @@ class SaveAdapter(TrainerCallback):
 
     Args:
         trained_only: leave the frozen base, which does not change, out of the Trainer's ``model.safetensors``; training
-            resumes from it as usual.
+            resumes from it as usual. Without its adapters (``detach``, ``merge_and_unload``) the model is saved whole.
 
     Raises:
         TensorAdaptError: when the Trainer is made, for a model without an adapter.
@@ -45,10 +46,10 @@ class SaveAdapter(TrainerCallback):
         """Check the model, before anything is trained or resumed."""
         model: nn.Module = kwargs["model"]
         attached(model)
-        if self.trained_only:
+        if self.trained_only and hasattr(model, LEFT_OUT):
             named = model.named_parameters(remove_duplicate=False)
-            # transformers does not save these names, nor miss them when it resumes
-            model._keys_to_ignore_on_save = {name for name, p in named if not p.requires_grad}  # type: ignore[assignment]
+            required(model).changed.append((model, LEFT_OUT, getattr(model, LEFT_OUT)))  # until the adapters are gone
+            setattr(model, LEFT_OUT, {name for name, p in named if not p.requires_grad})
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Save the adapter into the checkpoint's folder."""

@@ -178,7 +178,7 @@ def attach_with(
         _register(model, name, adapter)
         adapter.attachment.base_now = partial(hash_when_saved, required(model), matrices, base)
         _wrap(model, adapter, matrices)
-        required(model).fast += switch_off_fast_paths(model)
+        required(model).changed += switch_off_fast_paths(model)
         choose(model, {name: 1.0}, change)
         if new:
             change.undo.append(required(model).unfollow)
@@ -312,7 +312,7 @@ def merge_and_unload(model: nn.Module) -> nn.Module:
 def _unregister(model: nn.Module, registry: Adapters) -> None:
     delattr(model, ROOT)
     unguard(model)
-    for module, attribute, value in registry.fast:
+    for module, attribute, value in reversed(registry.changed):  # one may be in it twice
         setattr(module, attribute, value)
     for key, parameter in model.named_parameters():
         parameter.requires_grad_(registry.flags.get(key, parameter.requires_grad))  # it may be newer than the adapter

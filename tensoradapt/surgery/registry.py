@@ -6,8 +6,11 @@ resize_token_embeddings of what they adapt or train.
 
 from __future__ import annotations
 
+import os
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -34,8 +37,7 @@ class Adapters(nn.ModuleDict):
         self.kept: list[Any] | None = None  # snapshots of the layers as they were, while merged
         self.merged = False
         self.used: dict[str, Adapter] = {}  # the adapters whose updates the layers add
-        self.fast: list[tuple[nn.Module, str, Any]] = []  # fast paths that were switched off, as they were
-
+        self.changed: list[tuple[nn.Module, str, Any]] = []  # attributes of modules, as they were; fast paths are some
         self.hooks: list[Any] = []  # on the model, that begin and end a forward pass
 
     def follow_passes(self, model: nn.Module) -> None:
@@ -272,11 +274,11 @@ def unguard(model: nn.Module) -> None:
                 delattr(module, name)
 
 
-def save_attached(model: nn.Module, *arguments: Any, **options: Any) -> Any:
+def save_attached(model: nn.Module, save_directory: str | os.PathLike[str], *arguments: Any, **options: Any) -> Any:
     """Save a checkpoint of training, as transformers' Trainer asks for it; raise TensorAdaptError for another call.
 
     A checkpoint has the names of the adapted model, which it is loaded into again. ``from_pretrained`` would draw its
-    adapted weights anew.
+    adapted weights anew: a folder that is not named as the Trainer's checkpoints are is written with a warning.
     """
     if not {"state_dict", "is_main_process"} & options.keys():
         raise TensorAdaptError(
@@ -284,7 +286,14 @@ def save_attached(model: nn.Module, *arguments: Any, **options: Any) -> Any:
             "it and with new weights in place of the adapted ones; call ta.merge_and_unload(model) first to save the "
             "adapted model, adapter.save(folder) for the adapter alone, or ta.detach(model) first for the base"
         )
-    return type(model).save_pretrained(model, *arguments, **options)  # type: ignore[attr-defined]
+    if not Path(save_directory).name.startswith("checkpoint-"):
+        warnings.warn(
+            f"{save_directory} is written from a model with an adapter attached: it only resumes training, and "
+            "from_pretrained would draw the adapted weights anew. Call adapter.save(folder) to keep the adapter, for "
+            "ta.load(model, folder)",
+            stacklevel=2,
+        )
+    return type(model).save_pretrained(model, save_directory, *arguments, **options)  # type: ignore[attr-defined]
 
 
 def resize_attached(

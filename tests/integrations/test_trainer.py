@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -174,6 +174,27 @@ def test_the_best_checkpoint_is_loaded_at_the_end(tmp_path: Path) -> None:
 def test_a_model_without_an_adapter_is_refused_by_the_callback(tmp_path: Path) -> None:
     with pytest.raises(ta.TensorAdaptError, match="has no adapter attached; call attach"):
         trainer(make("bert", torch.float32), tmp_path, SaveAdapter())
+
+
+@pytest.mark.parametrize("end", [ta.merge_and_unload, ta.detach])
+def test_a_model_is_saved_whole_after_its_trainers(end: Callable[[nn.Module], object], tmp_path: Path) -> None:
+    model, _ = classifier()
+    before = model._keys_to_ignore_on_save
+    for _ in range(2):  # neither trains
+        trainer(model, tmp_path, SaveAdapter())
+    assert len(model._keys_to_ignore_on_save) > 20
+    end(model)
+    assert model._keys_to_ignore_on_save == before
+    model.save_pretrained(tmp_path)
+    assert same(state(type(model).from_pretrained(tmp_path)), state(model))
+
+
+def test_a_trainer_s_model_warns_that_it_does_not_hold_the_adapter(tmp_path: Path) -> None:
+    model, _ = classifier()
+    run = trainer(model, tmp_path, SaveAdapter())
+    with pytest.warns(UserWarning, match=r"only resumes training.*adapter.save\(folder\)"):
+        run.save_model(str(tmp_path / "model"))
+    run.save_model(str(tmp_path / "checkpoint-4"))  # the Trainer's own, which does resume from it
 
 
 def test_a_trainer_steps_each_factor_at_its_own_rate(tmp_path: Path) -> None:

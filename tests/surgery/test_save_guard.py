@@ -66,10 +66,10 @@ def test_a_checkpoint_of_training_is_saved_and_loads_again(tmp_path: Path) -> No
     model, other = adapted(), adapted()
     for parameter in other.parameters():
         nn.init.zeros_(parameter)
-    model.save_pretrained(tmp_path, state_dict=model.state_dict())
+    model.save_pretrained(tmp_path / "checkpoint-1", state_dict=model.state_dict())
     from safetensors.torch import load_file
 
-    other.load_state_dict(load_file(tmp_path / "model.safetensors"), strict=False)
+    other.load_state_dict(load_file(tmp_path / "checkpoint-1" / "model.safetensors"), strict=False)
     assert torch.equal(other(IDS).logits, model(IDS).logits)
 
 
