@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tensoradapt.surgery.moved_batch import moved
 from tensoradapt.tasks import Task
-from tensoradapt.training.feed import moved
 
 EVALUATED = 64  # examples in a batch of predictions
 # on a device that waits for launches, at most; there no batch of more than EVALUATED has more tokens

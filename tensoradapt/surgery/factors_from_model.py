@@ -32,6 +32,8 @@ from tensoradapt.planning.scale import is_matched, multiplier
 from tensoradapt.sites.site import Site
 from tensoradapt.surgery.fast_paths import switch_off_fast_paths
 from tensoradapt.surgery.layer_inputs import PREPARED, input_moments
+from tensoradapt.surgery.loss import loss_of
+from tensoradapt.surgery.moved_batch import device_of, moved
 from tensoradapt.surgery.transaction import transaction
 
 Loss = Callable[[nn.Module, Any], Tensor]
@@ -154,13 +156,15 @@ def values_from_model(
 ) -> tuple[list[dict[str, Tensor]], Measured]:
     """Return for each tensor of a plan the values that its start takes from the model, and what was measured."""
     measured: Measured = lambda _: None  # noqa: E731
+    device = device_of(model)
+    there = (moved(batch, device) for batch in batches)
     if plan.begins.reads == "gradients":
-        sums = summed_gradients(model, {site.key for site in plan.sites}, batches, loss)
+        sums = summed_gradients(model, {site.key for site in plan.sites}, there, loss)
         measured = lambda site: matrices[site.name].logical(sums[site.key])[site.block].numpy()  # noqa: E731
     elif plan.begins.reads == "inputs":
-        with _only(model, ()):
+        with gradients_of(model, ()):
             run = loss or (lambda model, batch: model(**batch))
-            moments = input_moments(model, plan.sites, batches, run, PREPARED[plan.start])
+            moments = input_moments(model, plan.sites, there, run, PREPARED[plan.start])
         measured = lambda site: moments[site.name]  # noqa: E731
     based = factors_from_weights(matrices, plan, seed, measured)
     return (gradient_values(plan, measured, based, seed) if plan.start == "gradient" else based), measured
@@ -208,13 +212,13 @@ def summed_gradients(
     The model is in eval mode. Each gradient leaves the device once it is computed, so the device holds one at a time.
     """
     sums: dict[str, Tensor] = {}
+    named = {name: model.get_parameter(name) for name in weights}
     with transaction(model), ExitStack() as held:
-        held.enter_context(_only(model, weights))
-        for name in weights:
-            weight = model.get_parameter(name)
+        held.enter_context(gradients_of(model, named.values()))
+        for name, weight in named.items():
             held.callback(weight.register_post_accumulate_grad_hook(_collector(name, sums)).remove)
         for batch in batches:
-            (loss(model, batch) if loss else model(**batch).loss).backward()
+            loss_of(model, batch, loss).backward()
     return sums
 
 
@@ -228,21 +232,26 @@ def _collector(name: str, sums: dict[str, Tensor]) -> Callable[[Tensor], None]:
 
 
 @contextmanager
-def _only(model: nn.Module, weights: Iterable[str]) -> Iterator[None]:
-    """Put the model in eval mode, inside this context, with gradients for these weights only."""
-    flags = {p: p.requires_grad for p in model.parameters()}
+def gradients_of(model: nn.Module, wanted: Iterable[Tensor]) -> Iterator[None]:
+    """Put the model in eval mode, inside this context, with gradients for these parameters only, which have none yet.
+
+    Afterwards its modes, its gradients and what takes them are as before.
+    """
+    before = [(p, p.requires_grad, p.grad) for p in model.parameters()]
     training = {m: m.training for m in model.modules()}
-    wanted = {id(model.get_parameter(name)) for name in weights}
+    ids = {id(parameter) for parameter in wanted}
     fast = switch_off_fast_paths(model)  # a pass in evaluation must not pack weights that are trained through later
     model.eval()
     try:
-        for parameter in flags:
-            parameter.requires_grad_(id(parameter) in wanted)
+        for parameter, _, _ in before:
+            parameter.requires_grad_(id(parameter) in ids)
+            parameter.grad = None
         with torch.enable_grad():
             yield
     finally:
-        for parameter, flag in flags.items():
+        for parameter, flag, gradient in before:
             parameter.requires_grad_(flag)
+            parameter.grad = gradient
         for module, mode in training.items():
             module.training = mode
         for module, attribute, value in fast:

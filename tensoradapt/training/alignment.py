@@ -26,10 +26,12 @@ from tensoradapt.errors import TensorAdaptError
 from tensoradapt.layers.wrapper import wrapped
 from tensoradapt.planning.plan import Group
 from tensoradapt.sites.site import Site
+from tensoradapt.surgery.factors_from_model import gradients_of
+from tensoradapt.surgery.loss import loss_of
+from tensoradapt.surgery.moved_batch import device_of, moved
 from tensoradapt.surgery.registry import attached
 from tensoradapt.surgery.transaction import transaction
 from tensoradapt.training.distance.tangent import Tangent, Values
-from tensoradapt.training.loss import loss_of
 from tensoradapt.training.state import torch_optimizer
 from tensoradapt.training.steps.held import held_adapters, refuse_lbfgs
 
@@ -118,28 +120,15 @@ def _measured(
 ) -> Iterator[dict[str, float]]:
     """Compute gradients, which are there within this context, and yield the squared norm of each site's."""
     squares: dict[str, float] = {}
-    parameters = list(model.parameters())
-    flags, kept = [p.requires_grad for p in parameters], [p.grad for p in parameters]
-    modes = {module: module.training for module in model.modules()}
-    with transaction(model), ExitStack() as held:
-        model.eval()
-        try:
-            for parameter in parameters:
-                parameter.grad = None
-            for weight, sites in _weights(model, adapter).items():
-                weight.requires_grad_()
-                held.callback(weight.register_post_accumulate_grad_hook(_measurer(sites, squares)).remove)
-            with torch.enable_grad():
-                value = loss_of(model, batch, loss)
-                value.backward()
-            _check_finite(float(value.detach()), squares)
-            yield squares
-        finally:
-            for parameter, flag, gradient in zip(parameters, flags, kept, strict=True):
-                parameter.requires_grad_(flag)
-                parameter.grad = gradient
-            for module, mode in modes.items():
-                module.training = mode
+    weights = _weights(model, adapter)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    with transaction(model), gradients_of(model, [*weights, *trained]), ExitStack() as held:
+        for weight, sites in weights.items():
+            held.callback(weight.register_post_accumulate_grad_hook(_measurer(sites, squares)).remove)
+        value = loss_of(model, moved(batch, device_of(model)), loss)
+        value.backward()
+        _check_finite(float(value.detach()), squares)
+        yield squares
 
 
 Read = Callable[[Tensor], Tensor]  # a parameter's gradient -> that of a site, (out, in)

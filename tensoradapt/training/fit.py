@@ -16,11 +16,11 @@ from tensoradapt.adapter.adapter import Adapter
 from tensoradapt.checks import Check, check_arguments, check_is, flag, number, of_kind, optional, shown
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.habits import answers_keywords
+from tensoradapt.surgery.loss import loss_of
 from tensoradapt.surgery.registry import Adapters, model_itself
 from tensoradapt.text import count_text, duration_text
 from tensoradapt.training.equal_steps import equal_steps
 from tensoradapt.training.feed import Feed
-from tensoradapt.training.loss import loss_of
 from tensoradapt.training.options import Training
 from tensoradapt.training.preconditioning import preconditioned
 from tensoradapt.training.progress import ProgressBar, is_watched

@@ -17,9 +17,9 @@ from tensoradapt.runs import batches
 from tensoradapt.runs.batches import predict
 from tensoradapt.runs.config import DataSpec, RunConfig
 from tensoradapt.runs.execute import execute, load_data, prepare
+from tensoradapt.surgery.moved_batch import moved
 from tensoradapt.tasks import Task
 from tensoradapt.tasks.language import chat, preference
-from tensoradapt.training.feed import moved
 from tensoradapt.training.options import Training
 
 RUN = RunConfig(

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 import tensoradapt as ta
 from tensoradapt.compression.sources import read
 from tensoradapt.runs import execute
-from tensoradapt.training.feed import moved
+from tensoradapt.surgery.moved_batch import moved
 
 
 @pytest.fixture
@@ -213,3 +213,25 @@ def test_a_model_over_two_devices_computes_what_it_does_on_one(
         )
     torch.testing.assert_close(outputs[0], outputs[1])
     torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-4, atol=1e-4)
+
+
+class Seen(Exception):
+    """Where a batch was when its loss was asked for."""
+
+
+def see(_: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+    raise Seen(batch["labels"].device)
+
+
+@pytest.mark.parametrize("start", ["gradient", "eva"])
+def test_the_batches_of_a_start_come_to_the_models_device(start: str, card: None) -> None:
+    model = make("bert", torch.float32).to("cuda")
+    plan = ta.plan(ta.find_sites(model, ("q", "v")), method="lora", rank=2, start=start)
+    with pytest.raises(Seen, match="cuda:0"):
+        ta.attach(model, plan, batches=[labelled()], loss=see)
+
+
+def test_the_batch_of_alignment_comes_to_the_models_device(card: None) -> None:
+    model, _ = adapted("cp", first=True)
+    with pytest.raises(Seen, match="cuda:0"):
+        ta.alignment(model, labelled(), loss=see)

@@ -69,6 +69,16 @@ def test_summed_gradients_are_the_losss_and_leave_the_model_as_it_was() -> None:
     torch.testing.assert_close(found[name], twin.get_parameter(name).grad.float())
 
 
+def test_gradients_that_were_there_do_not_count_and_stay() -> None:
+    model, name = make("bert"), "bert.encoder.layer.1.attention.self.query.weight"
+    expected = summed_gradients(model, [name], [batch()])[name]
+    model(**batch(labels=torch.tensor([1, 1]))).loss.backward()
+    kept = {key: p.grad.clone() for key, p in model.named_parameters() if p.grad is not None}
+    assert torch.equal(summed_gradients(model, [name], [batch()])[name], expected)
+    assert kept.keys() == {key for key, p in model.named_parameters() if p.grad is not None}
+    assert all(torch.equal(model.get_parameter(key).grad, gradient) for key, gradient in kept.items())
+
+
 @pytest.mark.thorough
 @pytest.mark.parametrize(
     "parameterization", ["cp", "tucker", "tensor_train", "tensor_ring", "lora", "block_term", "loha"]
@@ -134,6 +144,8 @@ def test_a_gradient_start_of_one_factor_is_zero_and_learns(parameterization: str
     [
         ({}, 'start="gradient" needs the batches .*batches='),
         ({"batches": []}, 'start="gradient" needs the batches'),
+        ({"batches": [inputs("bert")]}, "returned the loss None; expected one number with a gradient. Give batches"),
+        ({"batches": [torch.ones(2, 3)]}, "a batch is .*; expected a mapping of the model's arguments, or give loss="),
         (
             {"batches": [batch()], "loss": lambda model, _: model.classifier.bias.sum() * 0 + zero(model)},
             "is zero; give",

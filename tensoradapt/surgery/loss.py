@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from tensoradapt.checks import shown
 from tensoradapt.errors import TensorAdaptError, few
-from tensoradapt.training.feed import elsewhere
+from tensoradapt.surgery.moved_batch import elsewhere
 
 
 def loss_of(
