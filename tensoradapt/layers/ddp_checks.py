@@ -15,7 +15,7 @@ from tensoradapt.sites.site import RowBlock
 
 
 def check_ddp(updates: Iterable[tuple[Adapter, tuple[RowBlock, ...]]]) -> None:
-    """Raise for factors that DDP does not know, and for shared factors in reentrant checkpoints.
+    """Raise for factors and heads that DDP does not average, and for shared factors in reentrant checkpoints.
 
     Layers call it in training, except under torch.compile, which cannot trace it. Without DDP it reads one attribute.
     """
@@ -33,12 +33,14 @@ def check_ddp(updates: Iterable[tuple[Adapter, tuple[RowBlock, ...]]]) -> None:
 def _check_known(adapter: Adapter, ddp: DistributedDataParallel) -> None:
     if adapter.averaged_by == id(ddp):
         return
-    known = {id(parameter) for parameter in ddp._module_parameters}
-    if unknown := [name for name, p in adapter.named_parameters() if p.requires_grad and id(p) not in known]:
+    # those that required gradients when it was made; its list of parameters has the frozen ones too
+    averaged = {id(p) for bucket in ddp.reducer._get_zeros_like_grad_buckets() for p in bucket.parameters()}
+    trained = [*adapter.named_parameters(), *adapter.attachment.head_parameters().items()]
+    if unknown := [name for name, p in trained if p.requires_grad and id(p) not in averaged]:
         raise TensorAdaptError(
             f"DistributedDataParallel does not know the adapter's {unknown[0]}, which came into the model after it was "
-            "made (by attach, load or reduce_rank): its gradients would not be averaged over the ranks. Make "
-            "DistributedDataParallel(model) anew, after that"
+            "made (by attach, load or reduce_rank) or was frozen then (use chose it later): its gradients would not be "
+            "averaged over the ranks. Make DistributedDataParallel(model) anew, after that"
         )
     adapter.averaged_by = id(ddp)
 

@@ -76,7 +76,7 @@ def choose(
     chosen = {name: adapter for name, adapter in registry.named().items() if every or name in shares}
     for adapter in before.values():
         adapter.forward_pass.end()
-        adapter.gate.samples, adapter.gate.by_share = None, False
+        adapter.gate.samples, adapter.gate.by_share, adapter.averaged_by = None, False, 0
     if every:
         _by_share(chosen, shares if samples is None else _ones(samples, chosen), change)
     elif samples is not None:

@@ -230,7 +230,18 @@ def too_late(_: Path) -> dict[str, str]:
     with torch.no_grad():
         ddp(input_ids=own())  # without gradients nothing can be missed
     assert adapter.averaged_by == 0
-    backward(DistributedDataParallel(model), own())
+    ddp = DistributedDataParallel(model)
+    backward(ddp, own())
+    ta.attach(model, planned(ta.find_sites(model), "cp", rank=3, train=(HEAD,)), name="second")
+    ddp = DistributedDataParallel(model)  # with the first frozen
+    backward(ddp, own())
+    ta.use(model, "default")
+    found["use"] = refusal(lambda: backward(ddp, own()))
+    model, _ = attached()
+    ddp = DistributedDataParallel(model)
+    second = ta.attach(model, planned(ta.find_sites(model), "cp", rank=3, train=(HEAD,)), name="second")
+    second.requires_grad_(False)  # its head alone is trained
+    found["head"] = refusal(lambda: backward(ddp.train(), own()))
     return found
 
 

@@ -128,13 +128,18 @@ def test_transformers_trainer_saves_what_its_ranks_agree_on(ranks: list[dict[str
         assert rank["trainer"] == {"ddp": True, "ranks": True, "saved": True}
 
 
-@pytest.mark.parametrize("what", ["attach", "reduce_rank"])
+@pytest.mark.parametrize("what", ["attach", "reduce_rank", "use"])
 def test_factors_that_ddp_does_not_know_are_refused(ranks: list[dict[str, Any]], what: str) -> None:
     for rank in ranks:
         assert rank["too_late"][what].startswith(
             "DistributedDataParallel does not know the adapter's tensors.0.trained."
         )
         assert "DistributedDataParallel(model) anew" in rank["too_late"][what]
+
+
+def test_a_head_that_was_frozen_when_ddp_was_made_is_refused(ranks: list[dict[str, Any]]) -> None:
+    for rank in ranks:
+        assert rank["too_late"]["head"].startswith("DistributedDataParallel does not know the adapter's lm_head.weight")
 
 
 @pytest.mark.parametrize(
