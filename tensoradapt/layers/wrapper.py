@@ -76,13 +76,14 @@ class Wrapped(nn.Module):
             check_ddp(live)
         if self.kind.apply_pair is None:
             return functional_call(self.base, self._weights(live), args, kwargs)
-        if len(args) == 1 and not kwargs and (fused := self.fused(live, args[0])) is not None:
+        given = (*args, *kwargs.values())  # the input alone, whatever the layer calls it
+        if len(given) == 1 and (fused := self.fused(live, given[0])) is not None:
             return fused
         product = y = base(*args, **kwargs)
         if live[0][0].gate.samples is not None:
-            return self._grouped(product, live, *args, **kwargs)
+            return self._grouped(product, live, *given)
         for adapter, blocks in live:
-            y = self.updated(y, product, adapter, blocks, *args, **kwargs)
+            y = self.updated(y, product, adapter, blocks, *given)
         return y
 
     def fused(self, live: list[Update], x: Any) -> Tensor | None:

@@ -54,10 +54,10 @@ def input_moments(
     sums: dict[Key, Tensor] = {}
     calls = dict.fromkeys(keys, 0)
 
-    def collect(module: str) -> Callable[[nn.Module, tuple[Any, ...]], None]:
-        def hook(_: nn.Module, given: tuple[Any, ...]) -> None:
+    def collect(module: str) -> Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], None]:
+        def hook(_: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> None:
             calls[module] += 1
-            rows = _rows(given[0], now["batch"])
+            rows = _rows(next(iter((*given, *named.values()))), now["batch"])
             for key in keys[module]:
                 x = prepared(rows if key[1] is None else rows[:, slice(*key[1])])
                 sums[key] = sums.get(key, 0) + (x.T @ x).cpu()
@@ -66,7 +66,8 @@ def input_moments(
 
     with transaction(model), ExitStack() as held:
         for module in keys:
-            held.callback(model.get_submodule(module).register_forward_pre_hook(collect(module)).remove)
+            layer = model.get_submodule(module)
+            held.callback(layer.register_forward_pre_hook(collect(module), with_kwargs=True).remove)
         for now["batch"] in batches:
             run(model, now["batch"])
     for site in sites:

@@ -188,6 +188,24 @@ def test_a_layer_computes_with_w_plus_delta(case: str, rule: str) -> None:
     assert_identical(model, base)
 
 
+@pytest.mark.parametrize("case", ["Embedding", "Conv2d", "interleaved rows", "blocks of columns"])
+def test_the_input_of_a_layer_is_given_by_name_too(case: str) -> None:
+    model, _, adapter, (x,) = adapted(case, "add")
+    ta.attach(model, adapter.plan, name="other", seed=1)
+    for one in ta.adapters(model).values():
+        moved(one)
+    for chosen in ({"names": ["default", "other"]}, {"samples": ["default", "other"]}):
+        ta.use(model, **chosen)
+        assert torch.equal(model(input=x), model(x))
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_the_input_of_a_plain_linear_layer_is_given_by_name_too(rule: str) -> None:
+    model = Holder(nn.Linear(8, 6))
+    moved(ta.attach(model, ta.plan([site("x", 6, 8)], ": out : in", "lora", rank=2, rule=rule)))
+    assert torch.equal(model(input=X), model(X))
+
+
 def test_hira_refuses_an_embedding() -> None:
     with pytest.raises(ta.TensorAdaptError, match="site table is an Embedding, and rule='hira' changes weights that"):
         adapted("Embedding", "hira")

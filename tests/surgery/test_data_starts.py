@@ -292,6 +292,26 @@ def test_masked_positions_do_not_count_and_the_model_is_left_as_it_was() -> None
     assert model.training and not any(m._forward_pre_hooks for m in model.modules())
 
 
+def test_inputs_that_layers_are_given_by_name_are_measured_too() -> None:
+    class Named(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer, self.last = nn.Linear(6, 5), nn.Linear(5, 1)
+
+        def forward(self, x: torch.Tensor, by_name: bool) -> torch.Tensor:
+            return self.last(self.layer(input=x) if by_name else self.layer(x)).mean()
+
+    torch.manual_seed(0)
+    model, x = Named(), torch.randn(9, 6)
+    plan = ta.plan([Site("layer", "layer", (("layer", 0), ("proj", "x")), 5, 6, ())], FREE, "eva", rank=2)
+    found = []
+    for by_name in (False, True):
+        adapter = ta.attach(model, plan, batches=[{"x": x, "by_name": by_name}])
+        found.append(adapter.factored[0].factors["A"].detach().clone())
+        ta.detach(model)
+    assert torch.equal(*found)
+
+
 def test_columns_of_a_layer_have_their_own_moments() -> None:
     """Blocks of a matrix read a part of the layer's inputs."""
     model = make("bert")
