@@ -57,8 +57,12 @@ class Attachment:
     inactive_heads: dict[str, Tensor] = field(default_factory=dict)  # kept while the model has another adapter's heads
 
     def head_parameters(self) -> dict[str, nn.Parameter]:
-        """Return the base parameters trained with the adapter, by their names in the model."""
-        return {f"{head}.{name}": p for head, m in self.heads.items() for name, p in m.named_parameters()}
+        """Return the base parameters trained with the adapter, each once, by its first name in the model."""
+        names: dict[nn.Parameter, str] = {}
+        for head, module in self.heads.items():
+            for name, parameter in module.named_parameters():
+                names.setdefault(parameter, f"{head}.{name}")
+        return {name: parameter for parameter, name in names.items()}
 
     def head_tensors(self) -> dict[str, Tensor]:
         """Return the adapter's own values of these parameters, on the CPU."""

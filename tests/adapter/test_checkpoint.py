@@ -9,6 +9,7 @@ import pytest
 import torch
 from support.checkpoints import IDS, bert, trained
 from support.families import PLANNED
+from support.models import assert_identical, inputs, make
 
 import tensoradapt as ta
 
@@ -52,6 +53,28 @@ def test_load_restores_factors_heads_scales_seed_and_dropout(tmp_path, family):
     assert all(
         torch.equal(a, b) for a, b in zip(again.state_dict().values(), bert().state_dict().values(), strict=True)
     )
+
+
+def tied():
+    model = make("gpt2")
+    model.lm_head.weight = model.transformer.wte.weight
+    return model
+
+
+def test_heads_that_share_a_weight_are_stored_once(tmp_path):
+    model, again = tied(), tied()
+    adapter = ta.attach(model, "lora", rank=2, train=("lm_head", "transformer.wte", "transformer.ln_f"))
+    torch.nn.init.normal_(model.lm_head.weight)
+    adapter.save(tmp_path)
+    loaded = ta.load(again, tmp_path)
+    names = ["lm_head.weight", "transformer.ln_f.weight", "transformer.ln_f.bias"]
+    assert list(sizes(tmp_path, "trained/model.safetensors")[1]) == sorted(names)
+    assert list(loaded.attachment.head_parameters()) == names
+    assert torch.equal(again.transformer.wte.weight, model.lm_head.weight)
+    assert again.lm_head.weight is again.transformer.wte.weight
+    assert torch.equal(again(**inputs("gpt2")).logits, model(**inputs("gpt2")).logits)
+    ta.detach(again)
+    assert_identical(again, tied())
 
 
 def sizes(path, name):
