@@ -67,6 +67,7 @@ class Adapter(nn.Module):
         self.plan = plan
         self.seed = seed
         self.empty = empty  # True while its values are yet to come
+        self.given = False  # True where attach was given values
         self.gate = Gate()
         self.task_choice = TaskChoice(plan.spec.tasks)
         self.attachment = Attachment()
@@ -273,8 +274,8 @@ class Adapter(nn.Module):
     def reset_parameters(self) -> None:
         """Give every number the value that ``attach`` gives it, after ``model.to_empty`` moved it off the meta device.
 
-        Under FSDP2 every rank calls it. Raises TensorAdaptError on the meta device, and for plans that take values from
-        the base weights.
+        Under FSDP2 every rank calls it. Raises TensorAdaptError on the meta device, for plans that take values from the
+        base weights, and for an adapter whose values ``attach`` was given.
         """
         self._check_drawn()
         drawn = Adapter(self.plan, self.seed)
@@ -295,6 +296,11 @@ class Adapter(nn.Module):
     def _check_drawn(self) -> None:
         """Raise TensorAdaptError where it cannot be drawn from its plan and seed, or is on the meta device."""
         plan = self.plan
+        if self.given or any(factor.source == "given" for group in plan.groups for factor in group.network.factors):
+            raise TensorAdaptError(
+                "factors of the adapter were given, by values= of attach, and it does not keep what they began as; "
+                "detach(model) and attach(model, plan, values=...) again, or restore(model, folder) what was saved"
+            )
         if plan.needs_weights or plan.spec.rule == "dora":
             raise TensorAdaptError(
                 f"{plan.spec.name} with start={plan.start!r} and rule={plan.spec.rule!r} takes "

@@ -150,7 +150,7 @@ def attach_with(
     """
     check_is("model", model, nn.Module)
     check_is("plan", plan, Plan)
-    modules = original_modules(model)
+    modules, by_caller = original_modules(model), values is not None and scales is None
     plan = fitted(plan, model, modules)
     plan = replace(plan, train=with_heads(model, plan.train, plan.sites))
     reads = plan.needs_weights and values is None
@@ -164,7 +164,7 @@ def attach_with(
     if reads and not empty:
         values, measured = values_from_model(model, matrices, plan, given, loss, seed)
     planned = replace(plan, spec=replace(plan.spec, method=plan.spec.name), n_trained_base=sum(numbers.values()))
-    adapter = Adapter(planned, seed, values, scales, empty)
+    adapter = _of_values(planned, seed, values) if by_caller else Adapter(planned, seed, values, scales, empty)
     if reads and not empty and plan.begins.nearest:
         begin_with_step(adapter, measured)
     adapter.to(device)
@@ -183,6 +183,13 @@ def attach_with(
         if new:
             change.undo.append(required(model).unfollow)
             required(model).follow_passes(model)
+    return adapter
+
+
+def _of_values(plan: Plan, seed: int, values: Values) -> Adapter:
+    """Make an adapter of values that the caller gave."""
+    adapter = Adapter(plan, seed, values)
+    adapter.given = True
     return adapter
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +134,26 @@ def test_values_would_be_lost_on_the_meta_device_and_are_refused() -> None:
     values = [{name: value.detach() for name, value in tensor.factors.items()} for tensor in adapter.factored]
     with pytest.raises(ta.TensorAdaptError, match=r"q_proj is on the meta device.*no values= given"):
         ta.attach(model, plan, values=values)
+
+
+@pytest.mark.parametrize(("name", "frozen"), [("cp", False), ("vera", False), ("vera", True)])
+def test_values_that_were_given_are_not_drawn_in_their_place(name: str, frozen: bool, tmp_path: Path) -> None:
+    model = llama()
+    plan = planned(model, name)
+    drawn = ta.attach(model, plan)
+    values = [{key: v.detach() for key, v in t.factors.items()} for t in drawn.factored]
+    keys = [f.name for f in plan.groups[0].network.frozen_draws] if frozen else list(values[0])
+    ta.detach(model)
+    adapter = ta.attach(model, plan, values=[{key: one[key] for key in keys} for one in values])
+    perturb(adapter)
+    before = copy.deepcopy(adapter.state_dict())
+    with pytest.raises(ta.TensorAdaptError, match=r"were given, by values= of attach.*attach\(model, plan, values=..."):
+        adapter.reset_parameters()
+    assert all(torch.equal(value, before[key]) for key, value in adapter.state_dict().items())
+    if frozen:  # a file says so too
+        adapter.save(tmp_path)
+        with pytest.raises(ta.TensorAdaptError, match="were given, by values= of attach"):
+            ta.load(llama(), tmp_path).reset_parameters()
 
 
 def test_a_head_whose_original_numbers_never_came_is_not_given_back_as_something_else() -> None:
