@@ -176,6 +176,8 @@ def _step(model: nn.Module, adapter: Adapter, optimizer: torch.optim.Optimizer) 
     before = [p.detach().clone() for p in trained]
     state = {parameter: copy.deepcopy(held) for parameter, held in optimizer.state.items()}
     groups = [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
+    stepper = getattr(optimizer, "equal_steps", None)
+    record = dict(vars(stepper)) if stepper else {}
     factors = _factors(adapter)
     try:
         optimizer.step()
@@ -187,6 +189,8 @@ def _step(model: nn.Module, adapter: Adapter, optimizer: torch.optim.Optimizer) 
         optimizer.state.update(state)
         for group, values in zip(optimizer.param_groups, groups, strict=True):
             group.update(values)
+        if stepper:
+            vars(stepper).update(record)
     return [{name: new[name] - old[name] for name in old} for old, new in zip(factors, moved, strict=True)]
 
 

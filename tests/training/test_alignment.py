@@ -153,9 +153,12 @@ def test_nothing_is_left_changed() -> None:
     optimizer = ta.equal_steps(torch.optim.AdamW(ta.parameter_groups(model, lr=1e-3), lr=1e-3), model)
     loss(model, inputs("bert")).backward()
     optimizer.step()
+    lengths = list(optimizer.equal_steps.lengths)
     kept = copy.deepcopy((model.state_dict(), optimizer.state_dict(), [p.grad for p in model.parameters()]))
     flags = [p.requires_grad for p in model.parameters()]
-    ta.alignment(model, inputs("bert"), optimizer, loss=loss)
+    other = {**inputs("bert"), "input_ids": inputs("bert")["input_ids"] * 0 + 3}
+    ta.alignment(model, other, optimizer, loss=loss)
+    assert (optimizer.equal_steps.lengths, optimizer.equal_steps.unchanged) == (lengths, 0)
     now = (model.state_dict(), optimizer.state_dict(), [p.grad for p in model.parameters()])
     torch.testing.assert_close(now, kept, rtol=0, atol=0)
     assert [p.requires_grad for p in model.parameters()] == flags
