@@ -160,7 +160,8 @@ class TaskChoice:
         """Return for each task the indices of its samples in ``x``, and where each sample is among these.
 
         None where one task is for all of them. ``x`` has the samples of the gate's group, and a task was selected for
-        each sample of the whole batch. The indices are made once for a choice, on the device of ``x``.
+        each sample of the whole batch. The indices are made once for a choice, on the device of ``x``; those of an
+        earlier ``use(samples=)`` are dropped.
         """
         if not isinstance(self.selected, Tensor):
             return None
@@ -172,6 +173,7 @@ class TaskChoice:
         if (key := (gate.samples, x.device)) not in self._rows:
             own = gate.own(self.selected)
             rows = [(own == task).nonzero().squeeze(1) for task in range(len(self.tasks))]
+            self._rows = {kept: value for kept, value in self._rows.items() if kept[0] is gate.samples}
             with torch.inference_mode(False):  # a pass with gradients uses them too
                 self._rows[key] = [one.to(x.device) for one in rows], torch.cat(rows).argsort().to(x.device)
         return self._rows[key]

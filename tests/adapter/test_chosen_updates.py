@@ -43,6 +43,19 @@ def test_a_task_is_chosen_for_all_or_for_each_sample() -> None:
     torch.testing.assert_close(mixed, torch.stack([alone["sst2"][0], alone["rte"][1]]), rtol=1e-10, atol=1e-10)
 
 
+def test_only_the_latest_choice_of_samples_is_kept() -> None:
+    model, adapter = tasked(train=())
+    ta.attach(model, method="lora", rank=2, train=(), name="other")
+    adapter.select(task=["sst2", "rte"])
+    for samples in (["default", "other"], ["other", "default"], ["default", None], ["default", "default"]):
+        ta.use(model, samples=samples)
+        logits(model)
+        assert [kept for kept, _ in adapter.task_choice._rows] == [adapter.gate.samples]
+    ta.use(model, "default")
+    logits(model)
+    assert [kept for kept, _ in adapter.task_choice._rows] == [None]
+
+
 @pytest.mark.parametrize(
     ("index", "name"),
     [
