@@ -23,6 +23,7 @@ from tensoradapt.layers.weight_change import lengths
 from tensoradapt.layers.wrapper import Wrapped, wrapped
 from tensoradapt.planning.build_plan import plan as plan_of
 from tensoradapt.planning.plan import Plan
+from tensoradapt.planning.scale import is_matched
 from tensoradapt.planning.spec import AdapterSpec
 from tensoradapt.planning.trained_modules import trained_modules, with_heads
 from tensoradapt.records import keywords
@@ -78,8 +79,10 @@ def attach(
         seed: the seed of the factors that are drawn, from 0 to 2**63 - 1.
         values: for each tensor of the plan all its stored factors, in place of drawn ones; ``compress`` returns them.
             Frozen factors that are drawn from ``seed``, such as VeRA's A and B, may be given too, or alone; given ones
-            are saved with the adapter, for each tensor. With ``start="subtract"`` training begins at the values of the
-            trained factors, and a copy of these is held and subtracted.
+            are saved with the adapter, for each tensor. A matched scale is that of the draws which the values replace:
+            with its plan and seed an adapter's own factors make its updates again, unless its start took them from the
+            model or its ranks were reduced; ``load`` puts back any adapter. With ``start="subtract"`` training begins
+            at the values of the trained factors, and a copy of these is held and subtracted.
         batches: with a start that reads gradients or inputs of layers (docs/guides/starts.md), those it reads.
         loss: ``loss(model, batch)`` for one of them; by default ``model(**batch).loss``.
         name: the adapter's name in the model. It is used alone until ``use`` is called.
@@ -111,7 +114,12 @@ def attach(
 def _check_model(model: Any, plan: Any) -> None:
     """Raise TensorAdaptError for a model's name or config, and for arguments in another order."""
     if isinstance(plan, nn.Module):
-        raise TensorAdaptError("the second argument is a model; expected it first, as in attach(model, plan)")
+        raise TensorAdaptError(
+            "the second argument is an Adapter; expected a plan. To put an adapter back that was taken out, call "
+            "adapter.save(folder), then load(model, folder)"
+            if isinstance(plan, Adapter)
+            else "the second argument is a model; expected it first, as in attach(model, plan)"
+        )
     if isinstance(model, str | os.PathLike) or (hasattr(model, "model_type") and not isinstance(model, nn.Module)):
         raise TensorAdaptError(
             f"the model is {shown(model)}; expected a module with weights, as "
@@ -150,7 +158,7 @@ def attach_with(
     """
     check_is("model", model, nn.Module)
     check_is("plan", plan, Plan)
-    modules, by_caller = original_modules(model), values is not None and scales is None
+    modules, own = original_modules(model), values if scales is None else None  # that the caller gave
     plan = fitted(plan, model, modules)
     plan = replace(plan, train=with_heads(model, plan.train, plan.sites))
     reads = plan.needs_weights and values is None
@@ -164,7 +172,7 @@ def attach_with(
     if reads and not empty:
         values, measured = values_from_model(model, matrices, plan, given, loss, seed)
     planned = replace(plan, spec=replace(plan.spec, method=plan.spec.name), n_trained_base=sum(numbers.values()))
-    adapter = _of_values(planned, seed, values) if by_caller else Adapter(planned, seed, values, scales, empty)
+    adapter = Adapter(planned, seed, values, scales, empty) if own is None else _of_values(planned, seed, own)
     if reads and not empty and plan.begins.nearest:
         begin_with_step(adapter, measured)
     adapter.to(device)
@@ -187,9 +195,18 @@ def attach_with(
 
 
 def _of_values(plan: Plan, seed: int, values: Values) -> Adapter:
-    """Make an adapter of values that the caller gave."""
+    """Make an adapter of values that the caller gave; a matched scale is that of the draws which they replace.
+
+    Given frozen factors count, as trained ones do that no draw gives.
+    """
     adapter = Adapter(plan, seed, values)
     adapter.given = True
+    if is_matched(plan.scale):
+        networks = [group.network for group in plan.groups]
+        drawn = [{f.name for f in network.factors if f.trainable and f.source == "draw"} for network in networks]
+        others = [{k: v for k, v in given.items() if k not in own} for given, own in zip(values, drawn, strict=True)]
+        for tensor, own in zip(adapter.factored, Adapter(plan, seed, others).factored, strict=True):
+            tensor.scale = own.scale
     return adapter
 
 

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from support import families
+from support.families import PLANNED, RANKLESS
 from support.models import assert_identical, inputs, make, perturb
 from torch import nn
 
@@ -19,6 +21,7 @@ import tensoradapt as ta
 from tensoradapt.adapter import checkpoint
 from tensoradapt.surgery import attach as attach_module
 from tensoradapt.surgery import memory
+from tensoradapt.testing.laws import float64
 
 Change = Callable[[nn.Module], dict[str, Any]]
 
@@ -277,6 +280,49 @@ def test_all_of_a_plans_values_are_taken_as_tensors_or_as_arrays(kind: Callable[
     given = [{name: kind(value.detach()) for name, value in t.factors.items()} for t in adapter.factored]
     again = ta.attach(other, planned(other), values=given)
     assert all(torch.equal(a, b) for a, b in zip(again.parameters(), adapter.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("name", PLANNED)
+def test_an_adapters_own_factors_make_its_updates_again(name: str) -> None:
+    model = make("bert")
+    plan = families.planned(ta.find_sites(model)[:4], name, **({} if name in RANKLESS else {"rank": 2}))
+    with float64():
+        adapter = ta.attach(model, plan, seed=3)
+        perturb(adapter)
+        expected = [adapter.delta(site).detach() for site in plan.sites]
+        ta.detach(model)
+        every = [{name: value.detach() for name, value in t.factors.items()} for t in adapter.factored]
+        drawn = [{f.name for f in group.network.frozen_draws} for group in plan.groups]
+        stored = [{k: v for k, v in one.items() if k not in left} for one, left in zip(every, drawn, strict=True)]
+        for values in (stored, every):
+            again = ta.attach(model, plan, seed=3, values=values)
+            torch.testing.assert_close([t.scale for t in again.factored], [t.scale for t in adapter.factored])
+            torch.testing.assert_close([again.delta(site).detach() for site in plan.sites], expected)
+            ta.detach(model)
+
+
+def test_a_matched_scale_counts_given_frozen_factors() -> None:
+    model = make("bert")
+    plan = ta.plan(ta.find_sites(model, ("q",)), ": out : in", "vera", 4)
+    drawn = ta.attach(model, plan).factored
+    ta.detach(model)
+    values = [{name: 5 * t.factors[name].detach() for name in ("A", "B")} for t in drawn]
+    found = ta.attach(model, plan, values=values).factored
+    assert [t.scale for t in found] == pytest.approx([t.scale / 25 for t in drawn], rel=1e-5)
+
+
+def test_an_adapter_in_place_of_a_plan_is_refused_and_comes_back_as_the_error_says(tmp_path: Path) -> None:
+    model = make("bert")
+    adapter = ta.attach(model, planned(model, train="classifier"))
+    perturb(adapter)
+    nn.init.normal_(model.classifier.weight)
+    expected = model(**inputs("bert")).logits
+    ta.detach(model)
+    with pytest.raises(ta.TensorAdaptError, match=r"is an Adapter; expected a plan.*save\(folder\), then load\("):
+        ta.attach(model, adapter)
+    adapter.save(tmp_path)
+    ta.load(model, tmp_path)
+    assert torch.equal(model(**inputs("bert")).logits, expected)
 
 
 def test_a_second_attach_is_refused_and_leaves_the_first_alone() -> None:
