@@ -7,7 +7,7 @@ one model: a library, whose adapters are read anew whenever they are asked for, 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,7 @@ class TrainedUpdates:
     sites: Sequence[Site]
     n_params: int  # numbers that the source holds them in
     name: str
-    left_out: tuple[str, ...] = ()  # other parameters that had changed, or adapters that were skipped
+    left_out: tuple[str, ...] = ()  # what else had changed, or adapters that were skipped
     adapter: Adapter | None = None
 
     @property
@@ -252,11 +252,38 @@ def _from_models(tuned: nn.Module, base: nn.Module, sites: Any) -> TrainedUpdate
                 f"site {site.name} is {tuple(new.shape)} in the tuned model and {tuple(old.shape)} in the base"
             )
         updates[site.name] = _numpy(new) - _numpy(old)
-    covered, before = {site.key for site in compared}, dict(base.named_parameters())
-    others = [(name, p) for name, p in tuned.named_parameters() if name not in covered]
-    changed = [name for name, p in others if name not in before or not torch.equal(p, before[name].to(p.device))]
     n_params = sum(site.out * site.in_ for site in compared)
-    return TrainedUpdates({"": updates}, compared, n_params, f"fine-tuned {type(tuned).__name__}", tuple(changed))
+    name, others = f"fine-tuned {type(tuned).__name__}", tuple(_other_changes(tuned, base, compared))
+    return TrainedUpdates({"": updates}, compared, n_params, name, others)
+
+
+def _other_changes(tuned: nn.Module, base: nn.Module, sites: Sequence[Site]) -> Iterator[str]:
+    """Name the parameters that differ elsewhere than in sites: whole ones, and the other rows of fused ones."""
+    held: dict[str, list[Site]] = {}
+    for site in sites:
+        held.setdefault(site.key, []).append(site)
+    before = dict(base.named_parameters())
+    for name, parameter in tuned.named_parameters():
+        if name not in held and (name not in before or not _equal(parameter, before[name])):
+            yield name
+    for name, own in held.items():
+        if not _equal(*(_without(own, _submodule(model, own[0])) for model in (tuned, base))):
+            yield f"{name} outside its sites"
+
+
+def _without(sites: Sequence[Site], module: nn.Module) -> torch.Tensor:
+    """Return a copy of the parameter that sites of a module are in, with zeros in their places."""
+    matrices = [StoredMatrix.of(module, site) for site in sites]
+    codes = matrices[0].quantisation is not None  # whose matrix is one, and made anew when it is read
+    whole = matrices[0].read() if codes else matrices[0].parameter.detach()
+    whole = whole.clone(memory_format=torch.contiguous_format)
+    for matrix in matrices:
+        (whole if codes else matrix.logical(whole))[matrix.site.block] = 0
+    return whole
+
+
+def _equal(one: torch.Tensor, other: torch.Tensor) -> bool:
+    return torch.equal(one, other.to(one.device))
 
 
 def _submodule(model: nn.Module, site: Site) -> nn.Module:

@@ -21,8 +21,9 @@ import tensoradapt as ta
 from tensoradapt import parameterizations
 from tensoradapt.compression.compress import compress
 from tensoradapt.compression.core import core_of
-from tensoradapt.compression.sources import difference, norm_of
+from tensoradapt.compression.sources import difference, norm_of, read
 from tensoradapt.errors import TensorAdaptError
+from tensoradapt.layers.stored_matrix import StoredMatrix
 from tensoradapt.lora.pair import LoraPair
 from tensoradapt.networks import least_squares
 from tensoradapt.networks.layout import Layout
@@ -368,6 +369,31 @@ def test_a_full_fine_tune_minus_its_base() -> None:
     assert "not in the error: 7 other parameters changed" in str(left)
     with pytest.raises(TensorAdaptError, match=r"no module 'transformer.h.0.attn.c_attn'"):
         compress((make("bert"), base), sites, method="cp", rank=2)
+
+
+@pytest.mark.parametrize(
+    ("family", "projections", "parameter", "outside"),
+    [
+        ("gpt2", ("q",), "transformer.h.1.attn.c_attn.weight", (slice(None), slice(30, None))),  # stored (in, out)
+        ("gpt_neox", ("q", "v"), "gpt_neox.layers.1.attention.query_key_value.weight", (slice(6, 7),)),
+        ("mixtral", ("up",), "model.layers.1.mlp.experts.gate_up_proj", (2, slice(0, 1))),
+        ("mixtral", ("up", "gate"), "model.layers.1.mlp.experts.down_proj", ()),
+    ],
+)
+def test_what_changed_in_a_fused_matrix_outside_its_sites_is_named(
+    family: str, projections: tuple[str, ...], parameter: str, outside: tuple[Any, ...]
+) -> None:
+    base, tuned = make(family), make(family)
+    sites = ta.find_sites(base, projections)
+    assert read((tuned, base), sites).left_out == ()
+    with torch.no_grad():
+        for site in sites:  # inside nothing is left out
+            StoredMatrix.of(tuned.get_submodule(site.module), site).read()[site.block] += 1
+    assert read((tuned, base), sites).left_out == ()
+    with torch.no_grad():
+        tuned.get_parameter(parameter)[outside] += 1
+    whole = not any(site.key == parameter for site in sites)
+    assert read((tuned, base), sites).left_out == (parameter if whole else f"{parameter} outside its sites",)
 
 
 ADAPTERS = [
