@@ -83,8 +83,9 @@ class Work:
             os.fsync(file.fileno())
 
     def attempts(self) -> bytes:
-        """Return the run's attempts so far, a JSON object on each line."""
-        return (self.path / ATTEMPTS).read_bytes()
+        """Return the run's attempts so far, a JSON object on each line; none where no process has begun it."""
+        path = self.path / ATTEMPTS
+        return path.read_bytes() if path.exists() else b""
 
     def clear(self) -> None:
         """Remove the folder, and the temporary folders that killed attempts left."""

@@ -18,7 +18,7 @@ from tensoradapt.cli.main import main
 from tensoradapt.runs import work_folder
 from tensoradapt.runs.work_folder import WORK
 from tensoradapt.sweeps.executors import slurm
-from tensoradapt.sweeps.executors.executor import Slots
+from tensoradapt.sweeps.executors.executor import BARREN, Slots
 from tensoradapt.sweeps.executors.ray import RayCluster
 from tensoradapt.sweeps.executors.slurm import Slurm
 
@@ -251,11 +251,11 @@ def test_jobs_that_end_before_they_begin_a_run_stop_the_sweep_with_what_they_sai
     (tmp_path / ".slurm" / "job").mkdir(parents=True)
     (tmp_path / ".slurm" / "job" / "1_0_log.err").write_text("No module named tensoradapt")
     with pytest.raises(ta.TensorAdaptError, match=r"end before they begin a run.*No module named tensoradapt"):
-        for _ in range(slurm.BARREN):
+        for _ in range(BARREN):
             submit(one, "a")
             cluster.alive = []
             assert polled(one) == {"a": "ended"}
-    assert len(cluster.submitted) == slurm.BARREN
+    assert len(cluster.submitted) == BARREN
 
 
 def test_a_job_whose_ticket_has_passed_on_computes_nothing(cluster, tmp_path):

@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import subprocess
+import sys
 from collections import Counter
 from dataclasses import replace
 
@@ -131,7 +133,8 @@ def test_rates_are_tuned_first_and_only_the_reported_runs_are_points(tmp_path):
     assert list(zip(adapters["method"], adapters["seeds"], strict=True)) == [("lorta", (0,)), ("lora", (0,))]
 
 
-def test_a_process_that_keeps_dying_is_the_runs_fault_in_the_end(tmp_path):
+@pytest.mark.parametrize("noted", [True, False])
+def test_a_process_that_keeps_dying_is_the_runs_fault_in_the_end(noted, tmp_path):
     class Dying:
         """An executor whose processes die at once."""
 
@@ -140,7 +143,7 @@ def test_a_process_that_keeps_dying_is_the_runs_fault_in_the_end(tmp_path):
 
         def submit(self, names, together=1):
             self.queue = [*getattr(self, "queue", []), *names]
-            for name in names:
+            for name in names if noted else ():
                 Work(tmp_path, name).note("started")
 
         def poll(self):
@@ -158,6 +161,14 @@ def test_a_process_that_keeps_dying_is_the_runs_fault_in_the_end(tmp_path):
         supervise_with.undo()
     assert swept.finished == 0 and len(swept.failed) == 4
     assert {failure.error["kind"] for failure in load_failures(tmp_path).values()} == {"killed"}
+    assert {len(attempts(tmp_path / name)) for name in swept.failed} == {run_sweep.DEATHS if noted else 0}
+
+
+def test_processes_that_end_before_they_begin_a_run_stop_the_sweep(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "executable", shutil.which("false"))
+    with pytest.raises(ta.TensorAdaptError, match=r"end before they begin a run; expected that .*false can import"):
+        sweep(tmp_path, "local", workers=1, probe=False)
+    assert not done(tmp_path) and not load_failures(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ import signal
 import subprocess
 import sys
 from abc import ABC, abstractmethod
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,12 +29,15 @@ from typing import Any, ClassVar
 
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.runs.perform import CROWDED, perform_all
+from tensoradapt.runs.store import is_finished
+from tensoradapt.runs.work_folder import Work
 from tensoradapt.sweeps.executors.options import Option
 
 ELSEWHERE, ENDED = "elsewhere", "ended"
 Pack = tuple[str, ...]  # runs that one process computes in turns, over one base in memory
 SHARED = "shared"
 WAIT = 0.5  # seconds that a poll waits for an answer
+BARREN = 3  # processes or jobs of one run that end before they begin it, until the sweep stops: something is missing
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
@@ -63,6 +66,8 @@ class Executor(ABC):
     def __init__(self, root: Path, slots: Slots) -> None:
         self.root, self.slots = Path(root).resolve(), slots
         self.queue: deque[Pack] = deque()
+        self._barren: Counter[str] = Counter()  # processes of a run that left no trace of it, until a run has begun
+        self._begun = False
 
     def submit_alone(self, name: str) -> None:
         """Take a run that was let go as "crowded", to compute it with a device to itself, before all others."""
@@ -84,6 +89,22 @@ class Executor(ABC):
     @abstractmethod
     def cancel(self) -> None:
         """Let go of every run; no process is left when it returns."""
+
+    def check_begun(self, gone: Sequence[str]) -> None:
+        """Raise TensorAdaptError when processes of runs end before they compute anything, as ``why_none`` says."""
+        for name in gone:
+            self._begun = self._begun or is_finished(self.root, name) or bool(Work(self.root, name).attempts())
+        if not self._begun:
+            self._barren.update(gone)
+        if not self._begun and max(self._barren.values(), default=0) >= BARREN:
+            raise TensorAdaptError(self.why_none())
+
+    def why_none(self) -> str:
+        """Say what is expected where processes end before they begin a run."""
+        return (
+            f"the processes of this sweep end before they begin a run; expected that {sys.executable} can import "
+            "tensoradapt here. What they wrote to the standard error says why they could not begin"
+        )
 
 
 def batched(names: Iterable[str], n: int) -> list[Pack]:
@@ -197,7 +218,9 @@ class Local(Executor):
         if not line.endswith("\n"):
             self._bury(slot)
         if slot.process is None:
+            self.check_begun(pack)
             return dict.fromkeys(pack, ENDED)
+        self._begun = True
         slot.pack = ()
         if slot.alone:  # the next one here is not
             self._bury(slot)

@@ -11,7 +11,6 @@ import shutil
 import subprocess
 import time
 import uuid
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,7 +18,7 @@ from typing import Any, ClassVar
 from tensoradapt.errors import TensorAdaptError, of_extra
 from tensoradapt.runs.perform import perform_all
 from tensoradapt.runs.store import is_finished
-from tensoradapt.runs.work_folder import ATTEMPTS, WORK, Ticket, close_ticket, latest_ticket, take_ticket
+from tensoradapt.runs.work_folder import WORK, Ticket, close_ticket, latest_ticket, take_ticket
 from tensoradapt.sweeps.executors.executor import ELSEWHERE, ENDED, WAIT, Executor, Pack, Slots
 from tensoradapt.sweeps.executors.options import Option
 
@@ -27,7 +26,6 @@ LOGS = ".slurm"  # in the folder of runs
 PREFIX = "tensoradapt-"  # the names of jobs begin with it
 PAUSE, SLOWER, LONGEST = 1.0, 1.3, 15.0  # seconds between two questions to SLURM, more and more while nothing changes
 GRACE = 60.0  # seconds that a submission may take, until the sweep that began it counts as dead
-BARREN = 3  # jobs of one run that end before they begin it, until the sweep stops: the nodes lack something
 IDLE = 10  # requeues without a new state in between, until the run fails: it needs more time than it has
 PATIENCE = 600.0  # seconds without an answer, or until a cancelled job is gone
 ARRAY = 1000  # jobs of one array: what SLURM takes unless it is configured otherwise
@@ -62,8 +60,6 @@ class Slurm(Executor):
         self._elsewhere: set[str] = set()
         self._open: dict[str, float] = {}  # tickets seen with their submission under way, and when first
         self._troubled: set[str] = set()  # job names with a run that ended without a result: their output is kept
-        self._barren: Counter[str] = Counter()  # jobs of a run that left no trace of it, until a run has begun
-        self._begun = False
         self._answered = self._asked = time.monotonic()
         self._pause = PAUSE
 
@@ -83,7 +79,7 @@ class Slurm(Executor):
         gone = [] if queue is None else [name for name, key in self._held.items() if key not in queue]
         self._pause = PAUSE if gone else min(LONGEST, SLOWER * self._pause)
         self._let_go(gone, queue or {})
-        self._check_begun(gone)
+        self.check_begun(gone)
         return let_go | dict.fromkeys(gone, ENDED)
 
     def cancel(self) -> None:
@@ -195,17 +191,12 @@ class Slurm(Executor):
         for job in jobs - self._troubled - {key.rpartition("_")[0] for key in queue}:
             shutil.rmtree(self.root / LOGS / job, ignore_errors=True)
 
-    def _check_begun(self, gone: Sequence[str]) -> None:
-        """Raise when jobs end before they compute anything, as where nodes lack the package or the folder."""
-        for name in gone:
-            self._begun = self._begun or is_finished(self.root, name) or (self._work(name) / ATTEMPTS).exists()
-        if not self._begun:
-            self._barren.update(gone)
-        if not self._begun and max(self._barren.values(), default=0) >= BARREN:
-            raise TensorAdaptError(
-                f"the jobs end before they begin a run; expected tensoradapt and {self.root} on the nodes. "
-                f"{_last_words(self.root / LOGS)}"
-            )
+    def why_none(self) -> str:
+        """Say what is expected where jobs end before they begin a run, and what the last one said."""
+        return (
+            f"the jobs end before they begin a run; expected tensoradapt and {self.root} on the nodes. "
+            f"{_last_words(self.root / LOGS)}"
+        )
 
 
 class ArrayTask:
