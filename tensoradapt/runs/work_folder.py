@@ -55,12 +55,20 @@ class Work:
         return Path(self.root) / WORK / self.name
 
     def prepare(self, config: RunConfig, checkpoint_every: int, track: Sequence[str] = ()) -> None:
-        """Write what a worker must know, unless another sweep has; what is damaged or of another run is replaced."""
+        """Write what a worker must know; what another sweep wrote stays where it says the same or is in use."""
+        record = {"config": config.as_dict(), "checkpoint_every": checkpoint_every, "track": list(track)}
         try:
-            self.config()
-        except TensorAdaptError:
-            record = {"config": config.as_dict(), "checkpoint_every": checkpoint_every, "track": list(track)}
-            replace_file(self.path / "config.json", json.dumps(record).encode())
+            _, every, trackers = self.config()
+        except TensorAdaptError:  # none yet, damaged or of another run
+            self._write(record)
+            return
+        if (every, trackers) != (checkpoint_every, list(track)):
+            with claim(self.path.parent, self.name) as ours:
+                if ours:
+                    self._write(record)
+
+    def _write(self, record: Mapping[str, Any]) -> None:
+        replace_file(self.path / "config.json", json.dumps(record).encode())
 
     def config(self) -> tuple[RunConfig, int, list[str]]:
         """Return the run's config, the steps between two saved states of its training, and its trackers."""

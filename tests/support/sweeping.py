@@ -19,9 +19,11 @@ from support.threads import one_thread
 import tensoradapt as ta
 from tensoradapt.data import models
 from tensoradapt.records import toml_of
-from tensoradapt.runs.work_folder import Work
+from tensoradapt.runs import perform
+from tensoradapt.runs.work_folder import Work, state_key
 from tensoradapt.sweeps.due import cells, due, with_head_rates
 from tensoradapt.sweeps.spec import SweepSpec
+from tensoradapt.training.state import TrainingState
 
 TINY: dict[str, Any] = {
     "model": "tiny-random-bert",
@@ -45,9 +47,15 @@ def write_spec(folder: Path, **changes: Any) -> Path:
 
 
 def break_one(root: Path, spec: SweepSpec) -> str:
-    """Prepares the work folder of a sweep's second run with steps that are no number; returns its id."""
+    """Gives a sweep's second run the state of a training that lacks its losses; returns the run's id."""
     config = due(with_head_rates(spec), cells(spec, models.config(spec.model)), root).configs[1]
-    Work(root, config.id).prepare(config, "no number")  # type: ignore[arg-type]
+    work = Work(root, config.id)
+    work.prepare(config, 25)
+    state = TrainingState(work.path / "state.safetensors", 1, state_key(config.id))
+    perform.execute(config, "cpu", lambda *_: None, state)
+    kept = state.read()
+    assert kept is not None
+    state.write({name: value for name, value in kept.items() if name != "losses"})
     return config.id
 
 

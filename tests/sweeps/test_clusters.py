@@ -117,7 +117,7 @@ def test_a_run_that_fails_says_why_and_does_not_stop_the_other(executor, tmp_pat
     bad = break_one(out, read_spec(spec))
     process = start(spec, out, *OPTIONS[executor])
     assert process.wait(LATE) == 1 and len(done(out)) == 1
-    assert "'>' not supported" in json.loads((out / bad / "error.json").read_text())["error"]
+    assert json.loads((out / bad / "error.json").read_text())["kind"] == "KeyError"
     assert [a["event"] for a in attempts(out / bad)] == ["started", "failed"]
 
 

@@ -60,14 +60,14 @@ def test_the_plan_is_said_before_anything_starts_and_a_dry_run_leaves_nothing(tm
 
 @pytest.mark.thorough
 def test_a_run_that_fails_says_why_and_does_not_stop_the_others(tmp_path):
-    """The failing run's work folder has steps that are no number; whoever computes it finds that out."""
+    """The failing run's work folder has a state without losses; whoever computes it finds that out."""
     bad = break_one(tmp_path, read_spec(TINY))
     said = []
     swept = sweep(tmp_path, said=said)
     assert (swept.finished, swept.failed) == (3, (bad,)) and not swept.complete
     error = json.loads((tmp_path / bad / "error.json").read_text())
-    assert "'>' not supported" in error["error"] and "Traceback" in error["traceback"]
-    assert error["config"]["training"]["steps"] == 4 and error["kind"] == "TypeError"
+    assert error["error"] == "'losses'" and "Traceback" in error["traceback"]
+    assert error["config"]["training"]["steps"] == 4 and error["kind"] == "KeyError"
     assert [a["event"] for a in attempts(tmp_path / bad)] == ["started", "failed"]
     assert any("FAILED" in line for line in said)
     assert len(load_runs(tmp_path)) == 3 and set(load_failures(tmp_path)) == {bad}

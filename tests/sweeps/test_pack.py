@@ -87,7 +87,7 @@ def test_a_run_that_fails_ends_alone(tmp_path, turns):
     bad = break_one(packed, read_spec(TINY))
     swept = sweep(packed, pack=4)
     assert (swept.finished, swept.failed) == (3, (bad,)) and len(turns[0]) == 4
-    assert "TypeError" in load_failures(packed)[bad].error["kind"]
+    assert "KeyError" in load_failures(packed)[bad].error["kind"]
     expected = results(alone)
     del expected[bad]
     assert results(packed) == expected

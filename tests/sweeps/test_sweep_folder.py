@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 from support.checksums import sum_again
+from support.configs import config_of
 from support.sweeping import TINY, attempts, break_one, results, started
 
 import tensoradapt as ta
 from tensoradapt.analysis.tables import summarise
 from tensoradapt.runs import execute, perform
-from tensoradapt.runs.work_folder import Work
+from tensoradapt.runs.work_folder import Work, claim
 from tensoradapt.sweeps import record, run_sweep
 from tensoradapt.sweeps.cost import STEPS
 from tensoradapt.sweeps.spec import read_spec
@@ -95,6 +96,17 @@ def test_attempts_that_were_cut_off_cost_no_later_line(tmp_path):
     work.note("finished")
     lines = work.attempts().splitlines()
     assert [json.loads(line)["event"] for line in lines[1:]] == ["started", "finished"] and len(lines) == 3
+
+
+def test_a_sweep_that_goes_on_has_its_own_options_but_for_a_run_that_is_computed(tmp_path):
+    config = config_of("tiny-random-bert", "planted", kind="head")
+    work = Work(tmp_path, config.id)
+    work.prepare(config, 25)
+    with claim(tmp_path / ".work", config.id) as ours:
+        work.prepare(config, 1, ["tensorboard"])
+        assert ours and work.config() == (config, 25, [])
+    work.prepare(config, 1, ["tensorboard"])
+    assert work.config() == (config, 1, ["tensorboard"])
 
 
 def test_what_is_in_the_way_of_a_run_is_found_before_it_is_computed(root, monkeypatch):
