@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 import os
 import re
 import shutil
@@ -21,10 +22,11 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+from numpy.lib import format as npy
 
 from tensoradapt.checks import as_path
 from tensoradapt.errors import TensorAdaptError, located
-from tensoradapt.files import explained, parse_json, read_bounded, sync_folder, write_synced
+from tensoradapt.files import explained, open_bytes, parse_json, read_bounded, sync_folder, write_synced
 from tensoradapt.records import finite, finite_or_null, plain
 from tensoradapt.runs.config import RunConfig
 from tensoradapt.runs.row import AGAIN, TITLES, Row, failed_row, reached, row_of, shown_cells
@@ -106,8 +108,10 @@ def read_json(path: Path, sums: Mapping[str, Any] | None = None) -> dict[str, An
 def read_bytes(path: Path, sums: Mapping[str, Any] | None = None) -> bytes:
     """Return the bytes of a run's file; raises TensorAdaptError where they are not those that were written."""
     data = read_bounded(path, "and no file of a run has as many; delete the folder to run it again")
-    if path.name == SUMS:
-        return data
+    return data if path.name == SUMS else _as_written(path, data, sums)
+
+
+def _as_written(path: Path, data: bytes, sums: Mapping[str, Any] | None = None) -> bytes:
     known = read_json(path.parent / SUMS) if sums is None else sums
     if known.get(path.name) not in (None, hashlib.sha256(data).hexdigest()):
         raise TensorAdaptError(
@@ -122,7 +126,20 @@ def read_array(folder: Path, name: str) -> np.ndarray:
     path = folder / f"{name}.npy"
     hint = f"expected an array written by write_run: delete the folder {folder} to run it again"
     with explained("read", path, hint, Exception):  # numpy parses the header as Python, which raises many kinds
-        return np.load(io.BytesIO(read_bytes(path)), allow_pickle=False)
+        return np.load(io.BytesIO(_as_written(path, _read_npy(path))), allow_pickle=False)
+
+
+def _read_npy(path: Path) -> bytes:
+    """Read a file of an array, if its size is that which its header states; raises ValueError for another size."""
+    with open_bytes(path) as file:
+        if (version := npy.read_magic(file)) != (1, 0):
+            raise ValueError(f"its npy version is {version}, and write_run writes (1, 0)")
+        shape, _, dtype = npy.read_array_header_1_0(file)
+        stated, size = file.tell() + math.prod(shape) * dtype.itemsize, os.fstat(file.fileno()).st_size
+        if size != stated:
+            raise ValueError(f"it has {size:,} bytes, and its header states {stated:,}")
+        file.seek(0)
+        return file.read(size)
 
 
 def write_run(

@@ -371,6 +371,22 @@ def test_a_file_that_is_no_flat_object_is_refused_at_once(tmp_path: Path, conten
         store.load_runs(tmp_path)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "<U7"])
+def test_an_array_is_bounded_by_its_header_and_not_by_what_a_json_file_may_have(
+    dtype: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    array = np.arange(6000).reshape(1000, 6).astype(dtype)
+    store.write_run(tmp_path, "x", **{**EMPTY, "arrays": {"predictions": array}})
+    (run,) = store.load_runs(tmp_path)
+    monkeypatch.setattr(files, "LARGEST", 2000)
+    np.testing.assert_array_equal(run.array("predictions"), array)
+    with (tmp_path / "x" / "predictions.npy").open("ab") as file:
+        file.write(b"0")
+    sum_again(tmp_path / "x")
+    with pytest.raises(TensorAdaptError, match=r"it has [\d,]+ bytes, and its header states [\d,]+\); .* delete"):
+        run.array("predictions")
+
+
 def test_an_array_that_says_it_is_too_large_for_memory_is_refused(tmp_path: Path) -> None:
     store.write_run(tmp_path, "x", **{**EMPTY, "arrays": {"labels": np.array([1])}})
     path = tmp_path / "x" / "labels.npy"
