@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass, replace
 
 from tensoradapt.sweeps.cost import Cost
-from tensoradapt.sweeps.executors.catalogue import cores
+from tensoradapt.sweeps.executors.catalogue import cores, local_threads
 from tensoradapt.sweeps.executors.executor import Slots
 from tensoradapt.text import bytes_text, count_text
 
@@ -64,7 +64,7 @@ def packed(slots: Slots, asked: Asked, cost: Cost) -> tuple[Slots, int, str]:
     else:
         facts += f", and {count_text(cores(), 'core')} serve {by_cores} at once"
     workers = asked.workers if asked.workers and n == wanted else n * len(slots.gpus)
-    made = slots if workers == slots.workers else replace(slots, workers=workers, threads=max(1, cores() // workers))
+    made = slots if workers == slots.workers else replace(slots, workers=workers, threads=local_threads(workers))
     return made, turns, f"{where}: {_how(n, turns)}; {facts}"
 
 

@@ -22,6 +22,7 @@ from tensoradapt.runs.work_folder import Work
 from tensoradapt.sweeps import cost, frontier, packing, run_sweep
 from tensoradapt.sweeps.cost import Cost, cost_text, measure
 from tensoradapt.sweeps.due import cells, due, with_head_rates
+from tensoradapt.sweeps.executors import catalogue
 from tensoradapt.sweeps.executors.catalogue import slots_for
 from tensoradapt.sweeps.executors.executor import Local, Slots
 from tensoradapt.sweeps.packing import Asked, packed
@@ -38,7 +39,9 @@ def card(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int], None]:
 
     def put(free: int, n_cores: int) -> None:
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (free, free))
-        monkeypatch.setattr(packing, "cores", lambda: n_cores)
+        for module in (packing, catalogue):
+            monkeypatch.setattr(module, "cores", lambda: n_cores)
+        monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
 
     return put
 

@@ -18,7 +18,8 @@ import tensoradapt as ta
 from tensoradapt.runs.store import load_failures, load_runs
 from tensoradapt.runs.work_folder import Work
 from tensoradapt.sweeps import run_sweep
-from tensoradapt.sweeps.executors.catalogue import cores, slots_for
+from tensoradapt.sweeps.executors import catalogue
+from tensoradapt.sweeps.executors.catalogue import local_threads, slots_for
 from tensoradapt.sweeps.executors.executor import Local, Slots
 from tensoradapt.sweeps.spec import read_spec
 
@@ -207,10 +208,20 @@ def test_each_process_sees_one_gpu_and_its_share_of_the_cores_and_none_is_left(t
     while len(found) < 8:
         found += executor.poll().items()
     executor.cancel()
-    share = str(max(1, cores() // 3))
+    share = str(local_threads(3))
     assert seen[:3] == [("2", share), ("5", share), ("2", share)], "before torch is loaded, by the environment"
     assert {name for name, _ in found} == set("abcdefgh") and {how for _, how in found} == {"ended"}
     assert all(process.poll() is not None for process in made) and executor.poll() == {}
+
+
+@pytest.mark.parametrize(("exported", "inline", "local"), [("", 8, 4), ("1", 1, 1), ("3,2", 3, 3), ("64", 64, 4)])
+def test_no_process_takes_more_threads_than_were_exported(exported, inline, local, monkeypatch):
+    """An equal share of 8 cores, where nothing was exported; this process takes what torch here takes."""
+    monkeypatch.setattr(catalogue, "cores", lambda: 8)
+    monkeypatch.setenv("OMP_NUM_THREADS", exported)
+    threads = [slots_for(executor, None, "cpu", {}).threads for executor in ("inline", "local")]
+    assert threads == [inline, min(8, int(exported.partition(",")[0] or 8))]
+    assert (slots_for("local", 2, "cpu", {}).threads, catalogue.local_threads(2)) == (local, local)
 
 
 def test_one_gpu_can_be_named(monkeypatch):

@@ -42,7 +42,7 @@ def slots_for(
         return _on_cluster(executor, workers, device, options)
     gpus = _gpus(device)
     n = workers or (1 if executor == "inline" else len(gpus) or 1)
-    threads = int(os.environ.get("OMP_NUM_THREADS") or cores()) if executor == "inline" else max(1, cores() // n)
+    threads = exported_threads() or cores() if executor == "inline" else local_threads(n)
     # this process sees every GPU, and one of its own only its slot's
     seen = device if executor == "inline" and ":" in device else "cuda"
     here = [device] if ":" in device else [f"cuda:{i}" for i in range(len(gpus))]
@@ -79,6 +79,18 @@ def _gpus(device: str) -> list[str]:
     visible = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
     gpus = (visible or [str(i) for i in range(count)])[:count]
     return [gpus[int(index)]] if index else gpus
+
+
+def local_threads(n: int) -> int:
+    """Return the threads of each of ``n`` processes: an equal share of the cores, and no more than were exported."""
+    share = max(1, cores() // n)
+    return min(share, exported_threads() or share)
+
+
+def exported_threads() -> int | None:
+    """Return what ``OMP_NUM_THREADS`` says of the outermost level; None where it says no number."""
+    first = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return int(first) if re.fullmatch(r"\d{1,6}", first) and int(first) else None
 
 
 def cores() -> int:
