@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from tensoradapt.adapter.adapter import Adapter, check_filled
 from tensoradapt.checks import check_is, shown
 from tensoradapt.errors import TensorAdaptError, did_you_mean
+from tensoradapt.layers.quantised import quantised
 from tensoradapt.layers.wrapper import wrapped
 from tensoradapt.sites.modules import ROOT, without_adapters
 
@@ -165,7 +166,8 @@ def adapters(model: nn.Module) -> dict[str, Adapter]:
 def print_trainable_parameters(model: nn.Module) -> None:
     """Print how many numbers of a model train, in the words of PEFT's method of this name.
 
-    Frozen random factors, which are stored nowhere, do not count.
+    Frozen random factors, which are stored nowhere, do not count. A quantised weight counts as the matrix that its
+    codes stand for.
 
     Args:
         model: any module; parameters that require gradients are counted.
@@ -181,7 +183,9 @@ def print_trainable_parameters(model: nn.Module) -> None:
     trainable params: 80 || all params: 753,768 || trainable%: 0.0106
     """
     check_is("model", model, nn.Module)
-    counts = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
+    layers: list[Any] = [module for module in model.modules() if quantised(module)]
+    coded = {id(layer._parameters["weight"]): layer.out_features * layer.in_features for layer in layers}
+    counts = [(coded.get(id(p), p.numel()), p.requires_grad) for p in model.parameters()]
     total, trained = sum(n for n, _ in counts), sum(n for n, trains in counts if trains)
     share = 100 * trained / total if total else 0.0
     print(f"trainable params: {trained:,d} || all params: {total:,d} || trainable%: {share:.4f}")

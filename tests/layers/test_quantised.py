@@ -67,6 +67,14 @@ def test_the_matrix_is_what_the_layer_computes_with(name: str) -> None:
 
 
 @every_model
+def test_codes_count_as_the_numbers_that_they_stand_for(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    model, adapter = adapted(name)
+    ta.print_trainable_parameters(model)
+    whole = adapter.n_params + sum(p.numel() for p in plain().parameters())
+    assert f"trainable params: {adapter.n_params:,d} || all params: {whole:,d} ||" in capsys.readouterr().out
+
+
+@every_model
 @pytest.mark.parametrize("rule", ["add", "dora", "hira"])
 def test_an_adapter_adds_to_it_and_trains(name: str, rule: str) -> None:
     model, adapter = adapted(name, rule=rule)
