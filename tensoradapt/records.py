@@ -233,11 +233,6 @@ def product(kind: Any, table: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [dict(zip(axes, combination, strict=True)) for combination in itertools.product(*axes.values())]
 
 
-def to_toml(record: Any) -> str:
-    """Return a record as lines of TOML: the fields that differ from their defaults."""
-    return toml_of(as_json(changed(record)))
-
-
 def toml_of(table: Mapping[str, Any]) -> str:
     """Return a table of JSON's types as lines of TOML, one for each key."""
     return "".join(f"{name} = {_toml(item)}\n" for name, item in table.items())
@@ -254,28 +249,6 @@ def _toml(value: Any) -> str:
     if isinstance(value, float):
         return repr(float(value))  # "inf" and "nan", where JSON has words that TOML lacks
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")  # TOML takes no pairs of surrogates
-
-
-def to_words(record: Any) -> list[str]:
-    """Return a record as words of a command line: ``--rank 8`` for each field that differs from its default.
-
-    ``of_words`` reads them back; a text that it would read as something else is in quotation marks.
-    """
-    words: list[str] = []
-    for name, item in as_json(changed(record)).items():
-        words.append("--" + name.replace("_", "-"))
-        pairs = [f"{key}={_word(each)}" for key, each in item.items()] if isinstance(item, Mapping) else []
-        if pairs and of_words(pairs) == item:
-            words += pairs
-        elif item is not True:
-            words += map(_word, item if isinstance(item, list) else [item])
-    return words
-
-
-def _word(item: Any) -> str:
-    if isinstance(item, str) and not item.startswith("-") and of_words([item]) == item:
-        return item
-    return json.dumps(item, ensure_ascii=False)
 
 
 def of_words(words: Sequence[str], listed: bool = False) -> Any:

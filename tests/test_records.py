@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
+from support.written_records import to_toml, to_words
 
 import tensoradapt as ta
 from tensoradapt import checks, published
@@ -31,8 +32,6 @@ from tensoradapt.records import (
     product,
     read,
     sugared,
-    to_toml,
-    to_words,
     value,
     values_of,
 )

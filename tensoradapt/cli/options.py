@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,13 +61,6 @@ def newest_runs() -> Path | None:
 def add_layout(p: Any) -> None:
     """Add ``--layout``."""
     p.add_argument("--layout", nargs="+", metavar="LAYOUT", help='such as "layer proj : head dim : model"')
-
-
-def add_projections(p: argparse.ArgumentParser, default: Sequence[str] | None) -> None:
-    """Add ``--projections``."""
-    p.add_argument(
-        "--projections", nargs="+", metavar="P", default=default, help="attention, mlp, all, or names such as q v"
-    )
 
 
 def add_selection(parser: argparse.ArgumentParser) -> Any:

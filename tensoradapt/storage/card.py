@@ -100,7 +100,7 @@ def _text(adapter: Adapter, repo_id: str, base: str, origin: Origin) -> Iterator
     yield from ("## Load it\n", "```python", *_loading(repo_id, base, origin), "```\n")
     yield "Only `adapter.json` and safetensors files are downloaded, and nothing is unpickled. The base must have the"
     yield "weights that the adapter was trained on: loading compares the hash in the table, over the first entries of"
-    yield "every adapted matrix, unless `strict=False` is given.\n"
+    yield "every adapted matrix and the sum of all their bits, unless `strict=False` is given.\n"
     yield from _as_lora(plan)
     yield from ("## What is adapted\n", "```", str(plan), "```")
     if row := next((row for row in published.ROWS if row.name == plan.spec.name), None):

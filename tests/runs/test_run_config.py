@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given as drawn_from
 from hypothesis import settings
 from hypothesis import strategies as st
+from support.written_records import to_toml, to_words
 
 import tensoradapt as ta
 from tensoradapt import records
@@ -111,8 +112,8 @@ def test_reading_what_was_written_is_the_identity(training: Training, data: Data
         kind: Any = type(record)
         parser = argparse.ArgumentParser()
         records.add_options(parser, kind)
-        words = records.given_options(parser.parse_args(records.to_words(record)), kind)
-        tables = [json.loads(json.dumps(records.as_json(record))), tomllib.loads(records.to_toml(record)), words]
+        words = records.given_options(parser.parse_args(to_words(record)), kind)
+        tables = [json.loads(json.dumps(records.as_json(record))), tomllib.loads(to_toml(record)), words]
         assert [records.read(kind, table) for table in tables] == [record] * 3
     config = replace(CONFIG, training=training, data=data, seed=seed)
     again = RunConfig.from_dict(json.loads(json.dumps(config.as_dict())))

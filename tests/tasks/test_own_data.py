@@ -23,10 +23,11 @@ from sklearn import metrics as skm
 from support.configs import config_of
 from support.data_files import write
 from support.tasks import answers
+from support.written_records import to_toml, to_words
 
 import tensoradapt as ta
 from tensoradapt.metrics.library import resolve
-from tensoradapt.records import add_options, as_json, given_options, read, to_toml, to_words
+from tensoradapt.records import add_options, as_json, given_options, read
 from tensoradapt.runs.config import RunConfig
 from tensoradapt.runs.execute import execute
 from tensoradapt.tasks import registry
