@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from functools import partial
+from functools import partial, reduce
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from tensoradapt.adapter import checkpoint
@@ -33,7 +34,8 @@ from tensoradapt.surgery.transaction import transaction
 def load(model: nn.Module, path: str | Path, *, strict: bool = True, name: str = "default") -> Adapter:
     """Attach a saved adapter to a base model, with its trained heads (docs/guides/checkpoints.md).
 
-    The outputs are those of the saved model, bit for bit.
+    The outputs are those of the saved model, bit for bit: numbers have the dtypes that they were saved in. Frozen ones
+    that are drawn are not saved; they are cast alike, and drawn in torch's default dtype, which must be that of then.
 
     Args:
         model: the base model; it may have other adapters.
@@ -71,8 +73,17 @@ def load(model: nn.Module, path: str | Path, *, strict: bool = True, name: str =
     numbers = saved.seed, factors_from_base(saved)
     with transaction(model, apart=untouched(model)) as change:
         adapter = attach_with(model, saved.plan, *numbers, scales=saved.scales, name=name)
+        _cast(adapter, saved)
         adapter.restore(saved, change.write)
     return adapter
+
+
+def _cast(adapter: Adapter, saved: checkpoint.Checkpoint) -> None:
+    """Give an adapter's numbers the dtypes that they were saved in; the drawn ones have the widest of these."""
+    dtypes = [saved.factors[name].dtype for name, _ in adapter.stored()]
+    adapter.to(reduce(torch.promote_types, dtypes))
+    for (_, number), dtype in zip(adapter.stored(), dtypes, strict=True):
+        number.data = number.data.to(dtype)
 
 
 def from_pretrained(
@@ -183,6 +194,7 @@ def unattached(path: str | Path) -> Adapter:
     """Return a saved adapter without a model, for what needs its updates alone; trained heads stay in their file."""
     saved = checkpoint.read(as_path(path, "path"))
     adapter = Adapter(saved.plan, saved.seed, factors_from_base(saved), saved.scales)
+    _cast(adapter, saved)
     adapter.restore(saved)
     return adapter
 

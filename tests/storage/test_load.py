@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from transformers import BertForSequenceClassification
 
 import tensoradapt as ta
+from tensoradapt.storage.load import unattached
 
 LAYOUT = "layer proj : head dim : model"
 
@@ -91,6 +92,36 @@ def test_an_adapter_whose_head_another_one_has_replaced_is_not_restored(saved: P
     loaded = make("bert")
     ta.load(loaded, saved)
     assert torch.equal(output(model), output(loaded))
+
+
+@pytest.mark.parametrize("method", ["cp", "vera", "lotr"])
+@pytest.mark.parametrize(
+    ("of_base", "of_adapter"),
+    [(torch.bfloat16, torch.bfloat16), (torch.bfloat16, torch.float32), (torch.float64, torch.float64)],
+)
+def test_an_adapter_is_loaded_in_the_dtype_that_it_was_saved_in(
+    method: str, of_base: torch.dtype, of_adapter: torch.dtype, tmp_path: Path
+) -> None:
+    model, again = (make("bert", torch.float32).to(of_base) for _ in range(2))
+    adapter = ta.attach(model, ta.plan(model, method=method, rank=2, train="classifier"))
+    adapter.to(of_adapter)
+    perturb(adapter)
+    adapter.save(tmp_path)
+    loaded, alone = ta.load(again, tmp_path), unattached(tmp_path)
+    for (_, kept), (_, one), (_, other) in zip(adapter.stored(), loaded.stored(), alone.stored(), strict=True):
+        assert one.dtype is other.dtype is of_adapter
+        assert torch.equal(one, kept) and torch.equal(other, kept)
+    assert torch.equal(output(model), output(again))
+
+
+def test_an_adapter_of_several_dtypes_has_each_of_them_again(tmp_path: Path) -> None:
+    model, adapter = attached()
+    for parameter, dtype in zip(adapter.parameters(), [torch.bfloat16, torch.float16, torch.float64] * 9, strict=False):
+        parameter.data = parameter.data.to(dtype)
+    adapter.save(tmp_path)
+    again = ta.load(make("bert"), tmp_path)
+    for (_, kept), (_, loaded) in zip(adapter.stored(), again.stored(), strict=True):
+        assert loaded.dtype is kept.dtype and torch.equal(loaded, kept)
 
 
 def test_a_wider_model_is_told_by_its_matrices(saved: Path) -> None:
