@@ -13,6 +13,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,14 @@ class Checkpoint:
     base: str
     factors: Mapping[str, Tensor]
     heads: Mapping[str, Tensor]
+
+
+class OtherHead(TensorAdaptError):
+    """Raised for a saved head of another shape than the model's: the file is whole, and the model another."""
+
+    def __init__(self, name: str, found: tuple[int, ...], expected: tuple[int, ...]) -> None:
+        super().__init__(f"the adapter's {name} is {found}, and this model's is {expected}")
+        self.found, self.expected = found, expected
 
 
 def write(checkpoint: Checkpoint, path: Path) -> None:
@@ -266,14 +275,36 @@ def _check_names_and_draws(plan: Plan) -> None:
 def _tensors(folder: Path, name: str, record: Mapping[str, Any], shapes: Shapes) -> dict[str, Tensor]:
     listed = record["tensors"][name]
     _check_names(listed, shapes, folder / JSON)
-    return read_or_former(folder / name, lambda path: _read(path, listed, shapes)) if shapes else {}
+    n_bytes = _n_bytes_of_heads if name == HEADS else lambda listed, shapes, _: _n_bytes(listed, shapes)
+    return read_or_former(folder / name, lambda path: _read(path, listed, shapes, n_bytes)) if shapes else {}
 
 
-def _read(path: Path, listed: Mapping[str, Any], shapes: Shapes) -> dict[str, Tensor]:
+def _n_bytes_of_heads(listed: Mapping[str, Any], shapes: Shapes, header: bytes) -> int:
+    """Count the bytes of heads; raises OtherHead where the header of their file gives one another shape."""
+    for name, shape in shapes.items():
+        found = _shape_in(header, name, DTYPES[listed[name][0]].itemsize)
+        if found not in (None, shape):
+            raise OtherHead(name, found, shape)
+    return _n_bytes(listed, shapes)
+
+
+def _shape_in(header: bytes, name: str, itemsize: int) -> tuple[int, ...] | None:
+    """Return a tensor's shape in a header of safetensors; None where the header is damaged, as reading it says."""
+    try:
+        entry = json.loads(header)[name]
+        shape, (first, end) = tuple(entry["shape"]), entry["data_offsets"]
+        return shape if math.prod(shape) * itemsize == end - first else None
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return None
+
+
+def _read(
+    path: Path, listed: Mapping[str, Any], shapes: Shapes, n_bytes: Callable[[Mapping[str, Any], Shapes, bytes], int]
+) -> dict[str, Tensor]:
     """Read a safetensors file with the tensors that adapter.json lists; its size is checked first."""
     wanted = "the safetensors file that adapter.save wrote"
     try:
-        tensors = parse_tensors(read_safetensors(path, lambda _: _n_bytes(listed, shapes), JSON, wanted))
+        tensors = parse_tensors(read_safetensors(path, partial(n_bytes, listed, shapes), JSON, wanted))
     except OSError as error:
         raise TensorAdaptError(f"{path} cannot be read ({reason(error)}); it is incomplete, save it again") from None
     except TensorAdaptError:

@@ -45,11 +45,16 @@ def with_heads(model: Any, train: Sequence[str], sites: Iterable[Site]) -> tuple
 
 def _heads(model: Any) -> list[tuple[str, Any]]:
     """Return the heads of a classifier of transformers, by name; none for another model."""
-    if not any(HEADED.search(kind.__name__) for kind in type(model).__mro__):
+    if not has_head(model):
         return []
     parts = dict(model.named_children())
     base = getattr(model, "base_model_prefix", "")
     return [(name, module) for name, module in parts.items() if (name != base if base in parts else name in HEADS)]
+
+
+def has_head(model: Any) -> bool:
+    """Say whether a model is a classifier of transformers, by the names of its classes."""
+    return any(HEADED.search(kind.__name__) for kind in type(model).__mro__)
 
 
 def _trainable(module: Any) -> bool:

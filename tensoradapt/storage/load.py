@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from functools import partial, reduce
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from tensoradapt.layers.stored_matrix import stored_matrices
 from tensoradapt.networks.network import MADE
 from tensoradapt.planning.plan import Plan
 from tensoradapt.planning.record import plan_record
-from tensoradapt.planning.trained_modules import trained_modules
+from tensoradapt.planning.trained_modules import has_head, trained_modules
 from tensoradapt.storage import hub
 from tensoradapt.surgery.attach import attach_with
 from tensoradapt.surgery.base_hash import base_hash
@@ -62,7 +63,7 @@ def load(model: nn.Module, path: str | Path, *, strict: bool = True, name: str =
     check_arguments(locals(), model=of_kind(nn.Module), path=as_path, strict=flag)
     path = Path(path)
     refuse_sharded(model, "load", ATTACH_FIRST)
-    saved = checkpoint.read(path, partial(_heads_that_fit, model, path))
+    saved = _read(model, path, partial(_heads_that_fit, model, path))
     matrices = stored_matrices(original_modules(model), saved.plan.sites)
     if strict and (base := base_hash(matrices)) != saved.base:
         raise TensorAdaptError(
@@ -171,7 +172,7 @@ def restore(model: nn.Module, path: str | Path, name: str | None = None) -> None
         raise TensorAdaptError("the adapter is merged into the weights; call unmerge(model) before restoring")
     if adapter.attachment.inactive_heads:
         raise TensorAdaptError("the model has other heads than those of this adapter; use(model, name) it first")
-    saved = checkpoint.read(path, lambda plan: head_shapes(model, plan))
+    saved = _read(model, path, lambda plan: head_shapes(model, plan))
     if _computed(saved.plan) != _computed(adapter.plan) or saved.seed != adapter.seed:
         raise TensorAdaptError(
             f"{path} holds an adapter of another plan or seed ({saved.plan.spec.name}, seed {saved.seed}) than "
@@ -206,6 +207,24 @@ def factors_from_base(saved: checkpoint.Checkpoint) -> list[dict[str, Tensor]]:
         {f.name: saved.factors[f"{i}.{f.name}" if f.trainable else f"{i}.fixed.{f.name}"] for f in based}
         for i, based in enumerate(factors)
     ]
+
+
+def _read(model: nn.Module, path: Path, shapes: Callable[[Plan], checkpoint.Shapes]) -> checkpoint.Checkpoint:
+    """Read a checkpoint; raises TensorAdaptError, with the model that is needed, where its heads have other shapes."""
+    try:
+        return checkpoint.read(path, shapes)
+    except checkpoint.OtherHead as other:
+        raise TensorAdaptError(
+            f"{path} does not fit this {type(model).__name__}: {other}; {_needed(model, other)}"
+        ) from None
+
+
+def _needed(model: nn.Module, other: checkpoint.OtherHead) -> str:
+    """Say what model has the saved head: a classifier with another number of labels, if that is all that differs."""
+    labels = getattr(getattr(model, "config", None), "num_labels", None)
+    if has_head(model) and other.expected[0] == labels and other.expected[1:] == other.found[1:]:
+        return f"load the base with num_labels={other.found[0]}"
+    return "load the base with the head that the adapter was trained with"
 
 
 def _heads_that_fit(model: nn.Module, path: Path, plan: Plan) -> dict[str, tuple[int, ...]]:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from support.models import inputs, make, perturb
 from torch import Tensor, nn
-from transformers import BertForSequenceClassification
+from transformers import BertForSequenceClassification, LlamaForCausalLM
 
 import tensoradapt as ta
 from tensoradapt.storage.load import unattached
@@ -115,13 +115,38 @@ def test_an_adapter_is_loaded_in_the_dtype_that_it_was_saved_in(
 
 
 def test_an_adapter_of_several_dtypes_has_each_of_them_again(tmp_path: Path) -> None:
-    model, adapter = attached()
+    _, adapter = attached()
     for parameter, dtype in zip(adapter.parameters(), [torch.bfloat16, torch.float16, torch.float64] * 9, strict=False):
         parameter.data = parameter.data.to(dtype)
     adapter.save(tmp_path)
     again = ta.load(make("bert"), tmp_path)
     for (_, kept), (_, loaded) in zip(adapter.stored(), again.stored(), strict=True):
         assert loaded.dtype is kept.dtype and torch.equal(loaded, kept)
+
+
+def test_a_head_of_another_number_of_labels_names_the_number_that_it_needs(saved: Path) -> None:
+    config = make("bert").config
+    width, config.num_labels = config.hidden_size, 5
+    model = BertForSequenceClassification(config).double().eval()
+    before = output(model)
+    says = rf"adapter's classifier.weight is \(7, {width}\), and this model's is \(5, {width}\); .*with num_labels=7$"
+    with pytest.raises(ta.TensorAdaptError, match=says):
+        ta.load(model, saved)
+    assert torch.equal(output(model), before)
+    ta.attach(model, ta.plan(model, LAYOUT, "cp", 2, train="classifier", scale=3.0))
+    with pytest.raises(ta.TensorAdaptError, match=r"with num_labels=7$"):
+        ta.restore(model, saved)
+
+
+def test_a_head_of_another_width_says_the_shapes_alone(tmp_path: Path) -> None:
+    model = make("llama")
+    ta.attach(model, ta.plan(model, method="lora", rank=2, train="lm_head")).save(tmp_path)
+    config = make("llama").config
+    config.vocab_size = 60
+    with pytest.raises(
+        ta.TensorAdaptError, match=r"lm_head.weight is \(50, 24\), .*\(60, 24\); load the base with the"
+    ):
+        ta.load(LlamaForCausalLM(config).double(), tmp_path, strict=False)
 
 
 def test_a_wider_model_is_told_by_its_matrices(saved: Path) -> None:
