@@ -29,12 +29,12 @@ from tensoradapt.checks import (
     text,
 )
 from tensoradapt.checks import seed as check_seed
-from tensoradapt.compression.core import Core, can_be_cut
+from tensoradapt.compression.core import Core
 from tensoradapt.compression.fit import Factors, Fit, Job, fit_within, in_best_order, with_row
 from tensoradapt.compression.library import is_library, read_library
 from tensoradapt.compression.sources import TrainedUpdates, difference, norm_of, read, update_of
 from tensoradapt.errors import TensorAdaptError, located
-from tensoradapt.networks.layout import RUNTIME, Mode
+from tensoradapt.networks.layout import RUNTIME
 from tensoradapt.networks.network import Network
 from tensoradapt.planning.plan import Plan
 from tensoradapt.planning.spec import AdapterSpec
@@ -43,6 +43,7 @@ from tensoradapt.surgery.attach import attach
 from tensoradapt.text import Rank, count_text
 
 ORDERS, DAMAGED = ("given", "search"), ("error", "skip")
+WHOLE = "kept whole"
 GROWN = 2.0  # above this, components cancel: others are at most about as large as the tensor
 
 
@@ -147,8 +148,12 @@ class Compressed:
             f"relative error {self.error:.3g}; of single matrices {spread}",
             f"ranks {'; '.join(dict.fromkeys(str(group.rank) for group in self.plan.groups))}",
             f"mode order {'; '.join(dict.fromkeys(' '.join(order) for order in self.orders))}",
-            f"sides {'; '.join(dict.fromkeys(self.cuts))}",
+            *(f"sides {cut}" for cut in dict.fromkeys(self.cuts)),
         ]
+        if any(WHOLE in cut for cut in self.cuts):
+            lines.append(
+                f"{WHOLE} are sides of several modes or factors, and those whose matrices' ranks sum to their width"
+            )
         if self.growth is not None:
             warns = ": components cancel, so a small change of one factor is a large change of the update"
             lines.append(f"largest component {self.growth:.3g} times the tensor{warns if self.growth > GROWN else ''}")
@@ -388,14 +393,9 @@ def _cut_text(network: Network, core: Core) -> str:
         share = core.outside / (core.outside + float(np.linalg.norm(core.values)) ** 2)
         cut.append(f"which leaves out {100 * share:.2g} % of the squared norm")
     sides = (network.layout.rows, network.layout.cols)
-    whole = [_whole_text(network, side) for side in sides if side[0].name not in core.bases]
-    return f"{', '.join([*cut, *whole])}: a core of {core.values.nbytes / 2**20:.3g} MiB"
-
-
-def _whole_text(network: Network, side: Sequence[Mode]) -> str:
-    if not can_be_cut(network, side):
-        return f"{' '.join(mode.name for mode in side)} kept whole"
-    return f"{side[0].name} {side[0].size} kept whole (the ranks of its matrices sum to its width or more)"
+    whole = [" ".join(f"{mode.name} {mode.size}" for mode in side) for side in sides if side[0].name not in core.bases]
+    kept = [f"{' and '.join(whole)} {WHOLE}"] if whole else []
+    return f"{', '.join([*cut, *kept])}: a core of {core.values.nbytes / 2**20:.3g} MiB"
 
 
 def _tensors(factors: Sequence[Factors]) -> list[dict[str, torch.Tensor]]:

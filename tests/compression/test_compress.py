@@ -130,17 +130,25 @@ def test_sides_of_one_mode_are_cut_to_the_rank_of_the_stack_and_others_kept(site
     assert core_of(group, {"": {n: b @ a for n, (a, b) in source.items()}}).values.shape == (12, 30, 30)
     assert "sides out 30 cut to 3, in 30 cut to 3" in str(compress(source, sites, MATRIX, "tucker", 2))
     few = {name: source[name] for name in list(source)[:4]}
-    assert "sides model 30 cut to 5, head dim kept whole" in str(compress(few, sites[:4], TIED, "tucker", 2))
+    assert "sides model 30 cut to 5, head 5 dim 6 kept whole" in str(compress(few, sites[:4], TIED, "tucker", 2))
 
 
 def test_a_side_is_kept_whole_where_the_ranks_sum_to_its_width_and_the_result_says_so(sites: Any) -> None:
     less = compress(pairs(sites, rank=2), sites, MATRIX, "tucker", 2)
     assert "sides out 30 cut to 24, in 30 cut to 24: a core of 0.0527 MiB" in str(less)
     more = compress(pairs(sites, rank=3), sites, MATRIX, "tucker", 2)
-    why = "kept whole (the ranks of its matrices sum to its width or more)"
-    assert f"sides out 30 {why}, in 30 {why}: a core of 0.0824 MiB" in str(more)
+    assert "sides out 30 and in 30 kept whole: a core of 0.0824 MiB" in str(more)
+    assert "kept whole are" in str(more) and "kept whole are" not in str(less)
     core = core_of(more.plan.groups[0], {"": {name: LoraPair(*pair) for name, pair in pairs(sites, rank=3).items()}})
     assert core.values.nbytes == pytest.approx(0.0824 * 2**20, rel=1e-3)
+
+
+def test_sides_have_a_line_for_each_shape_and_one_that_says_why_they_are_kept() -> None:
+    every = ta.find_sites(make("bert"), "all")
+    lines = str(compress(pairs(every, rank=34), every, ": out : in", "lora", 2)).splitlines()
+    shapes = [line.partition(" kept")[0] for line in lines if line.startswith("sides")]
+    assert shapes == ["sides out 30 and in 30", "sides out 34 cut to 30, in 30", "sides in 34 cut to 30, out 30"]
+    assert sum(line.startswith("kept whole are") for line in lines) == 1 and max(map(len, lines)) <= 120
 
 
 def test_ranks_above_the_stacks_own_have_bases_to_grow_into(sites: Any) -> None:
