@@ -31,7 +31,7 @@ from tensoradapt.checks import (
 from tensoradapt.checks import seed as check_seed
 from tensoradapt.compression.core import Core
 from tensoradapt.compression.fit import Factors, Fit, Job, fit_within, in_best_order, with_row
-from tensoradapt.compression.library import is_library, read_library
+from tensoradapt.compression.library import is_library, left_out_of, read_library
 from tensoradapt.compression.sources import TrainedUpdates, difference, norm_of, read, update_of
 from tensoradapt.errors import TensorAdaptError, located
 from tensoradapt.networks.layout import RUNTIME
@@ -40,7 +40,7 @@ from tensoradapt.planning.plan import Plan
 from tensoradapt.planning.spec import AdapterSpec
 from tensoradapt.published import methods
 from tensoradapt.surgery.attach import attach
-from tensoradapt.text import Rank, count_text
+from tensoradapt.text import Rank
 
 ORDERS, DAMAGED = ("given", "search"), ("error", "skip")
 WHOLE = "kept whole"
@@ -162,7 +162,8 @@ class Compressed:
         if self.task_errors:
             lines.insert(2, self._adapters_text())
         if self.left_out and self.task_errors:
-            lines.append(f"{count_text(len(self.left_out), 'adapter')} left out, such as {self.left_out[0]}")
+            more = f", and {len(self.left_out) - 1} more" if len(self.left_out) > 1 else ""
+            lines.append(f"left out: {self.left_out[0]}{more}")
         elif self.left_out:
             lines.append(f"not in the error: {len(self.left_out)} other parameters changed, such as {self.left_out[0]}")
         return "\n".join([*lines, f"{'exact by construction, ' if self.exact else ''}{self.seconds:.3g} s"])
@@ -224,9 +225,10 @@ def compress(
     least squares.
 
     Args:
-        source: path of a LoRA folder as PEFT saves it; an Adapter (its selected task; shared biases are left out and
-            named); a pair (tuned model, base model); a mapping of site names to (A, B) or dense (out, in) updates; or a
-            library: a list of LoRA folders, or a mapping of names to any of these but pairs of models.
+        source: path of a LoRA folder as PEFT saves it (heads that it saved are left out and named); an Adapter (its
+            selected task; shared biases are left out and named); a pair (tuned model, base model); a mapping of site
+            names to (A, B) or dense (out, in) updates; or a library: a list of LoRA folders, or a mapping of names to
+            any of these but pairs of models.
         sites: from ``find_sites``; or a model or config: those that the source has. An Adapter knows its own.
         layout: one layout, or one for each set of sites; default the parameterization's.
         method: a name, or an object like the modules of ``tensoradapt.parameterizations``.
@@ -365,7 +367,10 @@ def with_adapter(library: Compressed, name: str, source: Any) -> Compressed:
     more = squares(plan, factors, one, first=len(tasks))
     left, norms = (np.concatenate(pair) for pair in zip((library.left, library.norms), more, strict=True))
     params = library.n_source_params + one.n_params
-    return replace(library, plan=plan, factors=factors, left=left, norms=norms, n_source_params=params, exact=False)
+    named = (*library.left_out, *left_out_of(name, one))
+    return replace(
+        library, plan=plan, factors=factors, left=left, norms=norms, n_source_params=params, exact=False, left_out=named
+    )
 
 
 def _relative(left: np.ndarray, norms: np.ndarray) -> list[float]:

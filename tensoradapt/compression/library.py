@@ -47,14 +47,15 @@ def read_library(source: Any, sites: Any = None, damaged: str = "error") -> Trai
     Args:
         source: a list of LoRA folders, which are named after themselves, or a mapping of names to sources.
         sites: as ``compress`` takes them; those of a model or config are found by the first adapter.
-        damaged: "error", or "skip" to leave out adapters that cannot be read for these sites; ``left_out`` says why.
+        damaged: "error", or "skip" to leave out adapters that cannot be read for these sites; ``left_out`` says why,
+            and names what the others hold besides their updates.
 
     Raises:
         TensorAdaptError: for fewer than two adapters, one that is there twice, adapters of different base models, and,
             unless they are skipped, those that cannot be read or have other sites than the first.
     """
     whole: dict[str, Any] = {}
-    found, n_params, bases, left_out = given(sites), 0, dict[str, str](), list[str]()
+    found, n_params, bases, skipped, besides = given(sites), 0, dict[str, str](), list[str](), list[str]()
     for name, one in _named(source).items():
         try:
             with located(f"adapter {name!r}"):
@@ -63,16 +64,22 @@ def read_library(source: Any, sites: Any = None, damaged: str = "error") -> Trai
         except TensorAdaptError as error:
             if damaged == "error":
                 raise
-            left_out.append(str(error))
+            skipped.append(str(error))
             continue
         found, whole[name] = found or trained.sites, one
         bases.setdefault(base, name)
         n_params += trained.n_params
+        besides += left_out_of(name, trained)
     _check_bases(bases)
     if len(whole) < 2:
-        first = f"; the first that cannot: {left_out[0]}" if left_out else ""
+        first = f"; the first that cannot: {skipped[0]}" if skipped else ""
         raise TensorAdaptError(f"a library is of two adapters or more, and {len(whole)} can be read{first}")
-    return TrainedUpdates(Library(whole, found), found, n_params, f"{len(whole)} adapters", tuple(left_out))
+    return TrainedUpdates(Library(whole, found), found, n_params, f"{len(whole)} adapters", (*skipped, *besides))
+
+
+def left_out_of(name: str, trained: TrainedUpdates) -> list[str]:
+    """Say what an adapter of a library holds besides its updates, such as a head."""
+    return [f"adapter {name!r}: {what}" for what in trained.left_out]
 
 
 def _named(source: Any) -> Mapping[str, Any]:

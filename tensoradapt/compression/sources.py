@@ -134,7 +134,8 @@ def _from_folder(path: Path, sites: Any) -> TrainedUpdates:
     matched = _matched(adapted, pairs, path)
     _check_covered(adapted, matched, path)
     updates = {site.name: _block(site, matched[site.module]) for site in adapted}
-    return TrainedUpdates({"": updates}, adapted, sum(pair.a.size + pair.b.size for pair in pairs.values()), str(path))
+    n_params = sum(pair.a.size + pair.b.size for pair in pairs.values())
+    return TrainedUpdates({"": updates}, adapted, n_params, str(path), pairs.whole)
 
 
 def _sites_of(pairs: Mapping[str, LoraPair], source: Any) -> list[Site]:

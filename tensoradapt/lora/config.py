@@ -22,16 +22,25 @@ NATIVE = "adapter.json"  # only a folder that adapter.save wrote has this file
 AGAIN = "the folder is damaged: copy it, or save the adapter again"
 # settings under which the updates are more than B A, or not B A on the base model's own weights
 OTHER_UPDATES = (
-    *("lora_bias", "modules_to_save", "target_parameters", "trainable_token_indices", "layer_replication"),
+    *("lora_bias", "target_parameters", "trainable_token_indices", "layer_replication"),
     *("alora_invocation_tokens", "arrow_config", "kasa_config", "velora_config", "monteclora_config"),
 )
 HARMLESS = {"use_rslora"}
-# settings that leave the update at B A: target layers, start, origin
+# settings that leave the update at B A: target layers, start, origin, and modules that are saved whole beside it
 KNOWN = {
     *("alpha_pattern", "auto_mapping", "base_model_name_or_path", "bias", "corda_config", "ensure_weight_tying"),
     *("eva_config", "exclude_modules", "fan_in_fan_out", "inference_mode", "init_lora_weights", "layers_pattern"),
     *("layers_to_transform", "loftq_config", "lora_alpha", "lora_dropout", "lora_ga_config", "megatron_config"),
-    *("megatron_core", "peft_type", "peft_version", "qalora_group_size", "r", "rank_pattern", "revision"),
+    *(
+        "megatron_core",
+        "modules_to_save",
+        "peft_type",
+        "peft_version",
+        "qalora_group_size",
+        "r",
+        "rank_pattern",
+        "revision",
+    ),
     *("runtime_config", "target_modules", "task_type", "use_rslora"),
 }
 PLAIN_STARTS = (True, False, None, "gaussian", "orthogonal", "eva")  # others change the base weights before training
@@ -134,6 +143,9 @@ def _check_values(config: Mapping[str, Any], path: Path) -> None:
     is_rank = partial(is_whole, most=2**31 - 1)
     wrong = [("use_rslora", config.get("use_rslora"))] if config.get("use_rslora") not in (None, True, False) else []
     wrong += [("r", config["r"])] if not is_rank(config.get("r", 8)) else []
+    whole = config.get("modules_to_save") or []
+    if not isinstance(whole, list) or not all(isinstance(name, str) and name for name in whole):
+        wrong.append(("modules_to_save", whole))
     wrong += [("lora_alpha", config["lora_alpha"])] if not _is_number(config.get("lora_alpha", 8)) else []
     for name, fits in (("rank_pattern", is_rank), ("alpha_pattern", _is_number)):
         given = config.get(name) or {}
@@ -142,8 +154,8 @@ def _check_values(config: Mapping[str, Any], path: Path) -> None:
     if wrong:
         raise TensorAdaptError(
             f"{path} has {' and '.join(f'{name}={shown(value)}' for name, value in wrong)}; expected ranks of 1 or "
-            f"more, finite numbers as alpha, and patterns of at most {LONGEST} characters and {REPEATS} repeats, none "
-            f"of them of a group; {AGAIN}"
+            f"more, finite numbers as alpha, a list of names as modules_to_save, and patterns of at most {LONGEST} "
+            f"characters and {REPEATS} repeats, none of them of a group; {AGAIN}"
         )
 
 

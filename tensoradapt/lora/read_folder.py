@@ -29,27 +29,45 @@ SIZES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}  # the bytes of an entry
 LARGEST = 2**35  # the most bytes of all tensors: rank 256 on every matrix of the largest open models has 20 GB
 
 
-def read_lora(path: str | Path) -> dict[str, LoraPair]:
+class LoraPairs(dict[str, LoraPair]):
+    """The pairs of a LoRA folder by module, and the names of the parameters of modules that it holds whole."""
+
+    whole: tuple[str, ...] = ()
+
+
+def read_lora(path: str | Path) -> LoraPairs:
     """Read the pair of every LoRA module, by the module's name in its base model, in float64 and with the scale in B.
 
+    Modules of ``modules_to_save``, such as the head of a classifier, are no updates: their parameters are named alone.
     Raises TensorAdaptError for all that ``read_config`` refuses, a missing, damaged or oversized file of tensors,
     pickled tensors, and tensors that do not fit each other or the config.
     """
     path = Path(path)
     config, tensors = read_config(path), _tensors(path)
     halves: dict[str, dict[str, Tensor]] = {}
+    whole: list[str] = []
     for key, tensor in tensors.items():
-        match = LEAF.match(key.removeprefix(PREFIX))
+        match = LEAF.match(name := key.removeprefix(PREFIX))
+        if match is None and any(f".{module}." in f".{name}" for module in config.get("modules_to_save") or ()):
+            whole.append(name)
+            continue
         if match is None:
             raise TensorAdaptError(
                 f"{path / TENSORS} holds {key!r}, which is not A or B of a LoRA layer; only adapters whose whole "
-                "update is B A can be read (no DoRA, biases, embeddings or modules_to_save)"
+                "update is B A can be read (no DoRA, biases or embeddings)"
             )
         halves.setdefault(match["module"], {})[match["side"]] = tensor
     if not halves:
         raise TensorAdaptError(f"{path / TENSORS} holds no tensors; save the adapter again")
+    if both := [name for name in whole if any(name.startswith(f"{module}.") for module in halves)]:
+        raise TensorAdaptError(
+            f"{path / TENSORS} holds {both[0]!r} whole, and A and B of its module too, so B A is not the whole update; "
+            "expected one of them: train with that module in target_modules or in modules_to_save alone"
+        )
     check_cost(config, halves, path)
-    return {module: _pair(path, module, sides, config) for module, sides in halves.items()}
+    pairs = LoraPairs({module: _pair(path, module, sides, config) for module, sides in halves.items()})
+    pairs.whole = tuple(whole)
+    return pairs
 
 
 def _pair(path: Path, module: str, sides: Mapping[str, Tensor], config: Mapping[str, Any]) -> LoraPair:

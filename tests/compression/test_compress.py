@@ -354,6 +354,21 @@ def test_a_folder_and_sites_that_differ_are_named(tmp_path: Path) -> None:
         compress(tmp_path, None, MATRIX, "cp", 2)
 
 
+@peft_on_transformers
+def test_heads_that_peft_saved_are_left_out_and_named(tmp_path: Path) -> None:
+    for name in "ab":
+        config = peft.LoraConfig(task_type="SEQ_CLS", r=2, target_modules=["query"], init_lora_weights=False)
+        peft.get_peft_model(make("bert", torch.float32), config).save_pretrained(str(tmp_path / name))
+    one = compress(tmp_path / "a", make("bert"), ": out : in", "lora", 2)
+    assert sorted(one.left_out) == ["classifier.bias", "classifier.weight"] and one.error < 1e-6
+    assert "not in the error: 2 other parameters changed, such as classifier." in str(one)
+    both = compress([tmp_path / "a", tmp_path / "b"], make("bert"), "task layer : out : in", "tucker", 2)
+    expected = [f"adapter {name!r}: {head}" for name in "ab" for head in one.left_out]
+    assert sorted(both.left_out) == sorted(expected) and f"left out: {both.left_out[0]}, and 3 more" in str(both)
+    more = both.with_adapter("c", tmp_path / "a")
+    assert set(more.left_out) - set(both.left_out) == {f"adapter 'c': {head}" for head in one.left_out}
+
+
 def test_a_full_fine_tune_minus_its_base() -> None:
     base, tuned = make("gpt2"), make("gpt2")
     adapter = ta.attach(tuned, ta.plan(ta.find_sites(tuned, "all"), rank=2, method="cp", scale=1.0))

@@ -101,7 +101,6 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "DoRA": ({"use_dora": True}, "sets use_dora=True; only plain LoRA"),
     "bias": ({"bias": "lora_only"}, "sets bias='lora_only'"),
     "lora_bias": ({"lora_bias": True}, "sets lora_bias=True"),
-    "heads": ({"modules_to_save": ["classifier"]}, r"sets modules_to_save=\['classifier'\]"),
     "PiSSA": ({"init_lora_weights": "pissa"}, "init_lora_weights='pissa', which changed the base weights"),
 }
 
@@ -112,6 +111,27 @@ def test_what_is_more_than_a_product_is_refused_by_name(name: str, tmp_path: Pat
     saved("bert", tmp_path, **options)
     with pytest.raises(TensorAdaptError, match=message):
         read_lora(tmp_path)
+
+
+def test_modules_that_are_saved_whole_are_named_and_no_updates(tmp_path: Path) -> None:
+    expected = deltas(saved("bert", tmp_path / "one"))
+    model = saved("bert", tmp_path / "two", task_type="SEQ_CLS")
+    found = read_lora(tmp_path / "two")
+    assert model.peft_config["default"].modules_to_save == ["classifier", "score"]  # PEFT names both by itself
+    assert sorted(found.whole) == ["classifier.bias", "classifier.weight"] and read_lora(tmp_path / "one").whole == ()
+    for module, delta in expected.items():
+        np.testing.assert_allclose(found[module].b @ found[module].a, delta.numpy(), atol=1e-6)
+    assert found.keys() == expected.keys()
+
+
+def test_a_module_that_is_saved_whole_and_has_a_pair_is_refused(tmp_path: Path) -> None:
+    path = damaged(tmp_path, modules_to_save=["query"])
+    tensors = load_file(path)
+    name = next(name for name in tensors if "query.lora_A" in name).replace("lora_A.weight", "weight")
+    rewrite(path, {**tensors, name: torch.ones(30, 30)})
+    refuses(path.parent, "query.weight' whole, and A and B of its module too")
+    damaged(tmp_path, modules_to_save="query")
+    refuses(path.parent, "modules_to_save='query'.* expected .* a list of names as modules_to_save")
 
 
 def damaged(tmp_path: Path, **changes: Any) -> Path:
