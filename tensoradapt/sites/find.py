@@ -11,7 +11,7 @@ from tensoradapt.checks import projections as named_projections
 from tensoradapt.data import models
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.sites import recipe_table, select
-from tensoradapt.sites.from_module_tree import sites_from_tree
+from tensoradapt.sites.from_module_tree import refuse_partial, sites_from_tree
 from tensoradapt.sites.from_names import module_sites
 from tensoradapt.sites.from_recipe import sites_from_config, sites_in
 from tensoradapt.sites.modules import ROOT, without_adapters
@@ -20,6 +20,7 @@ from tensoradapt.sites.site import Candidate, Site, Sites
 
 __all__ = ["ROOT", "Site", "Sites", "find_sites"]
 GENERIC = "generic"
+TREE = "generic recipe: from the module tree, check the printed plan"
 
 
 def find_sites(
@@ -55,7 +56,8 @@ def find_sites(
 
     Raises:
         TensorAdaptError: for a model without repeated layers, a config without a recipe, a selector that matches
-            nothing, tied weights, and ``blocks`` where the MLP's width is no multiple of the model's.
+            nothing, "attention" where only some of q, k, v, o have known names, tied weights, and ``blocks`` where the
+            MLP's width is no multiple of the model's.
 
     >>> import tensoradapt as ta
     >>> from transformers import BertConfig
@@ -82,6 +84,8 @@ def find_sites(
     every = select.within(candidates, scope)
     wanted = select.named(projections, every, source, bool(modules))
     chosen = select.layer_numbers(layers, every, wanted)
+    if source == TREE and "attention" in projections:
+        refuse_partial([c for c in every if c.site.coord["layer"] in chosen])
     if blocks:
         every, wanted = select.square_blocks(every, wanted)
     sites = [candidate.site for candidate in every]
@@ -118,7 +122,7 @@ def _in_model(
     given = recipe is not None and recipe != GENERIC
     owner = "" if given else None if recipe == GENERIC else _owner(model, scope)
     if owner is None:
-        return _from_tree(model, with_modules), "generic recipe: from the module tree, check the printed plan"
+        return _from_tree(model, with_modules), TREE
     config = _config_of(model.get_submodule(owner))
     row = recipe_table.find(config, recipe)
     names = [name for name, _ in model.named_modules() if not owner or select.is_in(name, owner)]

@@ -11,23 +11,36 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from tensoradapt.errors import TensorAdaptError, few
 from tensoradapt.sites.modules import is_list, linear_shape
 from tensoradapt.sites.recipe import ATTENTION
 from tensoradapt.sites.site import Candidate, Site
 
 MLP = ("gate", "up", "down")
-NAMES = {  # ends of paths; the longest that fits decides
-    "q": "q_proj query q_lin query_proj q_linear to_q wq q",
-    "k": "k_proj key k_lin key_proj k_linear to_k wk k",
-    "v": "v_proj value v_lin value_proj v_linear to_v wv v",
-    "o": "o_proj out_proj out_lin to_out to_out.0 attn.proj attn.c_proj attn.Wo attention.wo attention.dense "
-    "attention.output.dense SelfAttention.o EncDecAttention.o",
+READS = ("q", "k", "v")
+NAMES = {  # ends of paths; the longest that fits decides. Those of the attention fit in any case: Wq is wq
+    "q": "q_proj query q_lin query_proj q_linear linear_q to_q wq w_q q",
+    "k": "k_proj key k_lin key_proj k_linear linear_k to_k wk w_k k",
+    "v": "v_proj value v_lin value_proj v_linear linear_v to_v wv w_v v",
+    "o": "o_proj out_proj out_lin to_out to_out.0 attn.proj attn.c_proj attn.wo attention.wo attention.dense "
+    "attention.output.dense selfattention.o encdecattention.o",
     "gate": "gate_proj wi_0",
     "up": "up_proj fc1 linear1 lin1 wi wi_1 mlp.c_fc intermediate.dense dense_h_to_4h",
     "down": "down_proj fc2 linear2 lin2 DenseReluDense.wo mlp.c_proj output.dense dense_4h_to_h",
 }
 ROLES = {end: role for role, ends in NAMES.items() for end in ends.split()}
-FUSED = dict.fromkeys(("qkv", "to_qkv", "qkv_proj", "Wqkv", "c_attn", "in_proj"), ("q", "k", "v"))
+# those that say o in the module of q, k or v alone
+BESIDE = {
+    *"o wo w_o o_lin o_linear out linear_o linear_out fc_out".split(),
+    *"proj projection c_proj output_proj dense output output.dense".split(),
+}
+FUSED = dict.fromkeys(("qkv", "to_qkv", "qkv_proj", "wqkv", "c_attn", "in_proj"), READS)
+FUSED |= dict.fromkeys(("kv", "to_kv", "kv_proj", "wkv"), ("k", "v"))
+# what known models have in place of q, k and v: latent, interleaved, shared and deformable attention, and recurrence
+WITHOUT = (
+    "q_a_proj q_b_proj kv_a_proj_with_mqa kv_b_proj query_key_value query_key sampling_offsets attention_weights attn "
+    "in_proj in_proj_qkvz in_proj_qkv in_proj_ba in_proj_z in_proj_b in_proj_a x_proj dt_proj"
+).split()
 CROSS = ("encoder_attn", "EncDecAttention", "crossattention", "cross_attn", "cross_attention", "multihead_attn")
 HEADS = ("num_heads", "num_attention_heads", "n_heads", "n_head", "nhead", "heads")
 EXPERTS = "experts"  # the list whose modules are experts, not layers
@@ -142,7 +155,8 @@ def _attention(module: Any, path: str) -> Iterator[Matrix]:
 
 def _parts(path: str, out: int, in_: int) -> Iterator[Matrix]:
     last = path.rpartition(".")[2]
-    roles: tuple[str, ...] = FUSED.get(last, ()) if out == 3 * in_ else ()
+    roles: tuple[str, ...] = FUSED.get(last.lower(), ())
+    roles = roles if out == len(roles) * in_ else ()
     if last == "gate_up_proj" and out % 2 == 0:
         roles = ("gate", "up")
     if not roles:
@@ -175,6 +189,7 @@ def _in_layer(layer: Any) -> list[NamedMatrix]:
         NamedMatrix(matrix, matrix.role or _role(matrix, width), bool(set(CROSS) & set(path.split("."))), expert)
         for matrix, path, expert in every
     ]
+    named = _with_outputs(named, width)
     counts = Counter(each.identity for each in named)
     return [
         each
@@ -182,6 +197,22 @@ def _in_layer(layer: Any) -> list[NamedMatrix]:
         else replace(each, proj=".".join(filter(None, (path, matrix.role))))
         for each, (matrix, path, _) in zip(named, every, strict=True)
     ]
+
+
+def _with_outputs(named: Sequence[NamedMatrix], width: int) -> list[NamedMatrix]:
+    """Name the one matrix o that has a name of ``BESIDE`` in the module of q, k or v, where none is called o there."""
+    holders = {_parent(e.matrix.path) for e in named if e.proj in READS and e.matrix.parameter == "weight"}
+    outputs = []
+    for holder in holders - {_parent(e.matrix.path) for e in named if e.proj == "o"}:
+        start = f"{holder}." if holder else ""
+        ends = {e.matrix.path.removeprefix(start).lower(): e for e in named if e.matrix.path.startswith(start)}
+        found = [e for end, e in ends.items() if end in BESIDE and e.matrix.out == width]
+        outputs += found if len(found) == 1 else []
+    return [replace(e, proj="o") if e in outputs else e for e in named]
+
+
+def _parent(path: str) -> str:
+    return path.rpartition(".")[0]
 
 
 def _expert(layer: Any, matrix: Matrix) -> tuple[str, int | None]:
@@ -209,7 +240,8 @@ def _role(matrix: Matrix, width: int) -> str:
 
 def role_in(path: str) -> str:
     """Return the projection that the end of a path names; "" if it names none."""
-    ends = [end for end in ROLES if f".{path}".endswith(f".{end}")]
+    folded = path.lower()
+    ends = [e for e, role in ROLES.items() if f".{folded if role in ATTENTION else path}".endswith(f".{e}")]
     return ROLES[max(ends, key=len)] if ends else ""
 
 
@@ -229,6 +261,31 @@ def why_unnamed(proj: str, every: Sequence[Candidate]) -> str:
     if _across(proj, site) == width:
         why = "its layer has several modules of that name"
     return f": {site.name} is {site.out} x {site.in_} and has no role, as {why}. It is called {own!r}"
+
+
+def refuse_partial(every: Sequence[Candidate]) -> None:
+    """Raise TensorAdaptError where a stack has only some of q, k, v and o, and other matrices that may be the rest."""
+    stacks: dict[Any, list[Site]] = {}
+    for site in (c.site for c in every):
+        stacks.setdefault(site.coord.get("stack"), []).append(site)
+    for sites in stacks.values():
+        found = [site for site in sites if site.coord["proj"] in ATTENTION]
+        have = tuple(proj for proj in ATTENTION if any(site.coord["proj"] == proj for site in found))
+        others = _beside(found, sites) if 0 < len(have) < len(ATTENTION) else ()
+        if others:
+            raise TensorAdaptError(
+                f"'attention' is only {', '.join(have)} here, and beside {found[0].name} are linear layers without a "
+                f"role: {few(others)}. Adapt them too with projections={(*have, *others)}, leave them out with "
+                f"projections={have}, or give them roles with recipe= (docs/guides/recipes.md)"
+            )
+
+
+def _beside(found: Sequence[Site], sites: Sequence[Site]) -> tuple[str, ...]:
+    """Return the matrices without a role in the modules that hold q, k, v or o, other than those of ``WITHOUT``."""
+    holders = {_parent(site.module) for site in found}
+    free = [site for site in sites if site.coord["proj"] not in (*ATTENTION, *MLP) and "expert" not in site.coord]
+    free = [site for site in free if any(site.module.startswith(f"{holder}.") for holder in holders)]
+    return tuple(dict.fromkeys(str(s.coord["proj"]) for s in free if s.module.rpartition(".")[2] not in WITHOUT))
 
 
 def _heads(model: Any, layer: Any, every: Iterable[NamedMatrix]) -> dict[bool, int]:

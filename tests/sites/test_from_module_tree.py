@@ -76,6 +76,62 @@ class Concatenating(nn.Module):
         self.blocks = nn.ModuleList(layers)
 
 
+def blocks(names: str, parent: str = "attn", n: int = 2) -> nn.Module:
+    """A model of one's own whose layers have linear layers of these names in a module, beside an MLP."""
+    model, width = nn.Module(), 8
+    layers = (nn.ModuleDict({"mlp": nn.ModuleDict({"fc1": nn.Linear(8, 9), "fc2": nn.Linear(9, 8)})}) for _ in range(n))
+    model.layers = nn.ModuleList(layers)
+    for layer in model.layers:
+        held = {
+            name: nn.Linear(width, width * (3 if name == "qkv" else 2 if name == "kv" else 1)) for name in names.split()
+        }
+        layer.update(held) if parent == "" else layer.update({parent: nn.ModuleDict(held)})
+    return model
+
+
+@pytest.mark.parametrize("parent", ["attn", "attention", "mixer", "SelfAttn", ""])
+@pytest.mark.parametrize(
+    "names",
+    [
+        *("Wq Wk Wv Wo", "wq wk wv wo", "W_q W_k W_v W_o", "q k v out", "Q K V O", "query key value proj"),
+        *("to_q to_k to_v to_out", "q_proj k_proj v_proj c_proj", "linear_q linear_k linear_v linear_out"),
+        *("Query Key Value Dense", "qkv proj", "q kv proj"),
+    ],
+)
+def test_the_four_matrices_of_an_attention_are_found_alike_whatever_holds_them(names: str, parent: str) -> None:
+    found = ta.find_sites(blocks(names, parent))
+    assert [site.coord["proj"] for site in found] == [*"qkvo", *"qkvo"]
+    assert {site.module for site in found if site.coord["layer"] == 0} == {
+        ".".join(filter(None, ("layers.0", parent, name))) for name in names.split()
+    }
+
+
+def test_attention_of_which_only_a_part_has_a_role_is_refused_with_the_others_names() -> None:
+    model = blocks("wq wk readout gates")
+    with pytest.raises(
+        ta.TensorAdaptError, match=r"'attention' is only q, k here, and beside layers.0.attn.wq are"
+    ) as e:
+        ta.attach(model, "lora", rank=1)
+    both, found = (eval(text.split(")")[0] + ")") for text in str(e.value).split("projections=")[1:])
+    assert both == ("q", "k", "attn.readout", "attn.gates")
+    assert len(ta.find_sites(model, both)) == 8
+    assert found == ("q", "k") and len(ta.find_sites(model, found)) == 4
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        "q v",
+        "q_proj",
+        "q_a_proj q_b_proj kv_a_proj_with_mqa kv_b_proj o_proj",
+        "q k v o gates",
+        "in_proj x_proj dt_proj out_proj",
+    ],
+)
+def test_attention_with_fewer_matrices_or_with_all_four_is_no_part(names: str) -> None:
+    assert set(ta.find_sites(blocks(names))) <= set(ta.find_sites(blocks(names), "all"))
+
+
 def test_a_model_of_ones_own_has_its_paths_as_projections_and_shapes_decide_who_writes() -> None:
     sites = ta.find_sites(Own(), "all")
     assert sites.source == GENERIC
