@@ -34,7 +34,9 @@ TERM = ("method", "layout", "rank", "options", "split", "on_mismatch", "rates", 
 SUM_EXAMPLE = 'sum=[{"method": "lora", "rank": 6}, {"method": "cp", "layout": "layer : out : in", "rank": 8}]'
 DEEPEST = 20  # tables and lists within each other
 PEFT_TARGETS = {
-    **dict.fromkeys(("target_modules", "targets", "target", "modules"), "it is called projections"),
+    **dict.fromkeys(("target_modules", "targets", "target"), "it is called projections"),
+    "modules": 'it is called projections for the matrices of layers, such as "q"; modules outside the layers are given '
+    'as sites: plan(find_sites(model, (), modules=("NAME",)), "lora", rank=1), and attach takes the plan',
     **dict.fromkeys(
         ("layers", "layers_to_transform", "exclude", "exclude_modules", "scope"),
         "give find_sites(model, layers=..., exclude=..., scope=...) in place of the model",

@@ -9,10 +9,10 @@ from typing import Any
 from tensoradapt.checks import flag, numbers, optional, shown, strings, text
 from tensoradapt.checks import projections as named_projections
 from tensoradapt.data import models
-from tensoradapt.errors import TensorAdaptError
+from tensoradapt.errors import TensorAdaptError, few
 from tensoradapt.sites import recipe_table, select
 from tensoradapt.sites.from_module_tree import refuse_partial, sites_from_tree
-from tensoradapt.sites.from_names import module_sites
+from tensoradapt.sites.from_names import adaptable, module_sites
 from tensoradapt.sites.from_recipe import sites_from_config, sites_in
 from tensoradapt.sites.modules import ROOT, without_adapters
 from tensoradapt.sites.recipe import Recipe
@@ -161,10 +161,18 @@ def _from_tree(model: Any, with_modules: bool) -> list[Candidate]:
     if not candidates and not with_modules:
         raise TensorAdaptError(
             f"{type(model).__name__} has no recipe, and its module tree no list of repeated layers that hold linear "
-            "layers (nn.ModuleList or nn.Sequential). Name the layers to adapt with modules=, as in "
-            "find_sites(model, (), modules=('fc1',)), or pass recipe= with its names"
+            f"layers (nn.ModuleList or nn.Sequential). {_advice(model)}"
         )
     return candidates
+
+
+def _advice(model: Any) -> str:
+    """Say how a module of a model without repeated layers is adapted, with the name of one that it has."""
+    if not (names := adaptable(model)):
+        return "Nor has it modules that can be adapted; pass a model that holds linear layers"
+    sites = f"ta.find_sites(model, (), modules=({names[0]!r},))"
+    more = f"; others are {few(names[1:])}" if names[1:] else ""
+    return f'Name the layers to adapt, as in ta.plan({sites}, "lora", rank=1){more}'
 
 
 def _source(config: Any, row: Recipe) -> str:

@@ -34,6 +34,11 @@ def module_sites(model: Any, patterns: Sequence[str], layers: set[str], projecti
     ]
 
 
+def adaptable(model: Any) -> list[str]:
+    """Return the names of all modules that ``module_sites`` has a site for."""
+    return _outside(dict(_named(model, "")), set())
+
+
 def _named(module: Any, path: str) -> Iterator[tuple[str, Any]]:
     """Yield all modules by name, but those inside an attention module, whose weights are its own sites."""
     from torch import nn

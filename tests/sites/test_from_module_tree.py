@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict
 from types import SimpleNamespace
 from typing import Any
@@ -400,6 +401,27 @@ def test_a_selector_that_matches_nothing_says_what_there_is(case: str) -> None:
         ta.find_sites(given(), **selectors)
     message = " ".join(str(error.value).split())
     assert [fragment for fragment in fragments if fragment not in message] == [], message
+
+
+@pytest.mark.parametrize("name", ["fc1", "encoder.first"])
+def test_the_advice_for_a_model_without_layers_works_as_it_is_printed(name: str) -> None:
+    parent, _, last = name.rpartition(".")
+    held = nn.ModuleDict({last: nn.Linear(6, 9), "second": nn.Linear(9, 6)})
+    model = Around(**{parent: held}) if parent else Around(**held)
+    with pytest.raises(ta.TensorAdaptError) as error:
+        ta.plan(model, "lora", rank=4)
+    [advice] = re.findall(r"ta\.plan\(.*rank=1\)", str(error.value))
+    assert [site.name for site in eval(advice).sites] == [name]
+    with pytest.raises(ta.TensorAdaptError, match="unknown key modules") as error:
+        ta.attach(model, "lora", rank=4, modules=(name,))
+    [advice] = re.findall(r"plan\(find_sites.*rank=1\)", str(error.value))
+    planned = eval(advice.replace("NAME", name), {"plan": ta.plan, "find_sites": ta.find_sites, "model": model})
+    assert ta.attach(model, planned).n_params == 15
+
+
+def test_a_model_without_linear_layers_is_told_so() -> None:
+    with pytest.raises(ta.TensorAdaptError, match="Nor has it modules that can be adapted"):
+        ta.plan(nn.LayerNorm(3), "lora", rank=1)
 
 
 def test_brackets_in_patterns_are_those_of_names() -> None:
