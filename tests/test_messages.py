@@ -196,11 +196,15 @@ REFUSED: dict[str, tuple[Call, list[str]]] = {
     "split of an index mode": (plan(split={"layer": (1, 3)}), ["split names 'layer', no row or column mode"]),
     "split names without a split": (
         plan(layout=": out1 out2 : in"),
-        ["a layout names 'out1'", "makes no modes", "split={'out': (8, 12)}"],
+        [
+            "a layout names 'out1'",
+            "makes no modes",
+            "split={'out': {48: (8, 6), 24: (6, 4)}} (on the command line --split",
+        ],
     ),
     "split with a part too few": (
         plan(layout=": out1 out2 out3 : in", split={"out": (6, 8)}),
-        ["a layout names 'out3'", "makes out1, out2", "split={'out': (8, 12)}"],
+        ["a layout names 'out3'", "makes out1, out2", "split={'out': {48: (4, 4, 3), 24: (4, 3, 2)}}"],
     ),
     "keys narrower than queries": (
         plan(projections=("q", "k"), on_mismatch="error"),

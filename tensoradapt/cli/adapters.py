@@ -11,7 +11,7 @@ from tensoradapt.cli.parser import add_command
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.planning.spec import TITLES, AdapterSpec
 from tensoradapt.published import methods
-from tensoradapt.records import add_options, given_options, names, read
+from tensoradapt.records import add_options, given_options, names, of_words, read
 from tensoradapt.sweeps.spec import RANKLESS
 from tensoradapt.text import align
 
@@ -66,6 +66,7 @@ def _compress_options(parser: argparse.ArgumentParser) -> None:
     p.add_argument("--model", required=True, metavar="NAME", help="its base model; only the config is read")
     p.add_argument("--method", required=True, metavar="NAME", help="such as cp, tucker or tensor_train")
     add_layout(p)
+    add_options(p, AdapterSpec, leave_out=[n for n in OPTIONS if n != "split"])
     size = p.add_mutually_exclusive_group()
     size.add_argument("--rank", type=int, metavar="R", help="not needed for parameterizations without one")
     size.add_argument("--max-error", type=float, metavar="E", help="the smallest rank with at most this relative error")
@@ -144,6 +145,7 @@ def compress(args: argparse.Namespace) -> int:
         args.layout,
         args.method,
         args.rank,
+        split=of_words(args.split) if hasattr(args, "split") else None,
         **picked(args, "max_error", "budget", "seed", "order", "damaged"),
     )
     if args.out:

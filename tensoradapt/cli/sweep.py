@@ -24,7 +24,7 @@ from tensoradapt.training.options import Training
 # the records whose fields are options of ``frontier``, and those that are none or have options of their own
 KEYS: dict[Any, tuple[str, ...]] = {
     SweepSpec: ("model", "task", "method", "tuning", "search", "own", "head_rates"),
-    AdapterSpec: ("tasks", "train", "split"),
+    AdapterSpec: ("tasks", "train"),
     Training: (),
     DataSpec: (),
 }

@@ -4,7 +4,8 @@
 for resolved ranks; ``oracle(layout, factors)`` is the paper's definition of the dense tensor. Optional:
 
 - ``layouts``, ``label`` and ``aliases``: the usual layouts, the name to show, and other names that are taken.
-- ``parts``: the numbers of row modes, and of as many column modes, that it takes; ``square``: these have equal sizes.
+- ``parts``: the numbers of row modes, and of as many column modes, that it takes; ``square``: these have equal sizes;
+  ``near``: parts that a message advises the nearest of, by default equal ones.
 - ``largest(layout)``: the largest useful rank.
 - ``below_cut``: why the rank of an update can be less than the network's minimum cut.
 - ``decompose(network, tensor)``: factors near a tensor; needed if some factors come from the base weights.

@@ -16,6 +16,7 @@ from tensoradapt.networks.network import Factor, Network
 
 layouts = (": out* : in*",)
 parts = (2,)
+near = (2, 1)
 label = "Block low-rank"
 
 

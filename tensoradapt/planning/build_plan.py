@@ -209,7 +209,7 @@ def _groups(request: Request, sites: Sequence[Site], n_biases: int) -> tuple[Gro
         return _summed(spec, sites, n_biases + n_magnitudes)
     if getattr(request.builder.parameterization, "square", False):
         _refuse_rectangular(request.row.parameterization if request.row else spec.name, sites)
-    tensors = tied_sites(sites, spec, one_shape)
+    tensors = tied_sites(sites, spec, one_shape, getattr(request.builder.parameterization, "near", (1, 1)))
     nets = _networks(request, tensors, n_biases + _n_magnitudes(spec, sites))
     _check_factors(request, nets)
     chosen = with_rank_pattern(request.builder, tensors, nets, spec.rank_pattern or {})

@@ -29,10 +29,13 @@ Shape = tuple[tuple[str, int], ...]  # the row and column modes of a site, with 
 Tied = tuple[Layout, tuple[Member, ...]]  # a tensor's layout with sizes, and the sites that read from it
 
 
-def tied_sites(sites: Sequence[Site], spec: AdapterSpec, one_shape: bool = False) -> list[Tied]:
+def tied_sites(
+    sites: Sequence[Site], spec: AdapterSpec, one_shape: bool = False, near: Sequence[int] = (1, 1)
+) -> list[Tied]:
     """Group sites into the tensors of a spec's layouts; a site takes the first layout whose modes it has.
 
     ``spec`` has its defaults filled in. ``one_shape``: sites that share no tensor may not differ in shape either.
+    ``near``: parts that those of a split which an error advises are near; all 1: near one another.
     """
     split: Split = spec.split
     targets = [layout if isinstance(layout, tuple) else (layout, None) for layout in spec.layout]
@@ -41,8 +44,8 @@ def tied_sites(sites: Sequence[Site], spec: AdapterSpec, one_shape: bool = False
     check_widths(sites, split)
     for site in sites:
         parts = parts_at(site, split)
-        patterns = [_expanded(text, parts, sites) for text, _ in targets]
-        check_split(parts, patterns)
+        patterns = [_expanded(text, parts, sites, near) for text, _ in targets]
+        check_split(parts, patterns, sites, near)
         proj, pairs = site.coord.get("proj"), zip(patterns, targets, strict=True)
         pattern = _pattern_for(site, [p for p, (_, of) in pairs if of is None or proj in of])
         check_product(site, pattern, sites, split)
@@ -69,12 +72,12 @@ def block_sizes(site: Site, pattern: Pattern, split: Split) -> dict[str, int]:
     return {name: {**modes, **split_sizes(parts)}[name] for name in names}
 
 
-def _expanded(text: str, parts: Mapping[str, Sequence[int]], sites: Sequence[Site]) -> Pattern:
+def _expanded(text: str, parts: Mapping[str, Sequence[int]], sites: Sequence[Site], near: Sequence[int]) -> Pattern:
     """Parse a layout text where ``out*`` stands for all parts that the split makes of out."""
     if isinstance(text, str):
         for mode, sizes in parts.items():
             text = re.sub(rf"\b{mode}[*]", " ".join(split_sizes({mode: sizes})), text)
-        refuse_unsplit(text, sites)
+        refuse_unsplit(text, sites, near)
     return Pattern.parse(text)
 
 

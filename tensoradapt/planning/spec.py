@@ -232,7 +232,7 @@ class AdapterSpec:
     )
     options: Mapping[str, Any] | None = value(_options, "further arguments of the parameterization's build")
     # ``splits.check_parts`` says what it has to be
-    split: Any = value(_as_written, "sizes of the parts of a mode, or of each width it can have")
+    split: Any = value(_as_written, "sizes of the parts of a mode, or of each width it can have, such as out=[24,16]")
     on_mismatch: str | None = value(
         partial(checks.one_of, MISMATCH),
         "where matrices of several shapes are tied: split (a tensor for each shape), crop (the smaller read the first "
@@ -304,12 +304,10 @@ class AdapterSpec:
 
 
 TITLES = {  # under which the help of commands has the fields
-    "method and size": ("method", "layout", "rank", "budget", "sum", "paper", "rank_pattern", "options", "on_mismatch"),
+    "method and size": tuple("method layout split rank budget sum paper rank_pattern options on_mismatch".split()),
     "matrices": ("projections", "train", "tasks"),
 }
-TITLES["scale and training"] = tuple(
-    f.name for f in fields(AdapterSpec) if f.name not in sum(TITLES.values(), ("split",))
-)
+TITLES["scale and training"] = tuple(f.name for f in fields(AdapterSpec) if f.name not in sum(TITLES.values(), ()))
 
 
 def by_place(args: Sequence[Any], given: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:

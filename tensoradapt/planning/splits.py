@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -46,7 +48,7 @@ def check_widths(sites: Sequence[Site], split: Split) -> None:
             if (width := _widths(site).get(mode)) is not None and width not in parts:
                 raise TensorAdaptError(
                     f"split of {mode} has no parts for the width {width} of site {site.name}, only for "
-                    f"{', '.join(map(str, parts)) or 'none'}; give them with {_fitting(sites, split)}"
+                    f"{', '.join(map(str, parts)) or 'none'}; give them with split={_fitting(sites, split)}"
                 )
 
 
@@ -59,11 +61,13 @@ def check_product(site: Site, pattern: Pattern, sites: Sequence[Site], split: Sp
             raise TensorAdaptError(
                 f"split {mode}={tuple(parts[mode])} has the product {math.prod(parts[mode])}, but {mode} of site "
                 f"{site.name} is {modes[mode]} wide; the parts must multiply to the width, as in "
-                f"{_fitting(sites, split)}"
+                f"split={_fitting(sites, split)}"
             )
 
 
-def check_split(split: Mapping[str, Sequence[int]], patterns: Sequence[Pattern]) -> None:
+def check_split(
+    split: Mapping[str, Sequence[int]], patterns: Sequence[Pattern], sites: Sequence[Site], near: Sequence[int]
+) -> None:
     """Raise for parts that no layout names, and for names that no split makes."""
     used = {name for pattern in patterns for axis in pattern.axes for name in axis}
     for mode, parts in split.items():
@@ -74,20 +78,37 @@ def check_split(split: Mapping[str, Sequence[int]], patterns: Sequence[Pattern])
             )
     names = split_sizes(split)
     if unknown := sorted(name for name in used if name != stem(name) and name not in names):
+        numbered = [name for name in used if name != stem(name)]
+        modes = {
+            mode: n
+            for mode in (*ROWS, *COLS)
+            if (n := max((_number(x) for x in numbered if stem(x) == mode), default=0))
+        }
         raise TensorAdaptError(
             f"a layout names {unknown[0]!r}, but split={dict(split)} makes {', '.join(names) or 'no modes'}; "
-            f"give the sizes of its parts, as in split={{{stem(unknown[0])!r}: (8, 12)}}"
+            f"give the sizes of its parts, as in {_advised(sites, modes, near)}"
         )
 
 
-def refuse_unsplit(text: str, sites: Sequence[Site]) -> None:
+def _number(name: str) -> int:
+    return int(name.removeprefix(stem(name)))
+
+
+def refuse_unsplit(text: str, sites: Sequence[Site], near: Sequence[int]) -> None:
     """Raise for ``out*`` in a layout where no split says what the parts of out are."""
     modes = re.findall(r"\b(out|in|model|ff|head|dim)[*]", text)
     if modes:
         raise TensorAdaptError(
             f"layout {text!r} names the parts of {' and '.join(modes)}, and no split says what they are; give e.g. "
-            f"{_fitting(sites, dict.fromkeys(modes, (1, 1)))}"
+            f"{_advised(sites, dict.fromkeys(modes, len(near)), near)}"
         )
+
+
+def _advised(sites: Sequence[Site], modes: Mapping[str, int], near: Sequence[int]) -> str:
+    """Return a split of modes into as many parts, which are near those of ``near``, as code and as an option."""
+    fitting = _fitting(sites, {mode: near if len(near) == n else (1,) * n for mode, n in modes.items()})
+    pairs = (f"{mode}={json.dumps(parts, separators=(',', ':'))}" for mode, parts in fitting.items())
+    return f"split={fitting} (on the command line --split {shlex.join(pairs)})"
 
 
 def parts_at(site: Site, split: Split) -> dict[str, Sequence[int]]:
@@ -107,8 +128,8 @@ def _widths(site: Site) -> dict[str, int]:
     return {**site.modes("in"), **site.modes("out"), **site.modes("model")}
 
 
-def _fitting(sites: Sequence[Site], split: Split) -> str:
-    """Return the split as text; parts that do not multiply to a site's width become the nearest that do.
+def _fitting(sites: Sequence[Site], split: Split) -> dict[str, Any]:
+    """Return the split; parts that do not multiply to a site's width become the nearest that do.
 
     A width without parts, or whose parts are all 1, gets near-equal ones.
     """
@@ -122,7 +143,7 @@ def _fitting(sites: Sequence[Site], split: Split) -> str:
         near = {width: _nearest(width, wrong[width]) if width in wrong else near_equal(width, n) for width in widths}
         by_width = {width: right.get(width) or near[width] for width in widths}
         fitting[mode] = by_width if len(by_width) > 1 else next(iter(by_width.values()), parts)
-    return f"split={fitting}"
+    return fitting
 
 
 def _nearest(width: int, parts: Sequence[int]) -> tuple[int, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -36,6 +37,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def call(*words: object) -> int:
     args = parser().parse_args(["compress", *map(str, words)])
     return args.command(args)
+
+
+def test_modes_are_split_as_plan_does(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    split = {"out": {48: (6, 8), 24: (4, 6)}, "in": {48: (6, 8), 24: (4, 6)}}
+    words = [f"{mode}={json.dumps(parts)}" for mode, parts in split.items()]
+    assert call(folder, "--model", folder / "base", "--method", "kronecker", "--rank", 2, "--split", *words) == 0
+    expected = compress(folder, make("llama"), None, "kronecker", 2, split=split)
+    assert f"relative error {expected.error:.3g}" in capsys.readouterr().out
 
 
 def test_a_folder_becomes_an_adapter(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
