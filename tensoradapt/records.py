@@ -272,8 +272,17 @@ def _scalar(word: str) -> Any:
         return word
 
 
-def add_options(parser: argparse._ActionsContainer, kind: Any, leave_out: Sequence[str] = ()) -> None:
-    """Add an option for each field of a record, such as ``--on-mismatch`` for ``on_mismatch``."""
+def add_options(
+    parser: argparse._ActionsContainer,
+    kind: Any,
+    leave_out: Sequence[str] = (),
+    words: Mapping[str, str | tuple[str, str]] | None = None,
+) -> None:
+    """Add an option for each field of a record, such as ``--on-mismatch`` for ``on_mismatch``.
+
+    An option takes several values, as a sweep does. With ``words`` it takes one, but where a field is a list, or is in
+    ``words``, which have for each field of pairs what its help shows.
+    """
     for f in fields(kind):
         if f.name not in leave_out:
             option = "--" + f.name.replace("_", "-")
@@ -281,8 +290,9 @@ def add_options(parser: argparse._ActionsContainer, kind: Any, leave_out: Sequen
             if f.default is False:
                 added = parser.add_argument(option, action="store_true", help=text, default=argparse.SUPPRESS)
             else:
-                n = "*" if f.metadata["listed"] else "+"  # ``--train`` alone is an empty list
-                metavar = _metavar(f.name)
+                one = words is not None and f.name not in words
+                n = "*" if f.metadata["listed"] else 1 if one else "+"  # ``--train`` alone is an empty list
+                metavar = (words or {}).get(f.name, _metavar(f.name))
                 added = parser.add_argument(option, nargs=n, help=text, default=argparse.SUPPRESS, metavar=metavar)
             added.former = f.metadata["former"]  # type: ignore[attr-defined]  # what an unknown option may have meant
 

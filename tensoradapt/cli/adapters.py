@@ -16,6 +16,10 @@ from tensoradapt.sweeps.spec import RANKLESS
 from tensoradapt.text import align
 
 OPTIONS = names(AdapterSpec)
+PAIRS: dict[str, str | tuple[str, str]] = {  # the fields that are tables, as help shows them
+    **{"rank": ("RANK", "MODE=RANK"), "split": "MODE=PARTS", "rank_pattern": "SITES=RANK", "rates": "FACTOR=RATE"},
+    **{"options": "OPTION=VALUE", "shared": "FACTOR=MODES", "frozen": "FACTOR", "map": ("MAP", "MAP=NUMBER")},
+}
 
 
 def add_parsers(commands: Any) -> None:
@@ -28,7 +32,7 @@ def add_parsers(commands: Any) -> None:
         help="a built-in model, a folder, or a hub name; only its config is read (default: %(default)s)",
     )
     for title, given in TITLES.items():
-        add_options(p.add_argument_group(title), AdapterSpec, leave_out=[n for n in OPTIONS if n not in given])
+        add_options(p.add_argument_group(title), AdapterSpec, [n for n in OPTIONS if n not in given], PAIRS)
 
     p = add_command(
         commands,
@@ -66,7 +70,7 @@ def _compress_options(parser: argparse.ArgumentParser) -> None:
     p.add_argument("--model", required=True, metavar="NAME", help="its base model; only the config is read")
     p.add_argument("--method", required=True, metavar="NAME", help="such as cp, tucker or tensor_train")
     add_layout(p)
-    add_options(p, AdapterSpec, leave_out=[n for n in OPTIONS if n != "split"])
+    add_options(p, AdapterSpec, [n for n in OPTIONS if n != "split"], PAIRS)
     size = p.add_mutually_exclusive_group()
     size.add_argument("--rank", type=int, metavar="R", help="not needed for parameterizations without one")
     size.add_argument("--max-error", type=float, metavar="E", help="the smallest rank with at most this relative error")

@@ -24,10 +24,14 @@ class Parser(argparse.ArgumentParser):
         """Print usage and error, and exit with code 2."""
         self.exit(2, f"{self.format_usage()}{self.prog}: error: {one_line(message)}\n")
 
-    def refuse(self, word: str) -> NoReturn:
-        """Say that an argument is unknown, and which option was meant."""
+    def refuse(self, word: str, words: Sequence[str] = ()) -> NoReturn:
+        """Say that one of the words is unknown, and which option was meant, or which takes a single value."""
         given = word.split("=")[0]
         if not given.startswith("-"):
+            for option, value, second in zip(words, words[1:], words[2:], strict=False):
+                action = self._option_string_actions.get(option)
+                if second == word and action and action.nargs in (None, 1):
+                    self.error(f"{option} takes one value in {self.prog.split()[-1]}; found {value!r} and {word!r}")
             self.error(f"unexpected argument {word!r}")
         options = {option for action in self._actions for option in action.option_strings}
         former = {
@@ -65,7 +69,8 @@ class Top(Parser):
             self.error(f"unknown command {words[0]!r}{did_you_mean(words[0], names)}")
         found, unknown = self.parse_known_args(words, namespace)
         if unknown:
-            names.get(words[0], self).refuse(next((w for w in unknown if w.startswith("-")), unknown[0]))
+            word = next((w for w in unknown if w.startswith("-")), unknown[0])
+            names.get(words[0], self).refuse(word, words)
         if not hasattr(found, "command"):
             self.error(f"a command is missing; expected one of {', '.join(names)}")
         return found
