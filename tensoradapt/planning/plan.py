@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from html import escape
+from itertools import pairwise
 from typing import Any
 
 from tensoradapt.habits import PLAN, no_attribute
@@ -32,6 +33,7 @@ from tensoradapt.sites.site import RowBlock, Site, row_blocks
 from tensoradapt.text import Rank, align, bonds_text, count_text, cut, html_table, plain, screen
 
 REPEATED = frozenset(("layer", "expert"))  # whose projections are folded into one row of the printed plan
+WAYS = "How a layer is computed in training (fp32), by tokens in the batch (R: rank of the update's two matrices A, B):"
 KINDS = 8  # so many kinds of groups are shown of a plan; ``print`` has all
 
 
@@ -242,7 +244,9 @@ def plan_text(plan: Plan, most: int | None = None, room: int | None = None) -> s
     """
     head = [part for line in _head(plan) for part in (textwrap.wrap(line, room) if room else [line])]
     sites, ways = align(_sites(plan), room), align(_ways(plan), room)
-    return "\n".join([*head, "", *tensor_table(plan.groups, most, room), "", *sites, "", *ways, *_skipped(plan, room)])
+    title = textwrap.wrap(WAYS, room) if room else [WAYS]
+    tensors, skipped = tensor_table(plan.groups, most, room), _skipped(plan, room)
+    return "\n".join([*head, "", *tensors, "", *sites, "", *title, *ways, *skipped])
 
 
 def plan_html(plan: Plan) -> str:
@@ -387,10 +391,12 @@ def _ways(plan: Plan) -> list[tuple[str, ...]]:
     for group in plan.groups:
         ranks.update({member.site: group.network.cut.rank for member in group.members})
     kinds = {(site.out, site.in_, rank) for site, rank in ranks.items()}
-    rows: list[tuple[str, ...]] = [("out x in", "R", "from tokens", "a linear layer's products in training (fp32)")]
+    rows: list[tuple[str, ...]] = [("out x in", "R", "tokens", "products")]
     for out, in_, rank in sorted(kinds):
         found = regimes(rank, (out, in_))
-        rows += [(f"{out} x {in_}", str(rank), f"{tokens:,}", str(way)) for tokens, way in found]
+        ends = [f" to {after - 1:,}" if after > start + 1 else "" for (start, _), (after, _) in pairwise(found)]
+        for (start, way), end in zip(found, [*ends, " or more"], strict=True):
+            rows.append((f"{out} x {in_}", str(rank), f"{start:,}{end}", str(way)))
     return rows
 
 

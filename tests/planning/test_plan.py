@@ -296,15 +296,16 @@ model.layers.*.self_attn.k_proj  16 x 24   proj=1 head=0:2  as stored    2  0, 2
 model.layers.*.self_attn.o_proj  24 x 48   proj=2           transposed   2  0, 2    0
 model.layers.*.mlp.up_proj       34 x 24                    as stored    2  0, 2    each its own
 
-out x in  R  from tokens  a linear layer's products in training (fp32)
-16 x 24   2  1            activations through (A, B), gradient through (A, B)
-16 x 24   2  97           W + delta formed once, gradient through (A, B)
-24 x 48   2  1            activations through (A, B), gradient through (A, B)
-24 x 48   2  161          W + delta formed once, gradient through (A, B)
-34 x 24   2  1            activations through (A, B), gradient through (A, B)
-34 x 24   2  141          W + delta formed once, gradient through (A, B)
-48 x 24   2  1            activations through (A, B), gradient through (A, B)
-48 x 24   2  161          W + delta formed once, gradient through (A, B)
+How a layer is computed in training (fp32), by tokens in the batch (R: rank of the update's two matrices A, B):
+out x in  R  tokens       products
+16 x 24   2  1 to 96      activations through (A, B), gradient through (A, B)
+16 x 24   2  97 or more   W + delta formed once, gradient through (A, B)
+24 x 48   2  1 to 160     activations through (A, B), gradient through (A, B)
+24 x 48   2  161 or more  W + delta formed once, gradient through (A, B)
+34 x 24   2  1 to 140     activations through (A, B), gradient through (A, B)
+34 x 24   2  141 or more  W + delta formed once, gradient through (A, B)
+48 x 24   2  1 to 160     activations through (A, B), gradient through (A, B)
+48 x 24   2  161 or more  W + delta formed once, gradient through (A, B)
 
 skipped:
   model.layers.*.self_attn.v_proj (3)  v is not among the projections asked for
