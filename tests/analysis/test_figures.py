@@ -348,3 +348,21 @@ def test_an_interval_little_longer_than_the_seeds_is_shown_whole() -> None:
     assert not [line for line in ax.get_lines() if line.get_gid() == "cut"]
     low, high = ax.get_ylim()
     assert low > 0.84 and high < 0.88, "and they take no more room than that"
+
+
+def test_the_headline_of_a_frontier_is_beside_loras_largest_size_where_it_has_no_rank_8() -> None:
+    def told(method: str, rank: int | None, gain: float) -> str:
+        scores = [(0.70, 0.71, 0.69, 0.705), tuple(x + gain for x in (0.70, 0.71, 0.69, 0.705))]
+        runs = pd.DataFrame(
+            {"method": name, "rank": r, "n_params": n, "seed": seed, "score": score}
+            for name, r, n, own in ((method, rank, 9000, scores[0]), ("cp", 2, 100, scores[1]))
+            for seed, score in enumerate(own)
+        )
+        return plots._MODULES["frontier"].headline(plots._MODULES["frontier"].rows(runs))
+
+    assert told("lora", 4, 0.1).endswith("; 1 of 1 is above LoRA r=4, decided after Holm's correction")
+    assert told("lora", None, 0.1).endswith(
+        "; 1 of 1 is above LoRA (9,000 parameters), decided after Holm's correction"
+    )
+    assert told("lora", 4, 0.0).endswith("; no difference from LoRA r=4 is decided")
+    assert "decided" not in told("tucker", 4, 0.1)

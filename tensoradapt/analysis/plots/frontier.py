@@ -27,6 +27,7 @@ from tensoradapt.analysis.names import looks as look_up
 from tensoradapt.analysis.plots import _parts
 from tensoradapt.analysis.results import COSTS
 from tensoradapt.analysis.tables import compare_means, summarise
+from tensoradapt.checks import is_number
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.text import count_text
 
@@ -219,7 +220,7 @@ def headline(rows: pd.DataFrame) -> str:
         ends = [
             f"{_name(row)} ({_cost(row)}, {_parts.number(row['mean'])})" for _, row in best.iloc[[0, -1]].iterrows()
         ]
-        return f"The frontier of means goes from {' to '.join(dict.fromkeys(ends))}; {_beside_lora(adapters)}"
+        return f"The frontier of means goes from {' to '.join(dict.fromkeys(ends))}{_beside_lora(adapters)}"
     above = _above(rows, base.iloc[0])
     if not (sure := best[above[best.index]]).size:
         return "Nothing is decided: after correction no configuration on the frontier is above the frozen base"
@@ -234,10 +235,20 @@ def headline(rows: pd.DataFrame) -> str:
 
 
 def _beside_lora(adapters: pd.DataFrame) -> str:
-    """Say how many others are decided to differ from LoRA r=8, as ``compare`` decides; of the frontier nothing else."""
-    lora = [_is(method, "lora") for method in adapters["method"]]
-    told = _parts.sides(compare_means(adapters, None, at=8), "LoRA r=8") if (adapters[lora]["rank"] == 8).any() else ""
-    return f"{told}, decided after Holm's correction" if told else "nothing is decided by it"
+    """Say how many others are decided to differ from a LoRA, as ``compare`` decides; "" without a LoRA beside others.
+
+    It is LoRA r=8, or else its largest size.
+    """
+    lora = adapters[[_is(method, "lora") for method in adapters["method"]]]
+    if lora.empty or len(adapters) == 1:
+        return ""
+    chosen = (lora[lora["rank"] == 8] if (lora["rank"] == 8).any() else lora[-1:]).iloc[0]
+    has_rank = is_number(chosen["rank"])
+    name = _name(chosen) if has_rank else f"{_name(chosen)} ({_cost(chosen)})"
+    told = _parts.sides(compare_means(adapters, None, at=int(chosen["rank"]) if has_rank else "auto"), name)
+    if told:
+        return f"; {told}, decided after Holm's correction"
+    return "; nothing is decided by it" if chosen["rank"] == 8 else f"; no difference from {name} is decided"
 
 
 def _above(rows: pd.DataFrame, base: pd.Series) -> pd.Series:
