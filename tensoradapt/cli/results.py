@@ -78,7 +78,9 @@ def _add_plot(commands: Any) -> None:
     _add_comparison(p)
     group = p.add_argument_group("figures and files")
     group.add_argument(
-        "--x", metavar="COLUMN", help="of frontiers a cost, such as seconds; of curves rank, steps or lr"
+        "--x",
+        metavar="COLUMN",
+        help="of frontiers a cost, such as seconds; of curves rank, budget, steps, seconds or lr",
     )
     group.add_argument("--out", type=path, metavar="DIR", help="folder for the files (default: that of the runs)")
     group.add_argument(

@@ -93,9 +93,8 @@ def check_fits(metric: Metric, split: Any, n_labels: int) -> None:
         best, chance = metric.score(perfect, split), metric.chance(metric.score, split, n_labels)
     except Exception as error:
         what = f"labels of {n_labels} classes" if n_labels > 1 else "labels that are numbers"
-        raise TensorAdaptError(
-            f"metric {metric.name!r} does not fit {what} ({first_line(error)}); expected another"
-        ) from error
+        advice = "" if isinstance(error, TensorAdaptError) else f"; choose a metric for {what}"
+        raise TensorAdaptError(f"metric {metric.name!r} does not fit {what}: {first_line(error)}{advice}") from error
     if not (math.isfinite(best) and math.isfinite(chance)):
         raise TensorAdaptError(
             f"metric {metric.name!r} has no finite value for these labels ({best} for a perfect answer, {chance} for a "

@@ -374,7 +374,7 @@ BAD: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "binary metric": (
         numbered(lambda i: "xyz"[i % 3], metric="f1"),
-        r"metric 'f1' does not fit labels of 3 classes \(it is for 2 classes",
+        r"metric 'f1' does not fit labels of 3 classes: it is for 2 classes",
     ),
     "unknown function": (table(rows(), metric="no_module:x"), r"metric 'no_module:x' cannot be imported"),
     "less is better": (
