@@ -70,6 +70,11 @@ COSTS = {  # what a frontier can be drawn over, and its name on an axis
     "step_seconds_median": RUN["step_seconds_median"],
     "seconds": RUN["seconds"],
 }
+CALLED = {  # other names of columns, of which one is a heading of printed tables
+    **dict.fromkeys(("parameters", "params", "num_params", "n_parameters", "num_parameters"), "n_params"),
+    **dict.fromkeys(("accuracy", "acc", "mean", "value", "result", "f1", "test_accuracy", "test_score"), "score"),
+    **dict.fromkeys(("name", "adapter", "algorithm", "peft", "config"), "method"),
+}
 LOST = ("at chance", "diverged")
 CONFIGURATION = ("task", "kind", "method", "layout", "rank", "budget", "n_params", "steps")
 MOST_RUNS = 1_000_000
@@ -84,17 +89,19 @@ OPERATORS = {
 TRUTHS = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
 
 
-def table_of(source: Path | str | Iterable[Run] | DataFrame) -> DataFrame:
+def table_of(source: Path | str | Iterable[Run] | Iterable[Mapping[str, Any]] | DataFrame) -> DataFrame:
     """Return what stands for runs as a table with all columns of ``RUN``, without runs that failed.
 
     Args:
-        source: a folder of runs, runs of ``load_runs``, or a DataFrame with a row for each run.
+        source: a folder of runs, runs of ``load_runs``, or a DataFrame or list of dicts with a row for each run.
 
     Raises:
         TensorAdaptError: for a folder without runs, and as ``complete`` does.
     """
     if isinstance(source, str | os.PathLike):
         source = with_sweep(frame(load_runs(Path(source))), Path(source))
+    if isinstance(source, list | tuple) and source and all(isinstance(row, Mapping) for row in source):
+        source = DataFrame([*source])
     if not isinstance(source, DataFrame):
         source = frame(items(of_kind(Run), source, "runs", most=MOST_RUNS))
     table = complete(source)
@@ -186,12 +193,19 @@ def _with_needed(table: DataFrame) -> DataFrame:
         table = table.rename(columns={"test": "score"})
     for name in ("method", "score"):
         if name not in table:
-            meant = repr(closest(name, names) or "...")
-            raise TensorAdaptError(
-                f"the table has no column {name!r}; found {few(names)}. Rename the one that is meant: "
-                f"table.rename(columns={{{meant}: {name!r}}})"
-            )
+            raise TensorAdaptError(f"the table has no column {name!r}; {_renaming(name, table)}")
     return table
+
+
+def _renaming(name: str, table: DataFrame) -> str:
+    """Say which columns a table has, and how the one that may be meant gets a name; for a score the first number."""
+    names = [str(one) for one in table.columns]
+    numbers = [str(one) for one in table.select_dtypes("number").columns if str(one) not in RUN]
+    others = numbers if name == "score" else [one for one in names if one not in RUN]
+    called = [one for one in names if CALLED.get(one.lower()) == name]
+    meant = next(iter(called), None) or closest(name, names) or next(iter(others), None)
+    rename = f". Rename the one that is meant: table.rename(columns={{{meant!r}: {name!r}}})" if meant else ""
+    return f"found {few(names)}{rename}"
 
 
 def _rank(value: Any) -> Any:
@@ -259,7 +273,9 @@ def _condition(text: str, columns: Sequence[str]) -> tuple[str, str, Any]:
         raise TensorAdaptError(f"condition {text!r} has none of {' '.join(OPERATORS)}; expected one such as task=sst2")
     column, value = text[: sign.start()].strip(), text[sign.end() :].strip()
     if column not in columns:
-        raise TensorAdaptError(f"condition {text!r}: unknown column {column!r}{did_you_mean(column, columns)}")
+        now = CALLED.get(column.lower())
+        hint = f"; it is called {now}" if now in columns else did_you_mean(column, columns)
+        raise TensorAdaptError(f"condition {text!r}: unknown column {column!r}{hint}")
     return column, sign.group(), _wanted(text, column, value)
 
 

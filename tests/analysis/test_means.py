@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from support.refusals import refused
 from support.synthetic_runs import write_many, write_synthetic
 
-from tensoradapt.analysis.results import RUN, complete, frame, table_of
+from tensoradapt.analysis.results import RUN, complete, frame, meeting, table_of
 from tensoradapt.analysis.statistics.intervals import t_interval
 from tensoradapt.analysis.tables import MEANS, frontier, summarise
+from tensoradapt.errors import TensorAdaptError
 from tensoradapt.sweeps.results import results
 
 CURVES = {"cp": [(1, 100, 0.69), (2, 200, 0.80)], "lora": [(1, 1000, 0.78), (2, 2000, 0.85)]}
@@ -120,6 +121,23 @@ def test_the_columns_of_a_folder_are_those_that_are_documented(tmp_path: Path) -
     assert list(complete(own((0, 10, 0.5, "A"))).columns)[:4] == ["seed", "n_params", "score", "method"]
 
 
+def test_a_list_of_dicts_is_a_table() -> None:
+    table = own((0, 10, 0.5, "A"), (1, 10, 0.6, "A"), (0, 20, 0.7, "B"))
+    pd.testing.assert_frame_equal(summarise(table.to_dict("records")), summarise(table))
+    with pytest.raises(TensorAdaptError, match=r"runs\[0\] is 3; expected a tensoradapt.runs.store.Run"):
+        summarise([3, {}])
+
+
+def test_a_table_without_numbers_for_a_score_advises_no_column() -> None:
+    with pytest.raises(TensorAdaptError, match=r"no column 'score'; found method$"):
+        summarise([{"method": "A"}])
+
+
+def test_a_condition_on_a_printed_heading_is_answered_with_the_column() -> None:
+    with pytest.raises(TensorAdaptError, match="unknown column 'parameters'; it is called n_params"):
+        meeting(table_of(own((0, 10, 0.5, "A"))), ["parameters<100"])
+
+
 def test_a_table_of_ones_own_is_completed() -> None:
     table = complete(
         own((10, 50.0, "full fine-tuning"), (10, 60.0, "A"), (10, 70.0, "A"), columns=("n_params", "test", "method"))
@@ -139,7 +157,8 @@ def test_a_table_of_ones_own_is_completed() -> None:
             own((0, 10, 0.5, "A")).rename(columns={"score": "scor"}),
             r"no column 'score'; found .*scor.* meant: table\.rename\(columns=\{'scor': 'score'\}\)",
         ),
-        (own((0, 10, 0.5, "A")).rename(columns={"score": "accuracy"}), r"rename\(columns=\{'\.\.\.': 'score'\}\)"),
+        (own((0, 10, 0.5, "A")).rename(columns={"score": "accuracy"}), r"rename\(columns=\{'accuracy': 'score'\}\)"),
+        (own((0, 10, 0.5, "A")).rename(columns={"score": "kappa"}), r"rename\(columns=\{'kappa': 'score'\}\)"),
         (own((0, 10, 0.5, "A"), columns=("seed", "n_params", "score", "methods")), "no column 'method'; found "),
         (own((0, 10, 0.5, "A"), (1, 10, None, "A")), "row 1 has score nan; expected a finite number"),
         (own((0, 10, 0.5, " ")), "row 0 has method ' '; expected the name of a method"),
