@@ -277,11 +277,13 @@ def _needed(plan: Plan) -> str:
 
 
 def _method_notes(plan: Plan) -> Iterator[str]:
-    """Say which terms are added, which method this one is the same as, and where it is not on its paper's settings."""
+    """Say which terms are added, what the method is the same as, and where rank or paper do not set what is here."""
     if plan.spec.sum:
         yield f"adds {'; '.join(map(_term_text, plan.spec.sum, plan.terms))}"
     if not plan.paper and plan.scale != "paper" and (others := same_as(plan.spec.name)):
         yield f"with these settings the same as {', '.join(others)}; paper=True takes the settings of its paper"
+    if plan.spec.rank is not None and not any(group.rank for group in plan.groups):
+        yield f"no bond takes the rank {bonds_text(plan.spec.rank)}: the layout, its split and the options set the size"
     if plan.paper and not plan.spec.sum and (n := len({_tied(group) for group in plan.groups})) < len(plan.groups):
         yield f"split by shape: {len(plan.groups)} tensors where {plan.paper} has {n}; not the paper's count"
 

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import transformers
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from support.families import PLANNED, RANKLESS, planned, taken
@@ -355,3 +356,9 @@ def test_a_published_row_takes_other_projections_where_they_are_named() -> None:
 def test_projections_of_sites_that_are_found_are_refused() -> None:
     with pytest.raises(ta.TensorAdaptError, match=r"projections=\('q',\) was given with sites; .* find_sites the proj"):
         ta.plan(ta.find_sites(ROBERTA_BASE), ": out : in", "lora", 2, projections=("q",))
+
+
+@pytest.mark.parametrize(("method", "says"), [("krona", True), ("dense", True), ("lora", False), ("rasa", False)])
+def test_a_plan_says_that_a_rank_sets_nothing_where_no_bond_takes_it(method: str, says: bool) -> None:
+    config = transformers.BertConfig(hidden_size=768, num_hidden_layers=2, num_attention_heads=12)
+    assert ("no bond takes the rank 4" in str(ta.plan(config, method, rank=4))) is says
