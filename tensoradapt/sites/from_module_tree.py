@@ -34,7 +34,7 @@ BESIDE = {
     *"o wo w_o o_lin o_linear out linear_o linear_out fc_out".split(),
     *"proj projection c_proj output_proj dense output output.dense".split(),
 }
-FUSED = dict.fromkeys(("qkv", "to_qkv", "qkv_proj", "wqkv", "c_attn", "in_proj"), READS)
+FUSED: dict[str, tuple[str, ...]] = dict.fromkeys(("qkv", "to_qkv", "qkv_proj", "wqkv", "c_attn", "in_proj"), READS)
 FUSED |= dict.fromkeys(("kv", "to_kv", "kv_proj", "wkv"), ("k", "v"))
 # what known models have in place of q, k and v: latent, interleaved, shared and deformable attention, and recurrence
 WITHOUT = (
