@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -193,19 +193,23 @@ def _with_needed(table: DataFrame) -> DataFrame:
         table = table.rename(columns={"test": "score"})
     for name in ("method", "score"):
         if name not in table:
-            raise TensorAdaptError(f"the table has no column {name!r}; {_renaming(name, table)}")
+            raise TensorAdaptError(f"the table has no column {name!r}; {renaming(name, table)}")
     return table
 
 
-def _renaming(name: str, table: DataFrame) -> str:
+def renaming(name: str, table: DataFrame) -> str:
     """Say which columns a table has, and how the one that may be meant gets a name; for a score the first number."""
     names = [str(one) for one in table.columns]
     numbers = [str(one) for one in table.select_dtypes("number").columns if str(one) not in RUN]
     others = numbers if name == "score" else [one for one in names if one not in RUN]
-    called = [one for one in names if CALLED.get(one.lower()) == name]
-    meant = next(iter(called), None) or closest(name, names) or next(iter(others), None)
+    meant = next(called(name, table), None) or closest(name, names) or next(iter(others), None)
     rename = f". Rename the one that is meant: table.rename(columns={{{meant!r}: {name!r}}})" if meant else ""
     return f"found {few(names)}{rename}"
+
+
+def called(name: str, table: DataFrame) -> Iterator[str]:
+    """Yield the columns of a table whose names stand for another column in other tables, such as parameters."""
+    return (str(one) for one in table.columns if CALLED.get(str(one).lower()) == name)
 
 
 def _rank(value: Any) -> Any:

@@ -15,7 +15,7 @@ from pandas import DataFrame
 from tensoradapt.analysis import protocol
 from tensoradapt.analysis.facts import size
 from tensoradapt.analysis.names import display
-from tensoradapt.analysis.results import CONFIGURATION, COSTS, RUN, table_of
+from tensoradapt.analysis.results import CONFIGURATION, COSTS, RUN, called, renaming, table_of
 from tensoradapt.analysis.statistics.examples import paired_scores
 from tensoradapt.analysis.statistics.intervals import (
     Floats,
@@ -33,7 +33,7 @@ from tensoradapt.runs.row import REFERENCES
 from tensoradapt.runs.store import Run
 
 Row = dict[str, Any]
-Source = Path | str | Iterable[Run] | Any  # a folder of runs, runs, or a DataFrame with a row for each run
+Source = Path | str | Iterable[Run] | Any  # a folder of runs, runs, or a DataFrame or dicts with a row for each run
 SAME = (  # what the runs of a configuration have in common, beside what it is told by
     *("model", "metric", "parameterization", "projections", "scale", "optimizer", "chance", "metric_low"),
     *("metric_high", "n_trained"),
@@ -108,7 +108,8 @@ def summarise(runs: Source, cost: str = "n_params") -> DataFrame:
     docs/guides/sweeps/results.md.
 
     Args:
-        runs: a folder of runs, runs of ``load_runs``, or a DataFrame with a row for each run (``ta.results``).
+        runs: a folder of runs, runs of ``load_runs``, or a DataFrame (``ta.results``) or list of dicts with a row for
+            each run.
         cost: the column that the frontier is drawn over, such as "n_params", "n_trained" or "seconds"; its median over
             seeds is ``cost``.
 
@@ -174,7 +175,7 @@ def frontier(runs: Source, cost: str = "n_params") -> DataFrame:
     docs/guides/sweeps/results.md.
 
     Args:
-        runs: a folder of runs, runs of ``load_runs``, or a DataFrame with a row for each run.
+        runs: a folder of runs, runs of ``load_runs``, or a DataFrame or list of dicts with a row for each run.
         cost: the column of the cost.
 
     Returns:
@@ -198,6 +199,8 @@ def _check_cost(table: DataFrame, cost: str) -> None:
     check_is("cost", cost, str)
     if cost not in table:
         raise TensorAdaptError(f"cost is {shown(cost)}{did_you_mean(cost, [*COSTS, *table.columns])}")
+    if table[cost].isna().all() and next(called(cost, table), None):
+        raise TensorAdaptError(f"the table has no column {cost!r}; {renaming(cost, table.dropna(axis=1, how='all'))}")
     for row in records(table[table["kind"] == "adapter"][list(dict.fromkeys(("id", cost)))]):
         if not is_number(row[cost]):
             raise TensorAdaptError(
@@ -287,7 +290,7 @@ def compare(runs: Source, reference: str | None = None, at: int | str = "auto", 
     Examples are in docs/guides/sweeps/results.md.
 
     Args:
-        runs: a folder of runs, runs of ``load_runs``, or a DataFrame with a row for each run.
+        runs: a folder of runs, runs of ``load_runs``, or a DataFrame or list of dicts with a row for each run.
         reference: a method in any spelling, "head" (frozen base and head) or "full" (full fine-tuning); None is LoRA,
             or where it did not run the method with the most sizes.
         at: which size of the reference. A rank; "budget", the same budget; "size", the same budget or rank;

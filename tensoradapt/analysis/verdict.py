@@ -251,7 +251,7 @@ def _counted(runs: DataFrame) -> list[str]:
 
 
 def _why(runs: DataFrame) -> str:
-    """Return the first note of some runs, cut where it is long; of several runs it is said to be one's."""
-    notes = [plain(str(note)) for note in runs["note"].dropna() if note]
-    one = "one of them: " if len(runs) > 1 else ""
+    """Return the first note of some runs, cut where it is long; where there are others too, it is said to be one's."""
+    notes = list(dict.fromkeys(plain(str(note)) for note in runs["note"].dropna() if note))
+    one = "one of them: " if len(notes) > 1 else ""
     return f" ({one}{notes[0][:NOTE]}{'...' if len(notes[0]) > NOTE else ''})" if notes else ""

@@ -76,7 +76,7 @@ PROPOSALS: Mapping[str, Sequence[Proposal]] = {
 def choose(model: Any, budget: int, purpose: str = "smallest") -> DataFrame:
     """Return the three methods to begin with on a model, for a purpose and so many parameters.
 
-    Why these: docs/start/which-method.md.
+    Why these: docs/start/which-method.md. ``print(table.to_string())`` shows all columns in a narrow terminal.
 
     Args:
         model: a model, its config, or its name or folder, as for ``plan``; its attention is adapted.

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 from tensoradapt import checks, parameterizations
 from tensoradapt import published as papers
 from tensoradapt.errors import TensorAdaptError
-from tensoradapt.networks.layout import Pattern, near_equal
+from tensoradapt.networks.layout import Pattern
 from tensoradapt.planning.build_plan import plan
+from tensoradapt.planning.splits import usual_split
 from tensoradapt.published import methods as every
 from tensoradapt.published.row import Published
 from tensoradapt.sites.find import config_of, find_sites
@@ -51,7 +52,8 @@ def methods(
 ) -> DataFrame:
     """Return every method as a row of a table, with its numbers on a model (docs/reference/methods.md).
 
-    All adapt the model's attention at equal footing, as ``plan(model, name, rank=rank)`` does.
+    All adapt the model's attention at equal footing, as ``plan(model, name, rank=rank)`` does. Sums of several methods,
+    such as the published ``rasa`` and ``gralora-hybrid``, are no rows. ``print(table.to_string())`` shows all columns.
 
     Args:
         model: a model, its config, or its name or folder; by default one of the sizes of all-MiniLM-L6-v2.
@@ -184,9 +186,9 @@ def usual_arguments(name: str, config: Any, layout: str | None = None) -> dict[s
     usual = (layout,) if layout else parameterizations.layouts_of(name)
     arguments = {"method": name, **_tasks(usual)} | ({"layout": layout} if layout else {})
     if any(re.search("[*0-9]", text) for text in usual):
-        parts = getattr(parameterizations.get(name), "parts", (2,))[-1]
-        widths = {width: near_equal(width, parts) for site in find_sites(config) for width in (site.out, site.in_)}
-        arguments["split"] = dict.fromkeys(("out", "in"), widths)
+        factoring = parameterizations.get(name)
+        modes = dict.fromkeys(("out", "in"), getattr(factoring, "parts", (2,))[-1])
+        arguments["split"] = usual_split(find_sites(config), modes, getattr(factoring, "near", (1, 1)))
     return arguments
 
 

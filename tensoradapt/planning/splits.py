@@ -105,10 +105,15 @@ def refuse_unsplit(text: str, sites: Sequence[Site], near: Sequence[int]) -> Non
 
 
 def _advised(sites: Sequence[Site], modes: Mapping[str, int], near: Sequence[int]) -> str:
-    """Return a split of modes into as many parts, which are near those of ``near``, as code and as an option."""
-    fitting = _fitting(sites, {mode: near if len(near) == n else (1,) * n for mode, n in modes.items()})
+    """Return ``usual_split`` as code and as an option."""
+    fitting = usual_split(sites, modes, near)
     pairs = (f"{mode}={json.dumps(parts, separators=(',', ':'))}" for mode, parts in fitting.items())
     return f"split={fitting} (on the command line --split {shlex.join(pairs)})"
+
+
+def usual_split(sites: Sequence[Site], modes: Mapping[str, int], near: Sequence[int]) -> dict[str, Any]:
+    """Return a split of modes into as many parts, which are near those of ``near``; near one another where it is 1."""
+    return _fitting(sites, {mode: near if len(near) == n else (1,) * n for mode, n in modes.items()})
 
 
 def parts_at(site: Site, split: Split) -> dict[str, Sequence[int]]:

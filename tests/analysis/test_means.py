@@ -159,6 +159,10 @@ def test_a_table_of_ones_own_is_completed() -> None:
         ),
         (own((0, 10, 0.5, "A")).rename(columns={"score": "accuracy"}), r"rename\(columns=\{'accuracy': 'score'\}\)"),
         (own((0, 10, 0.5, "A")).rename(columns={"score": "kappa"}), r"rename\(columns=\{'kappa': 'score'\}\)"),
+        (
+            own((0, 10, 0.5, "A")).rename(columns={"n_params": "parameters"}),
+            r"no column 'n_params'; found .*rename\(columns=\{'parameters': 'n_params'\}\)",
+        ),
         (own((0, 10, 0.5, "A"), columns=("seed", "n_params", "score", "methods")), "no column 'method'; found "),
         (own((0, 10, 0.5, "A"), (1, 10, None, "A")), "row 1 has score nan; expected a finite number"),
         (own((0, 10, 0.5, " ")), "row 0 has method ' '; expected the name of a method"),

@@ -197,5 +197,6 @@ def test_a_decision_over_the_examples_of_one_seed_is_named_beside_others(tmp_pat
 
 
 def test_where_all_runs_are_lost_it_says_so_and_whose_note_it_shows() -> None:
-    table = runs({("LoRA", 8, 8000): 0.5, ("CP", 2, 200): 0.5}).assign(lost=True, status="at chance", note="by noise")
-    assert said(table).startswith("All 6 runs are lost: 3 of LoRA and 3 of CP at chance (one of them: by noise); try ")
+    table = runs({("LoRA", 8, 8000): 0.5, ("CP", 2, 200): 0.5}).assign(lost=True, status="at chance", note="noise")
+    assert said(table).startswith("All 6 runs are lost: 3 of LoRA and 3 of CP at chance (noise); try lower ")
+    assert "at chance (one of them: noise 0)" in said(table.assign(note=[f"noise {i}" for i in range(6)]))

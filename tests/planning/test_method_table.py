@@ -35,6 +35,11 @@ def test_a_row_has_the_numbers_of_its_plan(name: str) -> None:
     assert set(row["layout"].split("; ")) == {str(group.network.layout) for group in plan.groups}
 
 
+def test_blocks_of_low_rank_are_counted_with_two_along_a_side_as_gralora_has_them() -> None:
+    table = ta.methods(rank=8).set_index("name")
+    assert table.loc["block_low_rank", "n_params"] == table.loc["gralora", "n_params"] == 24 * 8 * 2 * (384 + 384)
+
+
 @pytest.mark.parametrize("row", published.ROWS, ids=lambda row: row.name)
 def test_the_arguments_of_a_paper_plan_its_adapter(row: Any) -> None:
     assert ta.plan(MINILM, **paper_arguments(row), rank=4).paper == row.name
