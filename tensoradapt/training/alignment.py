@@ -174,6 +174,7 @@ def _step(model: nn.Module, adapter: Adapter, optimizer: torch.optim.Optimizer) 
     """Return how the optimizer would change each tensor's factors; undo what it changes."""
     trained = [p for group in optimizer.param_groups for p in group["params"]]
     before = [p.detach().clone() for p in trained]
+    gradients = [None if p.grad is None else p.grad.clone() for p in trained]  # hooks of a step change them
     state = {parameter: copy.deepcopy(held) for parameter, held in optimizer.state.items()}
     groups = [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
     stepper = getattr(optimizer, "equal_steps", None)
@@ -183,8 +184,9 @@ def _step(model: nn.Module, adapter: Adapter, optimizer: torch.optim.Optimizer) 
         optimizer.step()
         moved = _factors(adapter)
     finally:
-        for parameter, value in zip(trained, before, strict=True):
+        for parameter, value, gradient in zip(trained, before, gradients, strict=True):
             parameter.copy_(value)
+            parameter.grad = gradient
         optimizer.state.clear()
         optimizer.state.update(state)
         for group, values in zip(optimizer.param_groups, groups, strict=True):

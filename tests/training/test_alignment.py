@@ -210,3 +210,16 @@ def test_what_is_not_measured(options: dict[str, Any], message: str) -> None:
     ta.attach(model, "lora", rank=2, **options)
     with pytest.raises(ta.TensorAdaptError, match=message):
         ta.alignment(model, inputs("bert"), loss=loss)
+
+
+@pytest.mark.parametrize("stepped", [ta.preconditioned, ta.orthonormal])
+def test_the_share_is_of_the_gradient_also_where_the_optimizer_changes_it_in_its_step(stepped: Any) -> None:
+    model = make("bert")
+    adapter = ta.attach(model, TIED, "tucker", rank=2)
+    perturb(adapter)
+    batch = inputs("bert")
+    alone = ta.alignment(model, batch, loss=loss)
+    optimizer = torch.optim.SGD(adapter.parameters(), lr=1e-3)
+    stepped(optimizer, model)
+    stepping = ta.alignment(model, batch, optimizer, loss=loss)
+    np.testing.assert_array_equal(stepping["share"], alone["share"])
