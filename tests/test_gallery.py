@@ -219,7 +219,7 @@ def test_links_of_a_concept_lead_somewhere(name: str) -> None:
 def test_a_printed_plan_is_what_is_printed(name: str) -> None:
     plan = ta.plan(MODELS["BERT-base"], layout="layer proj : head dim : model", method="cp", rank=8)
     text = (ROOT / "docs" / "concepts" / name).read_text()
-    heads = ("cp over", "tensors  layout", "site   ", "out x in", "skipped:")
+    heads = ("cp over", "tensors  layout", "site   ", "How a layer", "skipped:")
     blocks = [block for block in re.findall(r"(?:^    .*\n)+", text, re.MULTILINE) if block.strip().startswith(heads)]
     assert len(blocks) == (5 if name == "plans.md" else 1)
     assert not [block for block in blocks if re.sub(r"^    ", "", block, flags=re.MULTILINE).strip() not in str(plan)]

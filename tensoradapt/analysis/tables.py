@@ -124,7 +124,7 @@ def summarise(runs: Source, cost: str = "n_params") -> DataFrame:
     >>> import pandas as pd
     >>> import tensoradapt as ta
     >>> runs = pd.DataFrame({"method": ["lora", "cp"] * 3, "seed": [0, 0, 1, 1, 2, 2], "n_params": [9216, 1008] * 3})
-    >>> runs["score"] = [0.81, 0.84, 0.83, 0.86, 0.82, 0.85]
+    >>> runs["score"] = [0.81, 0.841, 0.83, 0.86, 0.82, 0.849]
     >>> ta.summarise(runs)[["method", "mean", "n_seeds", "on_frontier"]].round(2).to_numpy().tolist()
     [['cp', 0.85, 3, True], ['lora', 0.82, 3, False]]
     """
@@ -187,7 +187,7 @@ def frontier(runs: Source, cost: str = "n_params") -> DataFrame:
     >>> import pandas as pd
     >>> import tensoradapt as ta
     >>> runs = pd.DataFrame({"method": ["lora", "cp"] * 3, "seed": [0, 0, 1, 1, 2, 2], "n_params": [9216, 1008] * 3})
-    >>> runs["score"] = [0.81, 0.84, 0.83, 0.86, 0.82, 0.85]
+    >>> runs["score"] = [0.81, 0.841, 0.83, 0.86, 0.82, 0.849]
     >>> ta.frontier(runs)["method"].tolist()
     ['cp']
     """
@@ -312,7 +312,7 @@ def compare(runs: Source, reference: str | None = None, at: int | str = "auto", 
     >>> import pandas as pd
     >>> import tensoradapt as ta
     >>> runs = pd.DataFrame({"method": ["lora", "cp"] * 3, "seed": [0, 0, 1, 1, 2, 2], "n_params": [9216, 1008] * 3})
-    >>> runs["score"] = [0.81, 0.84, 0.83, 0.86, 0.82, 0.85]
+    >>> runs["score"] = [0.81, 0.841, 0.83, 0.86, 0.82, 0.849]
     >>> ta.compare(runs, "lora")[["method", "difference", "decided"]].round(2).to_numpy().tolist()
     [['cp', 0.03, True]]
     """

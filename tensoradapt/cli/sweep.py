@@ -132,7 +132,9 @@ def _sweep_options(parser: argparse.ArgumentParser) -> None:
         help="what to do about results of other versions or commits: keep, rerun or error (default: %(default)s)",
     )
     p.add_argument("--retry-failed", action="store_true", help="run again what has failed")
-    p.add_argument("--checkpoint-every", type=int, default=25, metavar="STEPS", help="0: never (default: %(default)s)")
+    p.add_argument(
+        "--checkpoint-every", type=int, metavar="STEPS", help="0: never (default: 25, or what a run began with)"
+    )
     p.add_argument(
         "--track", nargs="+", default=(), metavar="TRACKER", help="also send losses to tensorboard, trackio or wandb"
     )

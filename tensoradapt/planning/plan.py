@@ -33,7 +33,7 @@ from tensoradapt.sites.site import RowBlock, Site, row_blocks
 from tensoradapt.text import Rank, align, bonds_text, count_text, cut, html_table, plain, screen
 
 REPEATED = frozenset(("layer", "expert"))  # whose projections are folded into one row of the printed plan
-WAYS = "How a layer is computed in training (fp32), by tokens in the batch (R: rank of the update's two matrices A, B):"
+WAYS = "How a layer is computed in training (fp32), by tokens in the batch (R: rank of A and B):"
 KINDS = 8  # so many kinds of groups are shown of a plan; ``print`` has all
 
 

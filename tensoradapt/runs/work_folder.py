@@ -38,6 +38,7 @@ except ImportError:  # not a POSIX system: a run done twice gives the same resul
 
 WORK, ATTEMPTS = ".work", "attempts.jsonl"
 FREE = "free space, then run the sweep again"
+EVERY = 25  # steps between two saved states of a training
 # errors of file systems without locks, where runs are computed without one
 WITHOUT = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)
 versions = lru_cache(maxsize=1)(provenance)  # runs git, once in a process
@@ -54,20 +55,24 @@ class Work:
     def path(self) -> Path:
         return Path(self.root) / WORK / self.name
 
-    def prepare(self, config: RunConfig, checkpoint_every: int, track: Sequence[str] = ()) -> None:
-        """Write what a worker must know; what another sweep wrote stays where it says the same or is in use."""
-        record = {"config": config.as_dict(), "checkpoint_every": checkpoint_every, "track": list(track)}
+    def prepare(self, config: RunConfig, checkpoint_every: int | None = None, track: Sequence[str] = ()) -> None:
+        """Write what a worker must know; what another sweep wrote stays where nothing else is asked or it is in use.
+
+        Without a number of steps and trackers these are the run's own; of a new run ``EVERY`` steps and none.
+        """
         try:
-            _, every, trackers = self.config()
+            _, every, trackers = known = self.config()
         except TensorAdaptError:  # none yet, damaged or of another run
-            self._write(record)
+            self._write(config, EVERY if checkpoint_every is None else checkpoint_every, list(track))
             return
-        if (every, trackers) != (checkpoint_every, list(track)):
+        asked = config, every if checkpoint_every is None else checkpoint_every, list(track) or trackers
+        if asked != known:
             with claim(self.path.parent, self.name) as ours:
                 if ours:
-                    self._write(record)
+                    self._write(*asked)
 
-    def _write(self, record: Mapping[str, Any]) -> None:
+    def _write(self, config: RunConfig, checkpoint_every: int, track: list[str]) -> None:
+        record = {"config": config.as_dict(), "checkpoint_every": checkpoint_every, "track": track}
         replace_file(self.path / "config.json", json.dumps(record).encode())
 
     def config(self) -> tuple[RunConfig, int, list[str]]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tensoradapt.analysis.edges import edge_text
-from tensoradapt.checks import Check, as_path, check_arguments, flag, of_kind, one_of, text, whole
+from tensoradapt.checks import Check, as_path, check_arguments, flag, of_kind, one_of, optional, text, whole
 from tensoradapt.data.model_objects import with_saved_model
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.runs import store, trackers
@@ -70,7 +70,7 @@ CHECKS: Mapping[str, Check] = {
     "device": text,
     "stale": text,
     "retry_failed": flag,
-    "checkpoint_every": partial(whole, least=0),
+    "checkpoint_every": optional(partial(whole, least=0)),
     "dry_run": flag,
     "probe": flag,
     "say": of_kind(Callable),  # type: ignore[arg-type]
@@ -86,7 +86,7 @@ def sweep(
     device: str = "auto",
     stale: str = "keep",
     retry_failed: bool = False,
-    checkpoint_every: int = 25,
+    checkpoint_every: int | None = None,
     track: Sequence[str] | str = (),
     dry_run: bool = False,
     probe: bool = True,
@@ -108,7 +108,8 @@ def sweep(
         device: "auto", "cpu", "cuda", or one GPU, such as "cuda:1".
         stale: what to do about results of other versions: "keep", "rerun" or "error".
         retry_failed: whether runs that failed are computed again.
-        checkpoint_every: steps after which the state of a training is written; 0 for never.
+        checkpoint_every: steps after which the state of a training is written; 0 for never. None: 25, or what an
+            unfinished run began with.
         track: trackers that losses and scores are sent to: "tensorboard", "trackio", "wandb".
         dry_run: whether to print the plan and stop.
         probe: whether a short run of each task tells time and disk in advance, where no run is finished.
@@ -203,7 +204,7 @@ class _Sweep:
     spec: SweepSpec
     planned: list[Cell]
     root: Path
-    checkpoint_every: int
+    checkpoint_every: int | None
     track: Sequence[str]
     say: Say
     _ended: set[str] = field(default_factory=set)

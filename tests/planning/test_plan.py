@@ -297,7 +297,7 @@ model.layers.*.self_attn.k_proj  16 x 24   proj=1 head=0:2  as stored    2  0, 2
 model.layers.*.self_attn.o_proj  24 x 48   proj=2           transposed   2  0, 2    0
 model.layers.*.mlp.up_proj       34 x 24                    as stored    2  0, 2    each its own
 
-How a layer is computed in training (fp32), by tokens in the batch (R: rank of the update's two matrices A, B):
+How a layer is computed in training (fp32), by tokens in the batch (R: rank of A and B):
 out x in  R  tokens       products
 16 x 24   2  1 to 96      activations through (A, B), gradient through (A, B)
 16 x 24   2  97 or more   W + delta formed once, gradient through (A, B)

@@ -107,6 +107,8 @@ def test_a_sweep_that_goes_on_has_its_own_options_but_for_a_run_that_is_computed
         assert ours and work.config() == (config, 25, [])
     work.prepare(config, 1, ["tensorboard"])
     assert work.config() == (config, 1, ["tensorboard"])
+    work.prepare(config)
+    assert work.config() == (config, 1, ["tensorboard"]), "what is not asked for stays"
 
 
 def test_what_is_in_the_way_of_a_run_is_found_before_it_is_computed(root, monkeypatch):
