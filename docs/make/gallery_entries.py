@@ -17,6 +17,7 @@ from tensoradapt import parameterizations, published
 from tensoradapt.networks.layout import near_equal
 from tensoradapt.networks.network import Network
 from tensoradapt.planning.method_table import paper_arguments, usual_arguments
+from tensoradapt.planning.splits import nearest
 from tensoradapt.published.row import Published
 
 HERE = Path(__file__).resolve().parent
@@ -88,7 +89,9 @@ class Entry:
             given = {"n": self.row.split.get("in", {}), "cores": self.row.options.get("cores", {})}
             return {name: {w: list(parts) for w, parts in table.items()} for name, table in given.items() if table}
         parts = getattr(self.factoring, "parts", (2,))[-1]
-        return {"n": {width: near_equal(width, parts) for width in WIDTHS}} if "n[" in self.count else {}
+        near = getattr(self.factoring, "near", None)
+        made = {width: nearest(width, near) if near else near_equal(width, parts) for width in WIDTHS}
+        return {"n": made} if "n[" in self.count else {}
 
 
 @lru_cache(maxsize=1024)

@@ -145,13 +145,13 @@ def _fitting(sites: Sequence[Site], split: Split) -> dict[str, Any]:
         n = min(map(len, given.values()), default=2)
         right = {width: tuple(sizes) for width, sizes in given.items() if math.prod(sizes) == width}
         wrong = {width: sizes for width, sizes in given.items() if width not in right and set(sizes) != {1}}
-        near = {width: _nearest(width, wrong[width]) if width in wrong else near_equal(width, n) for width in widths}
+        near = {width: nearest(width, wrong[width]) if width in wrong else near_equal(width, n) for width in widths}
         by_width = {width: right.get(width) or near[width] for width in widths}
         fitting[mode] = by_width if len(by_width) > 1 else next(iter(by_width.values()), parts)
     return fitting
 
 
-def _nearest(width: int, parts: Sequence[int]) -> tuple[int, ...]:
+def nearest(width: int, parts: Sequence[int]) -> tuple[int, ...]:
     """Return as many parts that multiply to the width: each but the last is the divisor nearest to the given one."""
     found: list[int] = []
     for part in parts[:-1]:

@@ -28,6 +28,8 @@ from support.page_numbers import (
     choice_by_loss,
     collapsed_on_sst2,
     compressed,
+    cp_beside_lora1,
+    cp_on_cifar10,
     cp_to_lora1_on_mpnet,
     curve_of_pairs,
     decided_of_headline,
@@ -67,6 +69,7 @@ from support.page_numbers import (
     of_scale,
     of_trained,
     on_alpaca,
+    on_cifar10,
     on_sst2,
     others_of_small,
     own_best,
@@ -80,6 +83,7 @@ from support.page_numbers import (
     rates_of_headline,
     rates_of_rules,
     rates_of_small,
+    rates_on_cifar10,
     rates_on_mpnet,
     rates_on_sst2,
     ratios_of_steps,
@@ -130,6 +134,7 @@ FRONT += 'update is added or multiplied ([HiRA\'s rule]): "decided" is after a c
 FRONT += "compared. LoRA's first rank takes {:,}; CP with a third of it, {:,}, has {:.3f} and is decided to be worse."
 EQUAL, TABLES = "docs/results/equal-steps.md", "docs/results/tables.md"
 PERFORMANCE, GLUE = "docs/results/performance.md", "docs/results/glue/README.md"
+VISION = "docs/results/vision/README.md"
 AROUND = "docs/examples/around/README.md"
 LIBRARY = "docs/guides/adapter-libraries.md"
 PROTOCOL, NOT_HERE = "docs/results/protocol.md", "docs/results/not-here.md"
@@ -388,8 +393,7 @@ CLAIMS: list[Claim] = [
     ),
     (
         KNOWN,
-        "On Alpaca LoRA r=1 and CP with half of its parameters are worse, by {:.3f} and {:.3f} nats a token in the "
-        "mean.",
+        "on Alpaca LoRA r=1 and CP with half of its parameters, by {:.3f} and {:.3f} nats a token.",
         on_alpaca,
     ),
     (
@@ -401,6 +405,21 @@ CLAIMS: list[Claim] = [
     (RESULTS, "sixteen times fewer ({:.2f} times with the head)", lambda: times(*ON_MPNET)[1:]),
     (KNOWN, "On SST-2 LoRA r=1 and CP with four times fewer lose less than 0.02.", alike_on_sst2),
     (RESULTS, "LoRA r=1 and CP with four times fewer cost less than 0.02 ([SST-2]).", alike_on_sst2),
+    (KNOWN, "On CIFAR-10 CP with {:.0f} times fewer is worse, by {:.3f},", lambda: cp_on_cifar10()[::2]),
+    (
+        RESULTS,
+        "on CIFAR-10, CP with {:.0f} times fewer parameters than LoRA r=8 (-{:.3f},",
+        lambda: cp_on_cifar10()[::2],
+    ),
+    (
+        VISION,
+        "with {:.0f} times fewer parameters than LoRA r=8 is decided to be worse; LoRA r=1",
+        lambda: cp_on_cifar10()[:1],
+    ),
+    (VISION, "LoRA r=8 has {:.3f} of the test pictures right, CP {}, LoRA r=1 {}.", on_cifar10),
+    (VISION, "CP has {:.0f} % of LoRA r=1's parameters; these two are not told apart (p {:.2f} over", cp_beside_lora1),
+    (VISION, "{}e-4 for LoRA r=8, {}e-4 for r=1 and {:.0f}e-4 for CP, after", rates_on_cifar10),
+    (VISION, "On validation they have {:.3f}, {:.3f} and {:.3f};", lambda: rates_on_cifar10(validation=True)),
     (GLUE, "LoRA r=8 has {:.3f} of the test sentences right, LoRA r=1 {}, CP {}.", on_sst2),
     (GLUE, "these two are not told apart either (p {:.2f} over seeds alone).", lambda: (p_beside_lora1_on_sst2(),)),
     (GLUE, "On validation LoRA r=8 has {:.3f} there, LoRA r=1 {:.3f} and CP {:.3f}.", rates_on_sst2),
@@ -467,7 +486,7 @@ CLAIMS: list[Claim] = [
         "decided.",
         split_heads_beside_cp,
     ),
-    (KNOWN, "the {} decided differences of", lambda: (NUMBERS[ranks_decided()],)),
+    (KNOWN, "as rank grows: {} decided [differences]", lambda: (NUMBERS[ranks_decided()],)),
     (
         KNOWN,
         "| MiniLM | rated sentences, the paper's layout | {} | {:.3f} ({:.3f} to {:.3f}) | worse |",
@@ -483,6 +502,7 @@ CLAIMS: list[Claim] = [
             "MiniLM | SST-2": ("glue", "sst2", "CP", "n≤37,200"),
             "MPNet | rated sentences": ("headline/mpnet", "snippets", "CP", "n≤37,200"),
             "MPNet | SST-2": ("headline/mpnet", "sst2", "CP", "n≤37,200"),
+            "DINOv2-small | CIFAR-10, all linear layers": ("vision", "cifar10", "CP", "n≤41,500"),
             "SmolLM2-135M | Alpaca, nats a token": ("instruct", "alpaca-answers", "CP", "n≤57,600"),
         }.items()
     ),

@@ -327,6 +327,40 @@ def rates_on_sst2() -> tuple[float, ...]:
     return tuple(float(tried[n]) for n in (147456, 18432, 37152))
 
 
+def cp_on_cifar10() -> tuple[float, int, float]:
+    """How many times fewer parameters CP has on CIFAR-10 than LoRA r=8, its count, and by how much it is worse."""
+    (row,) = (row for row in rows("docs/results/vision/differences.csv") if row["method"] == "CP")
+    assert told("vision", "cifar10", "CP", "n≤41,500") == "worse"
+    return times("vision", "cifar10", "CP", "n≤41,500")[0], int(row["n_params"]), -float(row["difference"])
+
+
+def on_cifar10() -> tuple[float, str, str]:
+    """LoRA r=8's mean on CIFAR-10, and the differences of CP and of LoRA r=1, which is not decided, to it."""
+    (reference,) = (row for row in rows("docs/results/vision/means.csv") if row["rank"] and float(row["rank"]) == 8)
+    assert told("vision", "cifar10", "lora", "r=1") == "nothing"
+    return (
+        float(reference["mean"]),
+        span("vision", "cifar10", "CP", "n≤41,500"),
+        span("vision", "cifar10", "lora", "r=1"),
+    )
+
+
+def cp_beside_lora1() -> tuple[float, float]:
+    """CP's share of LoRA r=1's parameters on CIFAR-10 in percent, and its p to it, over seeds alone."""
+    gaps = compare(reported(pd.read_csv(ROOT / "docs/results/vision/records.csv")), "lora", at=1).set_index("method")
+    return 100 / float(gaps.loc["CP", "times_fewer"]), float(gaps.loc["CP", "p"])
+
+
+def rates_on_cifar10(validation: bool = False) -> tuple[float, ...]:
+    """The rates in 1e-4 that LoRA r=8, r=1 and CP have chosen on CIFAR-10, or their mean validation scores there."""
+    runs = pd.read_csv(ROOT / "docs/results/vision/records.csv")
+    chosen = runs[~runs["tuning"]].groupby("n_params")["lr"].first()
+    tried = runs[runs["tuning"]].groupby(["n_params", "lr"])["validation"].mean()
+    sizes = (663552, 82944, 34920)
+    found = ((tried[n, chosen[n]] if validation else round(1e4 * chosen[n], 2)) for n in sizes)
+    return tuple(float(one) for one in found)
+
+
 @cache
 def step_ratio(name: str, shape: str = "minilm") -> float:
     """What a step takes over the frozen model's, the median of benchmarks/records/speed-SHAPE-cpu-1.json."""
