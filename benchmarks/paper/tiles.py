@@ -121,7 +121,8 @@ def either_way(rows: Sequence[Mapping[str, str]]) -> str:
     own = [row for row in rows if row["margin"] == least]
     worse = sum(row["decided"] == "True" and float(row["difference"]) < 0 for row in own)
     inside = sum(row["within"] == "True" for row in own)
-    return f"of {len(own)} sizes {worse or 'none'} decided to be worse, {inside or 'none'} to be within {least}"
+    are = "are" if worse > 1 else "is"
+    return f"of {len(own)} sizes {worse or 'none'} {are} decided to be worse, {inside or 'none'} to be within {least}"
 
 
 def decided(runs: pd.DataFrame, path: Path, task: str) -> tuple[int, int, str]:
