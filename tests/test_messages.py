@@ -308,6 +308,10 @@ REFUSED: dict[str, tuple[Call, list[str]]] = {
         lambda: ta.plan(make("bert"), TIED, "cp", rank=2, train=("clasifier",)),
         ["train names 'clasifier', which BertForSequenceClassification does not have", 'did you mean "classifier"?'],
     ),
+    "train without the path": (
+        lambda: ta.plan(make("bert"), TIED, "cp", rank=2, train="pooler"),
+        ["train names 'pooler', which BertForSequenceClassification does not have", 'did you mean "bert.pooler"?'],
+    ),
     "train that is a number": (plan(train=3), ["train is 3", "expected names or patterns of base modules"]),
     "train that is None": (plan(train=None), ["train is None", "as in ('classifier', '*norm*')"]),
     "train of what is no name": (plan(train=("classifier", None)), ["train is ('classifier', None)", "expected names"]),

@@ -10,6 +10,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from tensoradapt.adapter.sharding import is_sharded
 from tensoradapt.surgery.registry import attached, required
+from tensoradapt.surgery.use import trained_by
 from tensoradapt.training.equal_steps import equal_steps
 
 __all__ = ["EqualSteps", "SaveAdapter"]
@@ -24,8 +25,9 @@ class SaveAdapter(TrainerCallback):
     not serve a search over hyperparameters, which saves into folders of its own (docs/guides/trainers.md).
 
     Args:
-        trained_only: leave the frozen base, which does not change, out of the Trainer's ``model.safetensors``; training
-            resumes from it as usual. Without its adapters (``detach``, ``merge_and_unload``) the model is saved whole.
+        trained_only: leave the frozen base, which does not change, out of the Trainer's ``model.safetensors``, which
+            then has all adapters; training resumes from it as usual. Without its adapters (``detach``,
+            ``merge_and_unload``) the model is saved whole.
 
     Raises:
         TensorAdaptError: when the Trainer is made, for a model without an adapter.
@@ -47,9 +49,10 @@ class SaveAdapter(TrainerCallback):
         model: nn.Module = kwargs["model"]
         attached(model)
         if self.trained_only and hasattr(model, LEFT_OUT):
-            named = model.named_parameters(remove_duplicate=False)
-            required(model).changed.append((model, LEFT_OUT, getattr(model, LEFT_OUT)))  # until the adapters are gone
-            setattr(model, LEFT_OUT, {name for name, p in named if not p.requires_grad})
+            registry, named = required(model), model.named_parameters(remove_duplicate=False)
+            registry.changed.append((model, LEFT_OUT, getattr(model, LEFT_OUT)))  # until the adapters are gone
+            theirs = {id(p) for adapter in registry.named().values() for p in trained_by(adapter)}  # ``use`` may choose
+            setattr(model, LEFT_OUT, {name for name, p in named if not (p.requires_grad or id(p) in theirs)})
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Save the adapter into the checkpoint's folder."""

@@ -93,7 +93,7 @@ def trained_modules(model: Any, train: Sequence[str], published: str | None = No
 def _absent(model: Any, pattern: str, names: Sequence[str], published: str | None) -> str:
     kind = type(model).__name__
     if published is None:
-        heads = [name for name in names if "." not in name]
+        heads = [name for name in names if "." not in name or name.endswith(f".{pattern}")]
         return f"train names {pattern!r}, which {kind} does not have{did_you_mean(pattern, heads)}"
     return (
         f"{published} with paper=True trains the modules {pattern!r} too, and {kind} has none of that name; say with "

@@ -113,14 +113,15 @@ def _ones(samples: Sequence[str | None], names: Iterable[str]) -> dict[str, Tens
 
 def _train_only(before: Iterable[Adapter], chosen: Iterable[Adapter], change: Transaction) -> None:
     """Let the parameters and heads of the chosen adapters require gradients, and not those of the ones before."""
-    trained = {p for adapter in chosen for p in _trained(adapter)}
-    for parameter in trained.union(p for adapter in before for p in _trained(adapter)):
+    trained = {p for adapter in chosen for p in trained_by(adapter)}
+    for parameter in trained.union(p for adapter in before for p in trained_by(adapter)):
         if parameter.requires_grad != (now := parameter in trained):
             change.undo.append(partial(parameter.requires_grad_, not now))
             parameter.requires_grad_(now)
 
 
-def _trained(adapter: Adapter) -> list[Tensor]:
+def trained_by(adapter: Adapter) -> list[Tensor]:
+    """Return an adapter's parameters, and those of the base modules that it trains."""
     return [*adapter.parameters(), *adapter.attachment.head_parameters().values()]
 
 
@@ -133,6 +134,9 @@ def _set(gate: Gate, share: Tensor, change: Transaction) -> None:
 
 
 def _shares(registry: Adapters, names: Any) -> dict[str, float]:
+    own = next((name for name, adapter in registry.named().items() if adapter is names), None)
+    if own is not None:
+        raise TensorAdaptError(f"names is an adapter of this model; expected its name: use(model, {own!r})")
     given = names if isinstance(names, Mapping) else dict.fromkeys(strings(names, "names"), 1.0)
     if not given:
         raise TensorAdaptError(

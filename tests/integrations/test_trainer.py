@@ -161,6 +161,20 @@ def test_each_checkpoint_holds_the_adapter_and_not_the_base(tmp_path: Path) -> N
     assert not same(state(adapter), state(again))
 
 
+def test_a_checkpoint_holds_an_adapter_that_is_chosen_after_the_trainer_was_made(tmp_path: Path) -> None:
+    model, _ = classifier()
+    ta.attach(model, ta.plan(model, LAYOUT, "cp", 2, train="bert.pooler"), name="other")
+    ta.use(model, "default")
+    run = trainer(model, tmp_path, SaveAdapter(), max_steps=4)
+    ta.use(model, "other")
+    run.train()
+    trained = {name for name, p in model.named_parameters() if p.requires_grad}
+    assert {name.split(".")[1] for name in trained} == {"other", "pooler"}
+    with safe_open(tmp_path / "checkpoint-4" / "model.safetensors", "pt") as file:
+        assert trained <= set(file.keys())
+        assert "bert.encoder.layer.0.output.dense.weight" not in file.keys()
+
+
 @pytest.mark.thorough
 def test_the_best_checkpoint_is_loaded_at_the_end(tmp_path: Path) -> None:
     model, adapter = classifier()

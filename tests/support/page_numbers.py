@@ -781,6 +781,14 @@ def looks_on_cifar10() -> list[float]:
     return [float(one(FIRST_LOOKS, **of, head_lr=rate, steps=steps)["validation"]) for rate, steps in looks]
 
 
+def looks_on_cola() -> list[float]:
+    """LoRA r=8's Matthews correlation on validation after three lengths, and at three rates of the head."""
+    looks = [("0.006", steps) for steps in ("600", "1200", "2400")]
+    looks += [(rate, "2400") for rate in ("0.002", "0.006", "0.018")]
+    of = {"task": "cola", "seed": "2001"}
+    return [float(one(FIRST_LOOKS, **of, head_lr=rate, steps=steps)["validation"]) for rate, steps in looks]
+
+
 def curve_of_pairs() -> tuple[float, ...]:
     """LoRA r=8's share of 47 validation pairs of UltraFeedback after half an epoch to four, the last's count and p."""
     of = {"task": "ultrafeedback", "seed": "2001", "lr": "0.0003"}

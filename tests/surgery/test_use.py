@@ -186,6 +186,7 @@ REFUSED = {
     "a name of torch's": (lambda m: ta.attach(m, plan_of(m), name="keys"), "expected one word"),
     "a name with a dot": (lambda m: ta.attach(m, plan_of(m), name="a.b"), "expected one word"),
     "an unknown name": (lambda m: ta.use(m, "c"), "no adapter named 'c'.*Valid: a, b"),
+    "an adapter": (lambda m: ta.use(m, ta.adapters(m)["a"]), r"expected its name: use\(model, 'a'\)"),
     "nothing": (lambda m: ta.use(m, []), "no adapter was named"),
     "neither names nor samples": (lambda m: ta.use(m), "samples is None"),
     "both names and samples": (lambda m: ta.use(m, "a", samples=NAMES), "one of them"),
