@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
+import committed
 import pandas as pd
 import report
 from tiles import tiles
@@ -22,6 +24,7 @@ from tensoradapt.analysis.tables import reported
 from tensoradapt.files import replace_file
 
 BEGIN, END = "<!-- begin {} -->", "<!-- end {} -->"
+MARGIN = 0.01
 
 
 def claim(folder: Path) -> str:
@@ -132,6 +135,24 @@ def small(folder: Path) -> str:
     return sizes(folder / "small")
 
 
+def alike(folder: Path) -> str:
+    """Each pair of sizes of about as many parameters of a folder with ``pairs.csv``: how far apart they are, and
+    whether they are decided to be within 0.01 of each other.
+    """
+    lines = ["| | parameters | beside | parameters | difference | seeds | Holm's p | alike |"]
+    lines += ["|---|--:|---|--:|---|--:|--:|---|"]
+    path = folder / "pairs.csv"
+    if not path.is_file():
+        return "\n".join(lines)
+    pairs = committed.alike(pd.read_csv(path), reported(pd.read_csv(folder / "records.csv")), MARGIN)
+    for row in pairs.to_dict("records"):
+        counts = [f"{row[name]:,}" for name in ("n_params", "reference_n_params")]
+        cells = (display(row["method"]), counts[0], display(row["reference"]), counts[1], _gap_of(row))
+        told = (str(row["n_seeds"]), p_text(row["p_apart_holm"]), "yes" if row["alike"] else "not decided")
+        lines.append(f"| {' | '.join((*cells, *told))} |")
+    return "\n".join(lines)
+
+
 def _within(row: Mapping[str, str]) -> str:
     """Say whether a row is within its margin, and else how many seeds would decide it."""
     if row["within"] == "True":
@@ -187,13 +208,14 @@ def seconds_of_step() -> dict[tuple[str, int], float]:
     return table.groupby(["method", "n_params"])["seconds"].median().to_dict()
 
 
-def _gap_of(row: Mapping[str, str]) -> str:
+def _gap_of(row: Mapping[str, Any]) -> str:
     return f"{float(row['difference']):+.4f} ({float(row['low']):+.4f} to {float(row['high']):+.4f})"
 
 
 # what is written, by its marks
 PARTS = {"tiles": tiles, "claim": claim, "everything": everything}
 PARTS |= {"sizes": sizes, "smallest": smallest, "by steps": by_steps, "larger": larger, "small": small}
+PARTS |= {"alike": alike}
 
 
 def fill(page: Path) -> None:

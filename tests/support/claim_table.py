@@ -17,7 +17,9 @@ from support.page_numbers import (
     NUMBERS,
     SMALL,
     alike_at_one_size,
+    alike_at_the_same_size,
     alike_on_sst2,
+    alike_with_lora1,
     apart_by_rules,
     around,
     beside_cp_of_small,
@@ -72,7 +74,6 @@ from support.page_numbers import (
     on_alpaca,
     on_cifar10,
     on_sst2,
-    others_of_small,
     own_best,
     p_beside_lora1_on_sst2,
     p_to_lora2,
@@ -402,7 +403,7 @@ CLAIMS: list[Claim] = [
         "At one rate for all, over the layouts of the papers, {} of {} sizes are decided to be below LoRA r=8.",
         decided_on_sentences,
     ),
-    (RESULTS, "No tensor is decided to differ from LoRA of its size.", alike_at_one_size),
+    (RESULTS, "No tensor is decided to differ from LoRA of its size;", alike_at_one_size),
     (RESULTS, "sixteen times fewer ({:.2f} times with the head)", lambda: times(*ON_MPNET)[1:]),
     (KNOWN, "On SST-2 LoRA r=1 and CP with four times fewer lose less than 0.02.", alike_on_sst2),
     (RESULTS, "LoRA r=1 and CP with four times fewer cost less than 0.02 ([SST-2]).", alike_on_sst2),
@@ -455,11 +456,6 @@ CLAIMS: list[Claim] = [
     ),
     (
         KNOWN,
-        "{} others with at most {:,} have {:.3f} to {:.3f}; CP with {} has {:.3f} [at one rate for all].",
-        lambda: (*others_of_small(), size(CP1), mean(CP1)),
-    ),
-    (
-        KNOWN,
         "with {:,} parameters has {:.3f}, over LoRTA's split heads with {:,} it has {:.3f}",
         lambda: (*tied_cell("7000", TIED), *tied_cell("20000", SPLIT)),
     ),
@@ -506,6 +502,21 @@ CLAIMS: list[Claim] = [
             "DINOv2-small | CIFAR-10, all linear layers": ("vision", "cifar10", "CP", "n≤41,500"),
             "SmolLM2-135M | Alpaca, nats a token": ("instruct", "alpaca-answers", "CP", "n≤57,600"),
         }.items()
+    ),
+    (KNOWN, "the three within 0.01 of LoRA r=1, [whichever", alike_with_lora1),
+    (RESULTS, "of LoRA r=1's size CP, tensor-train and Tucker are decided to be within 0.01 of it", alike_with_lora1),
+    (HEADLINE, "tensor-train, Tucker and CP by HiRA's rule of LoRA r=1's size are [decided to be", alike_with_lora1),
+    (
+        HEADLINE,
+        "CP, tensor-train, Tucker and CP by HiRA's rule with {:,} to {:,} parameters are decided to be within 0.01 of "
+        "LoRA r=1, whichever is ahead, and tensor-train, Tucker and CP by HiRA's rule with {:,} to {:,} of CP with "
+        "{:,}.** VeRA and CP with split heads are not decided to be alike with either, nor are tensor-train",
+        alike_at_the_same_size,
+    ),
+    (
+        HEADLINE,
+        "tensor-train and Tucker are alike with LoRA r=1 at the level of one of them, CP and CP by HiRA's rule are not",
+        lambda: alike_at_the_same_size(looks=True)[5:],
     ),
     (HEADLINE, "with {:,} parameters, and Tucker, with {:,} †; LoRA r=8 has {:,} ({:.3f}).", of_headline),
     (WHICH, "with {:,} and {:,} parameters a loss below 0.01 is decided", lambda: of_headline()[:2]),

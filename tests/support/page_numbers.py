@@ -24,6 +24,7 @@ from tensoradapt.analysis.verdict import compared
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks" / "paper"))
 import best_rate
+import committed
 import learning_rules
 import overview
 import tiles
@@ -587,12 +588,6 @@ def ends_of_small() -> tuple[str | float, ...]:
     return means["Tensor-train"], 100 * (means["Tensor-train"] - base) / (lora - base), base, means["lora_xs"]
 
 
-def others_of_small() -> tuple[str, int, float, float]:
-    """How many factorings of ``SMALL`` there are beside tensor-train, their budget, their lowest and highest mean."""
-    means = [float(row["mean"]) for row in within_headline("0.01", SMALL) if row["method"] != "Tensor-train"]
-    return NUMBERS[len(means)].capitalize(), decided_of_small()[0], min(means), max(means)
-
-
 def beside_cp_of_small(method: str) -> str:
     """What a factoring gains over CP below LoRA's first rank, with its interval; none is decided."""
     (row,) = (row for row in rows(f"docs/results/{SMALL}/pairs.csv") if row["method"] == method)
@@ -632,6 +627,38 @@ def alike_at_one_size() -> tuple[()]:
     assert min(p_to_lora2()) > 0.05
     assert not any(float(row["p_holm"]) < 0.05 for row in rows(f"{HEADLINE}/pairs.csv") if row["method"] != "lora")
     return ()
+
+
+@cache
+def pairs_of_headline() -> pd.DataFrame:
+    """The pairs of about as many parameters of the headline, and which are alike."""
+    folder = ROOT / HEADLINE
+    return committed.alike(pd.read_csv(folder / "pairs.csv"), reported(pd.read_csv(folder / "records.csv")), 0.01)
+
+
+def alike_at_the_same_size(looks: bool = False) -> tuple[int, ...]:
+    """The least and the most parameters of the sizes alike with LoRA r=1, those of the largest alike with CP, and CP's.
+
+    With ``looks``: only those that are so at the level of one look of all.
+    """
+    pairs, four = pairs_of_headline(), {"CP", "Tensor-train", "Tucker", "CP by HiRA's rule"}
+    level = 0.025 / pairs["n_seeds"].map({10: 2, 20: 3} if looks else {10: 1, 20: 1})
+    pairs = pairs.assign(holds=pairs["p_apart_holm"] < level)
+    beside_lora, beside_cp = (pairs[pairs["reference"].eq(name)] for name in ("lora", "CP"))
+    first = beside_lora[beside_lora["holds"]]
+    assert {*first["method"]} == ({"Tensor-train", "Tucker"} if looks else four)
+    assert {*beside_lora["method"]} - four == {"CP, heads split", "vera"}
+    second = beside_cp[beside_cp["n_params"].gt(30_000) & beside_cp["holds"]]
+    assert {*second["method"]} == four - {"CP"} and len(beside_lora) == 6 and len(beside_cp) == 10
+    others = beside_cp[beside_cp["n_params"].between(10_000, 30_000) & ~beside_cp["alike"]]
+    assert {*others["method"]} == {"Tensor-train", "CP by HiRA's rule", "CP, heads split", "vera"}
+    counts = (first["n_params"].min(), first["n_params"].max(), second["n_params"].min(), second["n_params"].max())
+    return *map(int, counts), int(second["reference_n_params"].iloc[0])
+
+
+def alike_with_lora1() -> tuple[()]:
+    """Nothing; sizes of four methods are within 0.01 of LoRA r=1 in either direction."""
+    return alike_at_the_same_size()[5:]
 
 
 def beside_lora2() -> tuple[int, float, str, str]:

@@ -1,0 +1,95 @@
+"""What a committed difference says without the scores of test examples, which stay with the runs.
+
+What these add to its variance follows from the width of its 95 % interval, whose degrees of freedom are of
+Satterthwaite.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+from scipy import optimize, stats
+
+from tensoradapt.analysis.statistics.significance import holm
+from tensoradapt.analysis.tables import LEVEL, Row
+
+ABOUT = 1.1  # sizes have about as many parameters where one has at most so many times those of the other
+
+
+@dataclass(frozen=True)
+class Errors:
+    """The standard errors of a mean difference over seeds, and over seeds and test examples, with their degrees."""
+
+    seeds: float
+    seeds_df: float
+    both: float
+    both_df: float
+
+    @property
+    def examples(self) -> float:
+        """What test examples add to the standard error, however many seeds there are."""
+        return max(self.both**2 - self.seeds**2, 0.0) ** 0.5
+
+    def p_above(self, gap: float) -> float:
+        """Return the one-sided p that a mean of ``gap`` is not above 0, the larger of the t tests of both errors."""
+        tests = (self.seeds, self.seeds_df), (self.both, self.both_df)
+        return max(float(stats.t.sf(gap / error, df)) for error, df in tests)
+
+
+def errors(row: Row, apart: pd.Series) -> Errors:
+    """Return the standard errors of a committed difference.
+
+    Args:
+        row: with the limits ``low`` and ``high`` of its interval.
+        apart: its differences by seed.
+    """
+    n, half = len(apart), (row["high"] - row["low"]) / 2
+    over_seeds = float(apart.std(ddof=1)) / n**0.5
+
+    def excess(df: float) -> float:
+        return (n - 1) * (half / stats.t.ppf(0.975, df)) ** 4 / over_seeds**4 - df
+
+    df = optimize.brentq(excess, n - 1, 1e6) if excess(n - 1) > 0 else n - 1.0
+    return Errors(over_seeds, n - 1, max(half / float(stats.t.ppf(0.975, df)), over_seeds), df)
+
+
+def apart_by_seed(runs: pd.DataFrame, row: Row, reference: str, n_params: int) -> pd.Series:
+    """Return what one size has more than another, by seed.
+
+    Args:
+        runs: reported ones of one or several tasks.
+        row: the task, method and parameters of the size.
+        reference, n_params: those of the other.
+    """
+    of_task = runs[runs["task"] == row["task"]].set_index("seed")
+    sides = ((row["method"], row["n_params"]), (reference, n_params))
+    own, other = (of_task[of_task["method"].eq(name) & of_task["n_params"].eq(n)]["score"] for name, n in sides)
+    return (own - other).dropna()
+
+
+def alike(pairs: pd.DataFrame, runs: pd.DataFrame, margin: float) -> pd.DataFrame:
+    """Return the rows of ``pairs.csv`` between sizes of about as many parameters, and which are alike.
+
+    They are alike where the two-sided 95 % interval of their difference, corrected after Holm over all of them beside
+    one reference, lies within the margin on both sides (two one-sided tests; Schuirmann 1987).
+
+    Returns:
+        The rows with ``n_seeds``; ``p_apart``, the one-sided p that they are at least ``margin`` apart, the larger one
+        of the crossed model and of the t test over seeds; ``p_apart_holm`` and ``alike``.
+    """
+    ratio = pairs["n_params"] / pairs["reference_n_params"]
+    found = [
+        _apart(own.to_dict("records"), runs, margin)
+        for _, own in pairs[ratio.between(1 / ABOUT, ABOUT)].groupby("reference", sort=False)
+    ]
+    return pd.concat(found, ignore_index=True)
+
+
+def _apart(rows: list[Row], runs: pd.DataFrame, margin: float) -> pd.DataFrame:
+    table = pd.DataFrame(rows)
+    seeds = [apart_by_seed(runs, row, row["reference"], row["reference_n_params"]) for row in rows]
+    gaps = margin - table["difference"].abs()
+    p = [errors(row, own).p_above(gap) for row, own, gap in zip(rows, seeds, gaps, strict=True)]
+    table = table.assign(n_seeds=[len(own) for own in seeds], p_apart=p, p_apart_holm=holm(p))
+    return table.assign(alike=table["p_apart_holm"] < LEVEL / 2)
