@@ -301,10 +301,19 @@ def without_size() -> tuple[float, float, float]:
     return *best_rate.by_size(60, "equal"), spread("equal")[0]
 
 
-def on_sst2() -> tuple[float, str, str]:
-    """LoRA r=8's mean on SST-2 with MiniLM, and the differences of LoRA r=1 and CP to it."""
-    (reference,) = (row for row in rows("docs/results/glue/means.csv") if row["rank"] and float(row["rank"]) == 8)
-    return float(reference["mean"]), span("glue", "sst2", "lora", "r=1"), span("glue", "sst2", "CP", "n≤37,200")
+SIZES_OF_MINILM = (147456, 18432, 37152)  # LoRA r=8, r=1 and CP
+
+
+def beside_lora8(folder: str, task: str, *sizes: tuple[str, str]) -> tuple[float | str, ...]:
+    """LoRA r=8's mean in a folder of results, and the differences of methods and sizes to it."""
+    (lora,) = (row for row in rows(f"docs/results/{folder}/means.csv") if row["rank"] and float(row["rank"]) == 8)
+    return float(lora["mean"]), *(span(folder, task, *size) for size in sizes)
+
+
+def p_beside_lora1(folder: str) -> float:
+    """The p of CP to LoRA r=1 in a folder of results, over seeds alone."""
+    gaps = compare(reported(pd.read_csv(ROOT / "docs/results" / folder / "records.csv")), "lora", at=1)
+    return float(gaps.set_index("method").loc["CP", "p"])
 
 
 def alike_on_sst2() -> tuple[()]:
@@ -314,36 +323,26 @@ def alike_on_sst2() -> tuple[()]:
     return ()
 
 
-def p_beside_lora1_on_sst2() -> float:
-    """The p of CP to LoRA r=1 on SST-2 with MiniLM, over seeds alone."""
-    gaps = compare(reported(pd.read_csv(ROOT / "docs/results/glue/records.csv")), "lora", at=1)
-    return float(gaps.set_index("method").loc["CP", "p"])
+def chosen_rates(folder: str, *n_params: int) -> tuple[tuple[float, float], ...]:
+    """The rate that each size of a folder of results has chosen, of its parameters, and its validation score there."""
+    runs = pd.read_csv(ROOT / "docs/results" / folder / "records.csv")
+    chosen = runs[~runs["tuning"]].groupby("n_params")["lr"].first()
+    tried = runs[runs["tuning"]].groupby(["n_params", "lr"])["validation"].mean()
+    return tuple((float(chosen[n]), float(tried[n, chosen[n]])) for n in n_params)
 
 
 def rates_on_sst2() -> tuple[float, ...]:
     """The mean validation score of LoRA r=8, r=1 and CP at 1.1e-3, which each of them has chosen."""
-    assert {float(row["lr"]) for row in rows("docs/results/glue/means.csv")} == {1.1e-3}
-    runs = pd.read_csv(ROOT / "docs/results/glue/records.csv")
-    tried = runs[runs["tuning"] & runs["lr"].eq(1.1e-3)].groupby("n_params")["validation"].mean()
-    return tuple(float(tried[n]) for n in (147456, 18432, 37152))
+    rates, scores = zip(*chosen_rates("glue", *SIZES_OF_MINILM), strict=True)
+    assert {*rates} == {1.1e-3}
+    return scores
 
 
 def cp_on_cifar10() -> tuple[float, int, float]:
     """How many times fewer parameters CP has on CIFAR-10 than LoRA r=8, its count, and by how much it is worse."""
     (row,) = (row for row in rows("docs/results/vision/differences.csv") if row["method"] == "CP")
-    assert told("vision", "cifar10", "CP", "n≤41,500") == "worse"
+    assert [told("vision", "cifar10", *of) for of in (("CP", "n≤41,500"), ("lora", "r=1"))] == ["worse", "nothing"]
     return times("vision", "cifar10", "CP", "n≤41,500")[0], int(row["n_params"]), -float(row["difference"])
-
-
-def on_cifar10() -> tuple[float, str, str]:
-    """LoRA r=8's mean on CIFAR-10, and the differences of CP and of LoRA r=1, which is not decided, to it."""
-    (reference,) = (row for row in rows("docs/results/vision/means.csv") if row["rank"] and float(row["rank"]) == 8)
-    assert told("vision", "cifar10", "lora", "r=1") == "nothing"
-    return (
-        float(reference["mean"]),
-        span("vision", "cifar10", "CP", "n≤41,500"),
-        span("vision", "cifar10", "lora", "r=1"),
-    )
 
 
 def cp_beside_lora1() -> tuple[float, float]:
@@ -354,12 +353,8 @@ def cp_beside_lora1() -> tuple[float, float]:
 
 def rates_on_cifar10(validation: bool = False) -> tuple[float, ...]:
     """The rates in 1e-4 that LoRA r=8, r=1 and CP have chosen on CIFAR-10, or their mean validation scores there."""
-    runs = pd.read_csv(ROOT / "docs/results/vision/records.csv")
-    chosen = runs[~runs["tuning"]].groupby("n_params")["lr"].first()
-    tried = runs[runs["tuning"]].groupby(["n_params", "lr"])["validation"].mean()
-    sizes = (663552, 82944, 34920)
-    found = ((tried[n, chosen[n]] if validation else round(1e4 * chosen[n], 2)) for n in sizes)
-    return tuple(float(one) for one in found)
+    found = chosen_rates("vision", 663552, 82944, 34920)
+    return tuple(score if validation else round(1e4 * rate, 2) for rate, score in found)
 
 
 @cache
