@@ -511,6 +511,7 @@ CLAIMS: list[Claim] = [
         }.items()
     ),
     (KNOWN, "the three within 0.01 of LoRA r=1, [whichever", alike_with_lora1),
+    (WHICH, "of LoRA r=1's size CP, tensor-train and Tucker are [within 0.01 of it]", alike_with_lora1),
     (RESULTS, "of LoRA r=1's size CP, tensor-train and Tucker are decided to be within 0.01 of it", alike_with_lora1),
     (HEADLINE, "tensor-train, Tucker and CP by HiRA's rule of LoRA r=1's size are [decided to be", alike_with_lora1),
     (
