@@ -202,13 +202,6 @@ def _meant(name: str) -> set[str]:
     return found
 
 
-def spelled(method: str) -> str:
-    """Return the name of a parameterization or published adapter that is given in any spelling."""
-    row = published.named(method)
-    name = parameterizations.name_of(method)
-    return row.name if row and name not in parameterizations.names() else name
-
-
 def in_full(name: str, config: Any, model: str, rank: int) -> Iterator[str]:
     """Yield formula, advice, factors, parameters and diagram of a parameterization, a published adapter, or both."""
     row, chosen = published.named(name), parameterizations.name_of(name)

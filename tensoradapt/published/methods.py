@@ -65,6 +65,16 @@ def find(method: Any, paper: bool = False) -> tuple[str, Published | None]:
     return row.name, row
 
 
+def spelled(method: str) -> str:
+    """Return the name of a method that is given in any spelling, and of what is no method the text itself.
+
+    >>> spelled("LoRA-XS"), spelled("MetaTT 4D"), spelled("mine")
+    ('lora_xs', 'metatt-4d', 'mine')
+    """
+    row, name = papers.named(method), parameterizations.name_of(method)
+    return row.name if row and name not in parameterizations.names() else name
+
+
 def is_sum(method: Any) -> bool:
     """Say whether a method is a published sum, or the sum whose terms the user gives.
 

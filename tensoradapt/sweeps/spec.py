@@ -523,6 +523,7 @@ class _Reader:
                 raise TensorAdaptError(f"{names[0]}: lr is missing; every method needs it")
             return tuple(self.lr)
         found = [name for name in names if name in self.lr]
+        found += [key for key in self.lr if methods.spelled(key) in names]
         if not found:
             raise TensorAdaptError(
                 f"lr has no grid for {names[-1]!r}, only for {', '.join(self.lr)}; expected one for each method, such "
@@ -594,7 +595,8 @@ def _check_methods(spec: SweepSpec, table: Mapping[str, Any], reader: _Reader) -
         raise TensorAdaptError(
             f"two methods are called {twice[0]!r}; give one of them another name, in a table of method"
         )
-    if isinstance(reader.lr, Mapping) and (odd := [name for name in reader.lr if name not in reader.called]):
+    lr = reader.lr if isinstance(reader.lr, Mapping) else ()
+    if odd := [name for name in lr if not {name, methods.spelled(name)} & reader.called]:
         raise TensorAdaptError(f"lr names {odd[0]!r}, which is no method{did_you_mean(odd[0], reader.called)}")
     if spec.pack > 1 and all(method.kind == "full" for method in found):
         raise TensorAdaptError(

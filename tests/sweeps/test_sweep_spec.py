@@ -78,6 +78,9 @@ def test_one_meaning_said_otherwise_is_the_same_runs():
     defaults = {"scale": "matched", "projections": "attention", "start": "zero", "on_mismatch": "split", "paper": False}
     assert ids(spec(**defaults)) == ids(spec()) and spec(**defaults).id == spec().id
     assert spec(lr={"lora": [1e-3], "lorta": 1e-3}).id == spec().id
+    assert spec(lr={"LoRA": [1e-3], "LoRTA": 1e-3}).id == spec().id
+    exact = spec(lr={"LoRA": [1e-2], "lora": [1e-3], "lorta": 1e-3})
+    assert exact.id == spec().id
     by_table = [{"method": name, "rank": [1, 2], "lr": 1e-3, "steps": 60} for name in ("lora", "lorta")]
     assert spec(method=by_table, rank=None, lr=None, steps=None).id == spec().id
 
