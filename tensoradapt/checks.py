@@ -78,7 +78,8 @@ def check_arguments(given: Mapping[str, Any], **checks: Check) -> None:
 def check_is(what: str, value: Any, kind: type) -> None:
     """Raise TensorAdaptError unless ``value`` is an instance of a class."""
     if not isinstance(value, kind):
-        raise TensorAdaptError(f"{what} is {shown(value)}; expected a {kind.__module__}.{kind.__qualname__}")
+        home = kind.__module__.partition(".modules.")[0]  # torch.nn.Module, as one types it
+        raise TensorAdaptError(f"{what} is {shown(value)}; expected a {home}.{kind.__qualname__}")
 
 
 def check_rank(rank: Any, what: str = "rank") -> None:

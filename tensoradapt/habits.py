@@ -49,7 +49,7 @@ ADAPTER = {
     **dict.fromkeys(
         ("print_trainable_parameters", "get_nb_trainable_parameters"), "ta.print_trainable_parameters(model)"
     ),
-    **dict.fromkeys(("num_params", "count"), "adapter.n_params"),
+    **dict.fromkeys(("num_parameters", "num_params", "n_parameters", "count"), "adapter.n_params"),
     "summary": "print(adapter)",
     **dict.fromkeys(("fit", "train_on"), "ta.fit(model, batches, lr=..., steps=...)"),
     **dict.fromkeys(("attach", "inject"), "ta.attach(model, plan)"),

@@ -364,7 +364,7 @@ REFUSED: dict[str, tuple[Call, list[str]]] = {
         lambda: ta.compress({SITE.name: range(9)}, [SITE], ": out : in", "cp", 1),
         ["the update of site model.layers.0.self_attn.q_proj is range(0, 9); expected (A, B), or a matrix (out, in)"],
     ),
-    "adapter of a number": (lambda: ta.adapters(3), ["model is 3; expected a torch.nn.modules.module.Module"]),
+    "adapter of a number": (lambda: ta.adapters(3), ["model is 3; expected a torch.nn.Module"]),
     "mode of size 0": (
         lambda: Layout.parse(": out : in", {"out": 0, "in": 3}),
         ["size of mode 'out' is 0", "1 or more"],

@@ -21,7 +21,7 @@ from tensoradapt.adapter.factored import FactoredTensor, apply_pair
 from tensoradapt.adapter.forward_pass import ForwardPass, Pair
 from tensoradapt.adapter.frozen import Bases
 from tensoradapt.adapter.sharding import gathered, placed_like, write_once
-from tensoradapt.checks import as_path
+from tensoradapt.checks import as_path, shown
 from tensoradapt.errors import TensorAdaptError, did_you_mean, located
 from tensoradapt.habits import ADAPTER, no_attribute
 from tensoradapt.networks.layout import At
@@ -204,11 +204,9 @@ class Adapter(nn.Module):
         return dense if part.factor == 1 else part.factor * dense
 
     def _at(self, site: Site | str) -> list[SitePart]:
-        name = site if isinstance(site, str) else site.name
-        if name not in self._parts:
-            raise TensorAdaptError(
-                f"site {name!r} is not in this adapter{did_you_mean(name, list(self._parts)[:8])} ..."
-            )
+        name = site.name if isinstance(site, Site) else site
+        if not isinstance(name, str) or name not in self._parts:
+            raise TensorAdaptError(f"site {shown(name)} is not in this adapter{did_you_mean(name, self._parts)}")
         if self.empty and not next(self.parameters()).is_meta:
             check_filled(self)
         return self._parts[name]

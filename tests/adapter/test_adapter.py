@@ -17,6 +17,8 @@ def test_a_site_the_adapter_does_not_have_is_named_with_the_closest() -> None:
     adapter = tied()
     with pytest.raises(ta.TensorAdaptError, match=r"layer.0.attention.self.qery' is not in this adapter; did you mean"):
         adapter.delta("bert.encoder.layer.0.attention.self.qery")
+    with pytest.raises(ta.TensorAdaptError, match=r"^site 0 is not in this adapter\. Valid: bert"):
+        adapter.delta(0)
 
 
 @pytest.mark.parametrize(
