@@ -70,6 +70,16 @@ PLAN = {
     **dict.fromkeys(("tensors", "networks", "shapes"), "plan.groups"),
     **dict.fromkeys(("method", "layout", "budget", "projections"), "plan.spec"),
 }
+# commands, as in ``tensoradapt compare``
+COMMANDS = {
+    **dict.fromkeys(("compare", "table", "show", "summary"), "tensoradapt results FOLDER --compare"),
+    **dict.fromkeys(("status", "progress", "ls"), "tensoradapt results FOLDER --status"),
+    **dict.fromkeys(("list", "info", "describe"), "tensoradapt methods"),
+    **dict.fromkeys(("run", "train", "fit", "tune", "grid"), "tensoradapt sweep SPEC"),
+    **dict.fromkeys(("figure", "draw"), "tensoradapt plot FOLDER"),
+    **dict.fromkeys(("convert", "merge", "to-lora"), "tensoradapt export"),
+    **dict.fromkeys(("check", "env", "versions"), "tensoradapt doctor"),
+}
 _IN_PEFT = "it factors no update of a weight matrix, so it is not among the methods here; HF PEFT has it"
 # names of methods, in small letters without signs, as in ``ta.plan(model, "QLoRA")``
 METHODS = {

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 from tensoradapt.cli.output import NARROWEST, one_line
 from tensoradapt.errors import closest, did_you_mean
+from tensoradapt.habits import COMMANDS
 
 Command = Callable[[argparse.Namespace], int]
 
@@ -65,8 +66,11 @@ class Top(Parser):
         if not words:
             self.print_help()
             self.exit()
+        if words[0] == "help":
+            words = [*words[1:2], "--help"]
         if not words[0].startswith("-") and words[0] not in names:
-            self.error(f"unknown command {words[0]!r}{did_you_mean(words[0], names)}")
+            hint = f"; type {COMMANDS[words[0]]}" if words[0] in COMMANDS else did_you_mean(words[0], names)
+            self.error(f"unknown command {words[0]!r}{hint}")
         found, unknown = self.parse_known_args(words, namespace)
         if unknown:
             word = next((w for w in unknown if w.startswith("-")), unknown[0])

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from harness import fuzz_cli
 
+from tensoradapt import habits
 from tensoradapt.cli.main import main
 
 PLAN = "plan --model tiny-random-bert"
@@ -34,6 +35,22 @@ def test_the_bare_command_prints_help_and_returns_zero(capsys: pytest.CaptureFix
     assert all(f"\n  {name} " in shown.out for name in fuzz_cli.names())
 
 
+@pytest.mark.parametrize("name", ["", *fuzz_cli.names()])
+def test_help_is_a_command_too(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    shown = []
+    for words in (["help", *name.split()], [*name.split(), "--help"]):
+        with pytest.raises(SystemExit) as stop:
+            main(words)
+        assert stop.value.code == 0
+        shown.append(capsys.readouterr().out)
+    assert shown[0] == shown[1]
+
+
+def test_every_command_of_habit_names_one_that_is_there() -> None:
+    named = {meant.split()[1] for meant in habits.COMMANDS.values()}
+    assert named <= set(fuzz_cli.names()) and not habits.COMMANDS.keys() & set(fuzz_cli.names())
+
+
 def test_the_package_runs_as_a_module() -> None:
     ended = subprocess.run([sys.executable, "-m", "tensoradapt"], capture_output=True, text=True, timeout=120)
     assert ended.returncode == 0 and ended.stdout.startswith("usage: tensoradapt COMMAND")
@@ -49,6 +66,9 @@ def test_a_command_with_one_letter_wrong_is_recognised(name: str, capsys: pytest
     ("words", "says"),
     [
         ("polt", 'did you mean "plot"?'),
+        ("compare runs/x", "unknown command 'compare'; type tensoradapt results FOLDER --compare"),
+        ("list", "unknown command 'list'; type tensoradapt methods"),
+        ("help polt", 'did you mean "plot"?'),
         (f"{PLAN} --method cp", "cp needs a size; give --rank or --budget"),
         (f"{PLAN} --rank 2", "a method is missing; give --method"),
         (f"{PLAN} --method loar --rank 2", "unknown method 'loar'; did you mean \"lora\"?"),
