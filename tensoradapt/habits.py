@@ -80,6 +80,21 @@ COMMANDS = {
     **dict.fromkeys(("convert", "merge", "to-lora"), "tensoradapt export"),
     **dict.fromkeys(("check", "env", "versions"), "tensoradapt doctor"),
 }
+# figures, as in ``ta.plots.pareto``
+FIGURES = {
+    **dict.fromkeys(("pareto", "scatter", "tradeoff", "efficiency"), "ta.plots.frontier(runs)"),
+    **dict.fromkeys(("bar", "bars", "box", "forest"), "ta.plots.differences(runs)"),
+    **dict.fromkeys(("loss", "losses", "training"), "ta.plots.learning(runs)"),
+    **dict.fromkeys(("line", "lines", "rank", "ranks"), 'ta.plots.curves(runs, x="rank")'),
+    **dict.fromkeys(("diagram", "layout", "plan"), "ta.plots.network(plan)"),
+}
+# options of figures that are matplotlib's
+OPTIONS = {
+    **dict.fromkeys(("path", "save", "file", "filename", "out"), "ax.figure.savefig(path)"),
+    "title": "ax.set_title(text)",
+    **dict.fromkeys(("logx", "xscale"), "ax.set_xscale(scale)"),
+    "dpi": "ax.figure.savefig(path, dpi=dpi)",
+}
 _IN_PEFT = "it factors no update of a weight matrix, so it is not among the methods here; HF PEFT has it"
 # names of methods, in small letters without signs, as in ``ta.plan(model, "QLoRA")``
 METHODS = {

@@ -110,6 +110,12 @@ ANSWERED: dict[str, tuple[Callable[[], Any], str]] = {
     "an endless range": (sweep_of(seed=range(10**9)), "seed is range(0, 1000000000); expected"),
     "a billion examples": (lambda: ta.load_task("planted", n_train=10**9), "n_train of the planted task is 1000000000"),
     "an array without values": (sweep_of(lr=torch.ones(2, device="meta")), "lr is tensor(..., device='meta'"),
+    "a size as reference": (lambda: ta.compare(RUNS, "LoRA r=8"), "expected reference='LoRA', at=8"),
+    "compare(rank=)": (lambda: ta.compare(RUNS, "lora", rank=8), "it is called at, as in compare(runs"),  # type: ignore[call-arg]
+    "a table of results": (lambda: ta.results(RUNS), "compare, summarise and ta.plots take a table as it is"),  # type: ignore[arg-type]
+    "a table by seed": (lambda: ta.compare(RUNS[["seed"]].T), "the table has no column 'method'; found 0, 1, 2, 3"),
+    "a title": (lambda: ta.plots.frontier(RUNS, title="x"), "returns matplotlib's axes: ax.set_title(text)"),
+    "a file of a figure": (lambda: ta.plots.frontier(RUNS, path="x"), "axes: ax.figure.savefig(path)"),
     "no size": (plan_of("cp"), "rank=None and budget=None were given"),
     "the method first": (lambda: ta.plan("cp", make("bert"), rank=2), "expected the model first"),
     "attach, the method first": (lambda: ta.attach("cp", make("bert")), "expected it first"),  # type: ignore[arg-type]
@@ -159,7 +165,12 @@ ATTRIBUTES = {
         {
             "merge": "ta.merge(model)", "detach": "ta.detach(model)", "save_pretrained": "adapter.save(folder)",
             "print_trainable_parameters": "ta.print_trainable_parameters(model)", "unload": "ta.detach(model)",
+            "num_parameters": "adapter.n_params",
         },
+    ),
+    "plots": (
+        lambda: ta.plots,
+        {"pareto": "ta.plots.frontier(runs)", "layout": "ta.plots.network(plan)", "frontir": '"frontier"?'},
     ),
 }  # fmt: skip
 
@@ -185,10 +196,13 @@ def test_a_missing_attribute_names_the_call(of: str, name: str) -> None:
 def test_what_is_typed_in_place_of_a_missing_name_exists() -> None:
     from tensoradapt import habits
 
-    for table, owner in ((habits.PACKAGE, ta), (habits.ADAPTER, adapted()[1]), (habits.PLAN, adapted()[1].plan)):
+    adapter = adapted()[1]
+    owners = (habits.PACKAGE, ta), (habits.ADAPTER, adapter), (habits.PLAN, adapter.plan), (habits.FIGURES, ta.plots)
+    for table, owner in owners:
         assert not [name for name in table if name in dir(owner)]
         for text in table.values():
             assert all(hasattr(ta, part.split("(")[0].split(".")[0]) for part in text.split("ta.")[1:])
+    assert all(text.split("(")[0].removeprefix("ta.plots.") in ta.plots.NAMES for text in habits.FIGURES.values())
 
 
 def test_tab_completion_of_plots_shows_the_figures_alone() -> None:

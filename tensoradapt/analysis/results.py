@@ -198,10 +198,10 @@ def _with_needed(table: DataFrame) -> DataFrame:
 
 
 def renaming(name: str, table: DataFrame) -> str:
-    """Say which columns a table has, and how the one that may be meant gets a name; for a score the first number."""
+    """Say which columns a table has, and how the one that may be meant gets a name: text for a method or a number."""
     names = [str(one) for one in table.columns]
-    numbers = [str(one) for one in table.select_dtypes("number").columns if str(one) not in RUN]
-    others = numbers if name == "score" else [one for one in names if one not in RUN]
+    kind = {"exclude" if name == "method" else "include": "number"}
+    others = [one for one in table.select_dtypes(**kind).columns if isinstance(one, str) and one not in RUN]
     meant = next(called(name, table), None) or closest(name, names) or next(iter(others), None)
     rename = f". Rename the one that is meant: table.rename(columns={{{meant!r}: {name!r}}})" if meant else ""
     return f"found {few(names)}{rename}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -29,6 +30,7 @@ from tensoradapt.analysis.statistics.intervals import (
 from tensoradapt.analysis.statistics.significance import crossed_paired_p, holm, mcnemar, paired_p, seeds_needed
 from tensoradapt.checks import check_is, is_number, is_whole, shown
 from tensoradapt.errors import TensorAdaptError, did_you_mean
+from tensoradapt.habits import answers_keywords
 from tensoradapt.runs.row import REFERENCES
 from tensoradapt.runs.store import Run
 
@@ -45,6 +47,7 @@ BY_SEED = {
     "runs": "id",
     "paths": "path",
 }  # by seed
+SIZED = re.compile(r"(.+?)[ ,]*r ?= ?(\d+)")
 LEVEL = 0.05  # Holm's p below which a difference is decided
 LORA_RANK = 8
 AT = ("auto", "budget", "size", "n_params")
@@ -284,6 +287,10 @@ class Matched:
     cells: Row = field(default_factory=dict)
 
 
+@answers_keywords(
+    rank='it is called at, as in compare(runs, "lora", at=8)',
+    alpha="a difference is decided where p_holm is below 0.05",
+)
 def compare(runs: Source, reference: str | None = None, at: int | str = "auto", margin: float = 0.01) -> DataFrame:
     """Compare every configuration with a reference: paired over seeds and test examples, corrected for their number.
 
@@ -359,7 +366,9 @@ def reference_of(means: DataFrame, wanted: str | None = None) -> str:
     check_is("reference", wanted, str)
     alike = [name for name in names if display(name) == display(REFERENCES.get(wanted, wanted))]
     if not alike:
-        raise TensorAdaptError(f"reference is {wanted!r}{did_you_mean(wanted, names)}")
+        sized = SIZED.fullmatch(wanted)  # "LoRA r=8", as figures name a size
+        hint = f"; expected reference={sized[1]!r}, at={sized[2]}" if sized else did_you_mean(wanted, names)
+        raise TensorAdaptError(f"reference is {wanted!r}{hint}")
     return wanted if wanted in alike else alike[0]
 
 

@@ -61,6 +61,10 @@ def results(
     conditions = strings(where, "where")
     if isinstance(source, str | os.PathLike):
         table = _of_folder(as_path(source, "source"), as_path(spec, "spec") if isinstance(spec, str) else spec)
+    elif hasattr(source, "columns"):
+        raise TensorAdaptError(
+            "source is a table; expected a folder of runs: compare, summarise and ta.plots take a table as it is"
+        )
     else:
         table = frame(items(of_kind(Run), source, "runs", most=MOST_RUNS))
     return meeting(table if tuning else table[~table["tuning"]], conditions)

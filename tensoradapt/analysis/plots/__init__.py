@@ -34,6 +34,7 @@ from tensoradapt.analysis.results import table_of
 from tensoradapt.checks import is_number, shown
 from tensoradapt.errors import TensorAdaptError, did_you_mean, few
 from tensoradapt.files import replace_files
+from tensoradapt.habits import FIGURES, OPTIONS
 from tensoradapt.text import prose
 
 NAMES = tuple(sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_")))
@@ -183,7 +184,9 @@ def _function(name: str, module: ModuleType) -> Callable[..., Any]:
         frame = {key: options.pop(key, usual) for key, usual in _FRAME.items()}
         if unknown := sorted(set(options) - set(takes)):
             valid = (*takes, *_FRAME)
-            raise TensorAdaptError(f"{name} has no option {unknown[0]!r}{did_you_mean(unknown[0], valid)}")
+            word = unknown[0]
+            hint = f"; it returns matplotlib's axes: {OPTIONS[word]}" if word in OPTIONS else did_you_mean(word, valid)
+            raise TensorAdaptError(f"{name} has no option {word!r}{hint}")
         runs = data
         if _of_runs(module):
             _checks.check(ax, {**frame, **options})
@@ -407,7 +410,8 @@ __all__ = ["NAMES", "allowed", "figure", "save", *NAMES]
 
 
 def __getattr__(name: str) -> Callable[..., Any]:
-    raise AttributeError(f"there is no figure {name!r}{did_you_mean(name, NAMES)}")
+    hint = f"; type {FIGURES[name]}" if name in FIGURES else did_you_mean(name, NAMES)
+    raise AttributeError(f"there is no figure {name!r}{hint}")
 
 
 def __dir__() -> list[str]:
