@@ -6,6 +6,7 @@ Satterthwaite.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pandas as pd
@@ -32,26 +33,32 @@ class Errors:
         return max(self.both**2 - self.seeds**2, 0.0) ** 0.5
 
     def p_above(self, gap: float) -> float:
-        """Return the one-sided p that a mean of ``gap`` is not above 0, the larger of the t tests of both errors."""
+        """Return the one-sided p that a mean of ``gap`` is not above 0, of the larger p of the two t tests."""
         tests = (self.seeds, self.seeds_df), (self.both, self.both_df)
-        return max(float(stats.t.sf(gap / error, df)) for error, df in tests)
+        p = max(float(stats.t.sf(abs(gap) / error, df)) for error, df in tests)
+        return p if gap > 0 else 1 - p
 
 
 def errors(row: Row, apart: pd.Series) -> Errors:
     """Return the standard errors of a committed difference.
 
     Args:
-        row: with the limits ``low`` and ``high`` of its interval.
+        row: with the limits ``low`` and ``high`` of its interval and, where that is known, ``sd_examples``; without it
+            of two solutions the one with less of test examples.
         apart: its differences by seed.
     """
     n, half = len(apart), (row["high"] - row["low"]) / 2
-    over_seeds = float(apart.std(ddof=1)) / n**0.5
-
-    def excess(df: float) -> float:
-        return (n - 1) * (half / stats.t.ppf(0.975, df)) ** 4 / over_seeds**4 - df
-
-    df = optimize.brentq(excess, n - 1, 1e6) if excess(n - 1) > 0 else n - 1.0
+    over_seeds, examples = float(apart.std(ddof=1)) / n**0.5, row.get("sd_examples")
+    if examples is not None and not pd.isna(examples):
+        both = (over_seeds**2 + examples**2) ** 0.5
+        return Errors(over_seeds, n - 1, both, _degrees(lambda df: stats.t.ppf(0.975, df) * both - half, n - 1))
+    df = _degrees(lambda df: (n - 1) * (half / stats.t.ppf(0.975, df)) ** 4 / over_seeds**4 - df, n - 1)
     return Errors(over_seeds, n - 1, max(half / float(stats.t.ppf(0.975, df)), over_seeds), df)
+
+
+def _degrees(excess: Callable[[float], float], least: float) -> float:
+    """Return the degrees of freedom at which ``excess``, which is positive below them, is 0."""
+    return float(optimize.brentq(excess, least, 1e6)) if excess(least) > 0 else least
 
 
 def apart_by_seed(runs: pd.DataFrame, row: Row, reference: str, n_params: int) -> pd.Series:

@@ -2,7 +2,7 @@
 
 ``run.py --report`` writes them: its specification, ``records.csv`` with a row for each run, ``means.csv``,
 ``differences.csv`` (each size against LoRA r=8, paired, with p and Holm's p), ``within.csv``, the same by margin,
-``table.md`` and figures of each task; of the headline also ``pairs.csv``.
+``pairs.csv``, sizes beside CP and LoRA r=1, ``table.md`` and figures of each task.
 """
 
 from __future__ import annotations
@@ -38,9 +38,10 @@ FIGURES: Mapping[str, tuple[str, Mapping[str, Any]]] = {  # by the name of a fil
 DPI = 200
 MARGINS = (0.01, 0.02)
 PAIRS: tuple[tuple[str, int | str], ...] = (("CP", "budget"), ("lora", 1))  # references of the headline beside LoRA r=8
-PAIR = ("task", "method", "n_params", "reference", "reference_n_params", "difference", "low", "high", "p", "p_holm")
+PAIR: tuple[str, ...] = ("task", "method", "n_params", "reference", "reference_n_params", "difference", "low", "high")
+PAIR += ("p", "p_holm", "sd_examples")
 WITHIN: tuple[str, ...] = ("task", "method", "size", "n_params", "n_head", "mean", "difference", "low", "high")
-WITHIN += ("n_seeds", "p_holm", "decided", "margin", "p_within_holm", "within", "seeds_within")
+WITHIN += ("n_seeds", "p_holm", "decided", "margin", "p_within_holm", "within", "seeds_within", "sd_examples")
 Row = dict[str, Any]
 
 
@@ -92,6 +93,8 @@ def write_pairs(out: Path, folder: Path) -> None:
     """Write ``pairs.csv``: what others gain over CP at one budget, and all sizes beside LoRA r=1, if it was run."""
     runs = reported(records(out))
     tables = [compare(runs, name, at=at) for name, at in PAIRS if has_reference(runs, name, at)]
+    if not tables:
+        return
     paper.write(pd.concat(tables)[list(PAIR)].round(6), folder / "pairs.csv")
 
 

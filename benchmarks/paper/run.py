@@ -91,8 +91,7 @@ def main() -> int:
         report.write(files, out, folder, figure=args.scale if args.scale in report.FIGURES else "frontier")
         if args.scale in COMPARED:
             report.write_within(out, folder)
-            if args.family == "headline":
-                report.write_pairs(out, folder)
+            report.write_pairs(out, folder)
         return 0
     changes = {"model": args.model} if args.model else {}
     changes |= SMOKE if args.smoke else {}

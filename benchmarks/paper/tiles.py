@@ -38,6 +38,7 @@ class Tile:
 TILES = (
     Tile("headline", "differences.png", "records.csv", FAMILY.format("headline"), "snippets"),
     Tile("glue", "differences.png", "records.csv", FAMILY.format("glue"), "sst2"),
+    Tile("cola", "differences.png", "records.csv", FAMILY.format("cola"), "cola"),
     Tile("vision", "differences.png", "records.csv", FAMILY.format("vision"), "cifar10"),
     Tile("instruct", "differences.png", "records.csv", FAMILY.format("instruct"), "alpaca-answers"),
     Tile("figures", "frontier.png", "frontier.csv", "tensoradapt frontier --full --precision bf16"),

@@ -32,6 +32,7 @@ from support.page_numbers import (
     collapsed_on_sst2,
     compressed,
     cp_beside_lora1,
+    cp_beside_lora1_on_cola,
     cp_on_cifar10,
     cp_to_lora1_on_mpnet,
     curve_of_pairs,
@@ -85,6 +86,7 @@ from support.page_numbers import (
     rates_of_rules,
     rates_of_small,
     rates_on_cifar10,
+    rates_on_cola,
     rates_on_mpnet,
     rates_on_sst2,
     ratios_of_steps,
@@ -100,6 +102,7 @@ from support.page_numbers import (
     same_tried,
     second_looks_of_headline,
     seeds_apart,
+    seeds_on_cola,
     share,
     share_text,
     size,
@@ -124,6 +127,7 @@ from support.page_numbers import (
     tucker_scores,
     undecided_by_steps,
     undecided_tensor_train,
+    validation_on_cola,
     without_size,
 )  # fmt: skip
 
@@ -135,7 +139,7 @@ FRONT += 'update is added or multiplied ([HiRA\'s rule]): "decided" is after a c
 FRONT += "compared. LoRA's first rank takes {:,}; CP with a third of it, {:,}, has {:.3f} and is decided to be worse."
 EQUAL, TABLES = "docs/results/equal-steps.md", "docs/results/tables.md"
 PERFORMANCE, GLUE = "docs/results/performance.md", "docs/results/glue/README.md"
-VISION = "docs/results/vision/README.md"
+VISION, COLA = "docs/results/vision/README.md", "docs/results/cola/README.md"
 AROUND = "docs/examples/around/README.md"
 LIBRARY = "docs/guides/adapter-libraries.md"
 PROTOCOL, NOT_HERE = "docs/results/protocol.md", "docs/results/not-here.md"
@@ -426,6 +430,16 @@ CLAIMS: list[Claim] = [
     (VISION, "{}e-4 for LoRA r=8, {}e-4 for r=1 and {:.0f}e-4 for CP, after", rates_on_cifar10),
     (VISION, "On validation they have {:.3f}, {:.3f} and {:.3f};", lambda: rates_on_cifar10(validation=True)),
     (
+        COLA,
+        "LoRA r=8 has a Matthews correlation of {:.3f} on the test sentences, CP {}, LoRA r=1 {}.",
+        lambda: beside_lora8("cola", "cola", ("CP", "n≤37,200"), ("lora", "r=1")),
+    ),
+    (COLA, "is {} from it, which is not decided either (p {:.2f}; over seeds alone {:.2f}).", cp_beside_lora1_on_cola),
+    (COLA, "{} would decide that LoRA r=1 is worse", seeds_on_cola),
+    (COLA, "{}e-4 for both LoRAs and {}e-4 for CP, after", rates_on_cola),
+    (COLA, "On validation LoRA r=8 has {:.3f} there, LoRA r=1 {:.3f} and CP {:.3f}.", validation_on_cola),
+    (COLA, "it has {:.3f}, {:.3f} and {:.3f} on validation after 600, 1,200 and 2,400", lambda: looks_on_cola()[:3]),
+    (
         GLUE,
         "LoRA r=8 has {:.3f} of the test sentences right, LoRA r=1 {}, CP {}.",
         lambda: beside_lora8("glue", "sst2", ("lora", "r=1"), ("CP", "n≤37,200")),
@@ -504,6 +518,7 @@ CLAIMS: list[Claim] = [
         for name, case in {
             "MiniLM | rated sentences": ("headline", "snippets", "CP", "n≤37,200"),
             "MiniLM | SST-2": ("glue", "sst2", "CP", "n≤37,200"),
+            "MiniLM | CoLA, Matthews correlation": ("cola", "cola", "CP", "n≤37,200"),
             "MPNet | rated sentences": ("headline/mpnet", "snippets", "CP", "n≤37,200"),
             "MPNet | SST-2": ("headline/mpnet", "sst2", "CP", "n≤37,200"),
             "DINOv2-small | CIFAR-10, all linear layers": ("vision", "cifar10", "CP", "n≤41,500"),

@@ -29,6 +29,7 @@ import learning_rules
 import overview
 import tiles
 import trained_library
+from support.margins_again import margins_again
 
 ROOT = Path(__file__).parents[2]
 STEP = best_rate.STEP
@@ -336,6 +337,33 @@ def rates_on_sst2() -> tuple[float, ...]:
     rates, scores = zip(*chosen_rates("glue", *SIZES_OF_MINILM), strict=True)
     assert {*rates} == {1.1e-3}
     return scores
+
+
+def rates_on_cola() -> tuple[float, float]:
+    """The rates in 1e-4 that both LoRAs and CP have chosen on CoLA."""
+    (lora8, lora1, cp), _ = zip(*chosen_rates("cola", *SIZES_OF_MINILM), strict=True)
+    assert lora8 == lora1
+    return round(1e4 * lora8, 2), round(1e4 * cp, 2)
+
+
+def cp_beside_lora1_on_cola() -> tuple[str, float, float]:
+    """CP's difference to LoRA r=1 on CoLA with its interval, its p, and the p over seeds alone."""
+    row = one("docs/results/cola/pairs.csv", method="CP", reference="lora", reference_n_params="18432")
+    ends = [float(row[key]) for key in ("difference", "low", "high")]
+    return "{:+.3f} ({:+.3f} to {:+.3f})".format(*ends), float(row["p"]), p_beside_lora1("cola")
+
+
+def seeds_on_cola() -> tuple[int]:
+    """The seeds that would decide that LoRA r=1 is worse on CoLA; no number of them decides anything of CP."""
+    again = margins_again(ROOT / "docs/results/cola").query("margin == 0.01").set_index("method")
+    assert pd.isna(again.loc["CP", "seeds_needed"]) and not any(again["decided"])
+    assert again["seeds_within"].isna().all()
+    return (int(again.loc["lora", "seeds_needed"]),)
+
+
+def validation_on_cola() -> tuple[float, ...]:
+    """The mean validation score of LoRA r=8, r=1 and CP at the rates they have chosen on CoLA."""
+    return tuple(score for _, score in chosen_rates("cola", *SIZES_OF_MINILM))
 
 
 def cp_on_cifar10() -> tuple[float, int, float]:
