@@ -47,7 +47,7 @@ def test_a_plan_and_what_is_written_of_it_have_the_name_itself(given: Any, name:
 
 
 def test_a_frontier_is_of_the_names_themselves_whatever_their_spelling() -> None:
-    from tensoradapt.cli.methods import spelled
+    from tensoradapt.published.methods import spelled
 
     assert [*map(spelled, ("LoRA", "CP (LoRTA)", "Tucker", "LoRTA", "MetaTT 4D", "nope"))] == [
         *("lora", "cp", "tucker", "lorta", "metatt-4d", "nope")
