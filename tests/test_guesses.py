@@ -111,6 +111,7 @@ ANSWERED: dict[str, tuple[Callable[[], Any], str]] = {
     "a billion examples": (lambda: ta.load_task("planted", n_train=10**9), "n_train of the planted task is 1000000000"),
     "an array without values": (sweep_of(lr=torch.ones(2, device="meta")), "lr is tensor(..., device='meta'"),
     "a size as reference": (lambda: ta.compare(RUNS, "LoRA r=8"), "expected reference='LoRA', at=8"),
+    "a size of no method": (lambda: ta.compare(RUNS, "tucker r=8"), "reference is 'tucker r=8'. Valid: cp, lora"),
     "compare(rank=)": (lambda: ta.compare(RUNS, "lora", rank=8), "it is called at, as in compare(runs"),  # type: ignore[call-arg]
     "a table of results": (lambda: ta.results(RUNS), "compare, summarise and ta.plots take a table as it is"),  # type: ignore[arg-type]
     "a table by seed": (lambda: ta.compare(RUNS[["seed"]].T), "the table has no column 'method'; found 0, 1, 2, 3"),

@@ -37,7 +37,7 @@ FIGURES: Mapping[str, tuple[str, Mapping[str, Any]]] = {  # by the name of a fil
 }
 DPI = 200
 MARGINS = (0.01, 0.02)
-PAIRS: tuple[tuple[str, int | str], ...] = (("CP", "budget"), ("lora", 1))  # references of the headline beside LoRA r=8
+PAIRS: tuple[tuple[str, int | str], ...] = (("CP", "budget"), ("lora", 1))  # references beside LoRA r=8
 PAIR: tuple[str, ...] = ("task", "method", "n_params", "reference", "reference_n_params", "difference", "low", "high")
 PAIR += ("p", "p_holm", "sd_examples")
 WITHIN: tuple[str, ...] = ("task", "method", "size", "n_params", "n_head", "mean", "difference", "low", "high")

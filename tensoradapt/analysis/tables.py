@@ -367,7 +367,8 @@ def reference_of(means: DataFrame, wanted: str | None = None) -> str:
     alike = [name for name in names if display(name) == display(REFERENCES.get(wanted, wanted))]
     if not alike:
         sized = SIZED.fullmatch(wanted)  # "LoRA r=8", as figures name a size
-        hint = f"; expected reference={sized[1]!r}, at={sized[2]}" if sized else did_you_mean(wanted, names)
+        there = sized is not None and display(sized[1]) in map(display, names)
+        hint = f"; expected reference={sized[1]!r}, at={sized[2]}" if sized and there else did_you_mean(wanted, names)
         raise TensorAdaptError(f"reference is {wanted!r}{hint}")
     return wanted if wanted in alike else alike[0]
 

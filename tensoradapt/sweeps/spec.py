@@ -595,8 +595,9 @@ def _check_methods(spec: SweepSpec, table: Mapping[str, Any], reader: _Reader) -
         raise TensorAdaptError(
             f"two methods are called {twice[0]!r}; give one of them another name, in a table of method"
         )
-    lr = reader.lr if isinstance(reader.lr, Mapping) else ()
-    if odd := [name for name in lr if not {name, methods.spelled(name)} & reader.called]:
+    meant = {name: methods.spelled(name) for name in reader.lr} if isinstance(reader.lr, Mapping) else {}
+    known = [name for name in meant.values() if name in reader.called]
+    if odd := [name for name in meant if name not in reader.called and known.count(meant[name]) != 1]:
         raise TensorAdaptError(f"lr names {odd[0]!r}, which is no method{did_you_mean(odd[0], reader.called)}")
     if spec.pack > 1 and all(method.kind == "full" for method in found):
         raise TensorAdaptError(

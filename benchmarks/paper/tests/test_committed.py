@@ -59,7 +59,7 @@ def test_sizes_are_alike_as_the_scores_of_test_examples_say(scores: dict[str, np
     assert [*told["alike"]] == [True, False, True] and [*told["n_seeds"]] == [SEEDS] * 3
 
 
-def test_what_test_examples_add_tells_the_errors_where_an_interval_leaves_two(scores: dict[str, np.ndarray]) -> None:
+def test_what_test_examples_add_gives_the_same_as_the_interval_alone(scores: dict[str, np.ndarray]) -> None:
     pairs, runs = tables(scores)
     known = [paired_difference(scores[name], scores["lora"]).sd_examples for name in SIZES]
     told = committed.alike(pairs.assign(sd_examples=known), runs, MARGIN)
