@@ -106,8 +106,9 @@ METHODS = {
         ("full", "fullft", "finetune", "fullfinetuning"), 'in a sweep it is a reference: reference = "full"'
     ),
     **dict.fromkeys(("head", "linearprobe", "linearprobing"), 'in a sweep it is a reference: reference = "head"'),
+    "bitfit": 'in a sweep it is a reference: reference = "bitfit"',
     **dict.fromkeys(
-        ("ia3", "bitfit", "oft", "boft", "hra", "road", "shira", "reft", "cpt", "poly", "xlora", "vblora", "lntuning"),
+        ("ia3", "oft", "boft", "hra", "road", "shira", "reft", "cpt", "poly", "xlora", "vblora", "lntuning"),
         _IN_PEFT,
     ),
     **dict.fromkeys(("prefix", "prefixtuning", "prompttuning", "ptuning", "fourierft", "waveft"), _IN_PEFT),

@@ -19,7 +19,7 @@ BLACK = "#000000"  # LoRA, which all are compared with; drawn in the ink of the 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", BLACK, "#882255")
 MARKERS = ("s", "p", "^", "D", "v", "P", "o", "h", "<", ">", "X")  # 11 and 8 are coprime: 88 pairs before one repeats
 LINES = ("-", "--", ":", "-.")  # methods of one colour differ by them
-REFERENCES = ("frozen base + head", "full fine-tuning")  # drawn in greys of their own
+REFERENCES = ("frozen base + head", "full fine-tuning", "BitFit")  # drawn in greys of their own
 
 
 class Look(NamedTuple):

@@ -20,6 +20,7 @@ from tensoradapt.analysis.tables import compare, summarise
 from tensoradapt.checks import as_path, check_arguments, optional, text
 from tensoradapt.errors import TensorAdaptError, did_you_mean, missing_extra
 from tensoradapt.files import csv_bytes, replace_file
+from tensoradapt.runs.row import REFERENCES
 from tensoradapt.text import plain, prose
 
 LATEX = {ord(character): f"\\{character}" for character in "&%$#_{}"}
@@ -69,7 +70,7 @@ def paper(source: Any) -> DataFrame:
     keys = ["group", "Method", "Size", "Parameters", HEAD]
     _check_once(means, [*keys, "column"])
     table = means.pivot(index=keys, columns="column", values="text").fillna("").reset_index()
-    order = [*(name for name in means["group"].unique() if name not in ("head", "full")), "head", "full"]
+    order = [*(name for name in means["group"].unique() if name not in REFERENCES), *REFERENCES]
     table["group"] = table["group"].map(order.index)
     table = table.sort_values(["group", "Parameters", "Method"], ignore_index=True).rename_axis(columns=None)
     told = {"Size": table["Size"].any(), HEAD: (table[HEAD] != table["Parameters"]).any()}

@@ -30,7 +30,7 @@ RUN = {  # what a column of runs means; all other columns are fields of the reco
     "task": "name of the task",
     "model": "name of the base model",
     "metric": "what score, validation and chance are of",
-    "kind": 'what is trained: "adapter", "head" (frozen base and head) or "full" (full fine-tuning)',
+    "kind": 'what is trained: "adapter", "head" (and a frozen base), "full" (everything) or "bitfit" (head and biases)',
     "method": "name that the run was given; figures and tables show it as its paper writes it",
     "parameterization": "name of the parameterization; missing for a published row",
     **{name: HELP[name] for name in SETUP},

@@ -298,8 +298,8 @@ def compare(runs: Source, reference: str | None = None, at: int | str = "auto", 
 
     Args:
         runs: a folder of runs, runs of ``load_runs``, or a DataFrame or list of dicts with a row for each run.
-        reference: a method in any spelling, "head" (frozen base and head) or "full" (full fine-tuning); None is LoRA,
-            or where it did not run the method with the most sizes.
+        reference: a method in any spelling, "head" (frozen base and head), "full" (full fine-tuning) or "bitfit"; None
+            is LoRA, or where it did not run the method with the most sizes.
         at: which size of the reference. A rank; "budget", the same budget; "size", the same budget or rank;
             "n_params", each size of the reference within a method's own, where the method's scores are interpolated
             linearly in the logarithm of parameters, and nothing is extrapolated; "auto", the same budget where both

@@ -20,7 +20,8 @@ from tensoradapt.text import size_text
 from tensoradapt.training.options import Training
 
 FORMAT = 1  # a part of every id; raise it when a default changes, or what a field means
-REFERENCES = {"head": "frozen base + head", "full": "full fine-tuning"}  # kinds of runs that are no adapter
+# kinds of runs that are no adapter
+REFERENCES = {"head": "frozen base + head", "full": "full fine-tuning", "bitfit": "BitFit"}
 KINDS = ("adapter", *REFERENCES)
 LONGEST = 1_000  # characters of a name
 NO_PART = ("method",)  # fields that change nothing of what is computed
@@ -68,7 +69,9 @@ class RunConfig:
     task: str = field(metadata=needed(_name, "name of a task", former=("tasks",)))
     training: Training = field(metadata=needed(of_record(Training), "how it is trained"))
     kind: str = value(
-        partial(checks.one_of, KINDS), "adapter (and its head), head (on a frozen base) or full (everything)", "adapter"
+        partial(checks.one_of, KINDS),
+        "adapter (and its head), head (on a frozen base), full (everything) or bitfit (the head and all biases)",
+        "adapter",
     )
     adapter: AdapterSpec | None = value(_adapter, "the adapter, where kind is adapter")
     data: DataSpec = value(of_record(DataSpec), "how much data, in which batches", DataSpec())

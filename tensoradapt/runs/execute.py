@@ -149,9 +149,21 @@ def _trainable(model: nn.Module, task: Task, config: RunConfig) -> tuple[nn.Modu
         if adapter.plan.spec.tasks:
             adapter.select(task=config.task)
         return model, adapter.plan
+    in_head = {name for name, _ in model.named_parameters() if any(name.startswith(f"{head}.") for head in heads)}
+    in_base = _trained_of_base(model, config.kind) - in_head
+    if config.kind == "bitfit" and not in_base:
+        raise TensorAdaptError(
+            f"reference 'bitfit' trains the biases of a model, and {config.model} has none; leave it out"
+        )
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(config.kind == "full" or any(name.startswith(f"{head}.") for head in heads))
+        parameter.requires_grad_(name in in_head or name in in_base)
     return model, None
+
+
+def _trained_of_base(model: nn.Module, kind: str) -> set[str]:
+    """Return the parameters that a reference trains: all, none, or the biases (Ben Zaken et al., arXiv 2106.10199)."""
+    ends = {"full": "", "bitfit": "bias"}
+    return {name for name, _ in model.named_parameters() if kind in ends and name.endswith(ends[kind])}
 
 
 def _result(

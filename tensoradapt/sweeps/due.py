@@ -27,7 +27,7 @@ from tensoradapt.text import size_text
 
 @dataclass(frozen=True)
 class Cell:
-    """A method at one size. ``n_params``: None for full fine-tuning; ``empty``: why there is nothing to run."""
+    """A method at one size. ``n_params``: None where the base is trained; ``empty``: why there is nothing to run."""
 
     method: str
     size: Size

@@ -22,6 +22,8 @@ from tensoradapt.tasks.registry import restore
 from tensoradapt.tasks.splits import DataSpec
 from tensoradapt.text import align, count_text, duration_text, size_text
 
+IN_BASE = {"full": "the whole model", "bitfit": "all biases"}  # what references train of it
+
 
 def plan_text(spec: SweepSpec, cells: Sequence[Cell], now: Due, todo: int) -> str:
     """Return the plan of a sweep as text: its cells with their parameters, empty ones with the reason, and its rates.
@@ -34,7 +36,8 @@ def plan_text(spec: SweepSpec, cells: Sequence[Cell], now: Due, todo: int) -> st
         f"{count_text(filled, 'cell')}, seed{'s' * (len(spec.seed) > 1)} {' '.join(map(str, spec.seed))}: "
         f"{count_text(now.total, 'run')}, {todo} of them to do"
     )
-    rows = [("method", "size", "parameters", "of budget"), *map(_row, cells)]
+    kinds = {method.name: method.kind for method in spec.methods}
+    rows = [("method", "size", "parameters", "of budget"), *(_row(cell, kinds[cell.method]) for cell in cells)]
     empty = [f"empty: {display(cell.method)}, {size_text(**cell.size)}: {cell.empty}" for cell in cells if cell.empty]
     how = [*(_search(spec, spec.search) if spec.search else _rates(spec)), *_head_rates(spec)]
     packed = [f"up to {spec.pack} runs take turns in one process"] if spec.pack > 1 else []
@@ -70,10 +73,10 @@ def _unequal(spec: SweepSpec) -> Iterator[str]:
         yield f"warning: methods differ in {'; and in '.join(differing)}" + (remedy if of_papers else "")
 
 
-def _row(cell: Cell) -> tuple[str, str, str, str]:
+def _row(cell: Cell, kind: str) -> tuple[str, str, str, str]:
     if cell.empty:
         return display(cell.method), size_text(**cell.size), "empty", ""
-    count = "the whole model" if cell.n_params is None else f"{cell.n_params:,}"
+    count = IN_BASE[kind] if cell.n_params is None else f"{cell.n_params:,}"
     budget = cell.size.get("budget")
     of_budget = f"{100 * (cell.n_params or 0) / budget:.1f} %" if budget else ""
     return display(cell.method), size_text(**cell.size), count, of_budget

@@ -234,7 +234,8 @@ class SweepSpec:
     )
     reference: tuple[Method, ...] = value(
         checks.anything,
-        "head (frozen base and head) and full (everything is trained), or tables with their own settings",
+        "head (frozen base and head), full (everything is trained) and bitfit (head and biases), or tables with own "
+        "settings",
         (),
         listed=True,
         former=("references",),
@@ -314,7 +315,7 @@ OF_METHODS = [*ADAPTER, *TRAINING, *DATA]
 class Named:
     """The keys of a table of ``method`` or ``reference`` that no other record has."""
 
-    reference: str = value(partial(checks.one_of, tuple(REFERENCES)), "head, or full", "")
+    reference: str = value(partial(checks.one_of, tuple(REFERENCES)), "head, full or bitfit", "")
     name: str = value(checks.text, "what tables and figures call it", "")
 
 

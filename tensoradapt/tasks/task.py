@@ -73,7 +73,7 @@ class Task(ABC):
     content: str = ""
     by_length: ClassVar[bool] = False
     causal: ClassVar[bool] = False
-    references: ClassVar[tuple[str, ...]] = ("head", "full")
+    references: ClassVar[tuple[str, ...]] = ("head", "full", "bitfit")
 
     @abstractmethod
     def splits(self, n_train: int | None = None, n_test: int | None = None) -> Splits:

@@ -27,7 +27,7 @@ from tensoradapt.sweeps import run_sweep
 from tensoradapt.sweeps.spec import read_spec
 
 MIX = {"method": ["lora", "lorta", "vera", "tucker", "tensor_train", "loha"], "rank": 2}
-MIX |= {"reference": "head", "seed": [0, 1], "head_lr": 3e-3}
+MIX |= {"reference": ["head", "bitfit"], "seed": [0, 1], "head_lr": 3e-3}
 
 
 def sweep(folder, said=None, **changes):
@@ -47,8 +47,8 @@ def turns(monkeypatch):
 def test_packed_runs_have_the_ids_and_the_bytes_of_those_that_are_alone(tmp_path, turns):
     assert sweep(tmp_path / "alone", **MIX).complete and not turns
     assert sweep(tmp_path / "packed", pack=5, **MIX).complete
-    assert [len(pack) for pack in turns] == [5, 5, 4]
-    assert results(tmp_path / "packed") == results(tmp_path / "alone") and len(done(tmp_path / "packed")) == 14
+    assert [len(pack) for pack in turns] == [5, 5, 5]  # the last is alone
+    assert results(tmp_path / "packed") == results(tmp_path / "alone") and len(done(tmp_path / "packed")) == 16
     for path in done(tmp_path / "packed"):
         assert [a["event"] for a in attempts(path.parent)] == ["started", "finished"]
     assert not list((tmp_path / "packed" / ".work").iterdir())

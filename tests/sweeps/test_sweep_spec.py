@@ -500,7 +500,7 @@ def tables(draw):
     ]
     references = [
         {"reference": kind, **draw(settings(set(SETTINGS) - ONLY_ADAPTERS))} if draw(st.booleans()) else kind
-        for kind in draw(st.lists(st.sampled_from(["head", "full"]), unique=True))
+        for kind in draw(st.lists(st.sampled_from(["head", "full", "bitfit"]), unique=True))
     ]
     table = {**draw(settings(set(SETTINGS) - {"paper"})), "method": methods, "reference": references}
     table |= {"model": "tiny-random-bert", "task": "planted", "seed": draw(st.sampled_from([0, [0, 1, 2]]))}

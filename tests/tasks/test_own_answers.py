@@ -189,7 +189,7 @@ def test_a_sweep_says_the_kind_and_its_runs_are_computed_from_their_config(kind:
         assert run.result["metric"]["name"] == metric and run.result["n_trained_base"] == 0
 
 
-@pytest.mark.parametrize("reference", ["head", "full"])
+@pytest.mark.parametrize("reference", ["head", "full", "bitfit"])
 def test_references_without_a_frozen_base_are_refused_before_the_first_run(reference: str, model: str) -> None:
     with pytest.raises(ta.TensorAdaptError, match=f"task 'pairs' takes no reference '{reference}'"):
         ta.sweep(spec(model, write("pairs.csv", compared()), reference=reference), "runs", executor="inline")

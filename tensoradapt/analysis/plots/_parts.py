@@ -30,7 +30,7 @@ from tensoradapt.analysis.names import LINES, Look, display, tone
 
 Floats = NDArray[np.float64]
 NARROW = 3.2  # inches of axes below which marks are smaller and texts fewer
-SHORT = {"head": "base", "full": "full"}  # names of references in the least of axes
+SHORT = {"head": "base", "full": "full", "bitfit": "BitFit"}  # names of references in the least of axes
 GREY, PALE, FAINT = 0.42, 0.8, 0.93  # shares of paper: texts and lines of second rank, frames, grids
 
 

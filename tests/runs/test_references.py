@@ -1,0 +1,65 @@
+"""Runs without an adapter: what of the model each of them trains, and what of it changes."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from support.chat_models import saved_chat_model
+
+import tensoradapt as ta
+from tensoradapt.runs.config import REFERENCES, RunConfig
+from tensoradapt.runs.execute import execution, load_data, prepare
+from tensoradapt.runs.store import load_failures, load_runs
+from tensoradapt.training.options import Training
+from tensoradapt.training.turns import to_end
+
+
+def config(kind: str, model: str = "tiny-random-bert") -> RunConfig:
+    return RunConfig(model, "planted", Training(1e-2, 3), kind=kind)
+
+
+def in_head(name: str) -> bool:
+    return name.startswith("classifier.")
+
+
+TRAINED = {
+    "head": in_head,
+    "full": lambda name: True,
+    "bitfit": lambda name: in_head(name) or name.endswith(".bias"),
+}
+
+
+@pytest.mark.parametrize("kind", REFERENCES)
+def test_a_reference_changes_what_it_trains_and_counts_it(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    models = []
+    monkeypatch.setattr("tensoradapt.runs.execute.prepare", lambda *given: models.append(prepare(*given)) or models[-1])
+    run = config(kind)
+    found = to_end(execution(run, "cpu"))
+    ((model, plan),) = models
+    before, _ = prepare(load_data(run).task, run)
+    trained = {name: p for name, p in model.named_parameters() if TRAINED[kind](name)}
+    assert plan is None and {name for name, p in model.named_parameters() if p.requires_grad} == {*trained}
+    old = dict(before.named_parameters())
+    changed = {name for name, p in model.named_parameters() if not p.equal(old[name])}
+    assert changed and changed <= {*trained} and {"classifier.weight", "classifier.bias"} <= changed
+    assert kind == "head" or any(name.endswith("query.bias") for name in changed)
+    counts = [sum(p.numel() for name, p in trained.items() if in_head(name) == part) for part in (False, True)]
+    assert [found["result"]["n_params"], found["result"]["n_trained_base"]] == counts
+    assert kind != "bitfit" or 0 < counts[0] < sum(p.numel() for p in model.parameters()) / 10
+
+
+def test_a_model_without_biases_is_refused(tmp_path: Path) -> None:
+    model, texts = saved_chat_model(tmp_path / "llama"), tmp_path / "mine.csv"
+    texts.write_text("text,label\n" + "".join(f"word {i},{i % 2}\n" for i in range(60)))
+    asked = {"model": model, "task": str(texts), "method": "lora", "rank": 1, "reference": "bitfit", "lr": 1e-3}
+    counts = {"n_train": 20, "n_validation": 10, "n_test": 10, "steps": 1, "seed": 0}
+    said: list[str] = []
+    how = {"executor": "inline", "device": "cpu", "say": said.append, "probe": False}
+    ended = ta.sweep(asked | counts, tmp_path / "runs", **how)
+    assert re.search("^BitFit +all biases$", said[0], re.MULTILINE)
+    (failed,) = load_failures(tmp_path / "runs").values()
+    assert not ended.complete and {run.config["kind"] for run in load_runs(tmp_path / "runs")} == {"adapter"}
+    expected = f"reference 'bitfit' trains the biases of a model, and {model} has none; leave it out"
+    assert failed.error["error"] == expected
