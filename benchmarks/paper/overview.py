@@ -8,7 +8,7 @@ They are made from the files that report.py wrote of each family.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -102,11 +102,11 @@ def _size(row: Mapping[str, str], several_steps: bool) -> str:
     return ", ".join(part for part in (asked, f"{row['steps']} steps" if several_steps else "") if part)
 
 
-def sizes(folder: Path) -> str:
-    """Each size of a folder with ``within.csv``, by task where it has several: mean, difference to LoRA r=8, whether it
-    is within it.
+def sizes(folder: Path, inside: str = "") -> str:
+    """Each size of a folder with ``within.csv``, or of one ``inside`` it, by task where it has several: mean,
+    difference to LoRA r=8, whether it is within it.
     """
-    path = folder / "within.csv"
+    path = folder / inside / "within.csv"
     rows = report.read(path) if path.is_file() else []
     margins = list(dict.fromkeys(row["margin"] for row in rows))
     several = len({row["task"] for row in rows}) > 1
@@ -123,16 +123,6 @@ def sizes(folder: Path) -> str:
         p = f"{p_text(float(row['p_holm']))}{', decided' if row['decided'] == 'True' else ''}"
         lines.append(f"| {' | '.join((*cells, row['n_seeds'], p, *map(_within, same)))} |")
     return "\n".join(lines)
-
-
-def larger(folder: Path) -> str:
-    """The table of ``sizes`` of the larger model."""
-    return sizes(folder / "mpnet")
-
-
-def small(folder: Path) -> str:
-    """The table of ``sizes`` below LoRA's first rank."""
-    return sizes(folder / "small")
 
 
 def alike(folder: Path) -> str:
@@ -214,8 +204,9 @@ def _gap_of(row: Mapping[str, Any]) -> str:
 
 # what is written, by its marks
 PARTS = {"tiles": tiles, "claim": claim, "everything": everything}
-PARTS |= {"sizes": sizes, "smallest": smallest, "by steps": by_steps, "larger": larger, "small": small}
-PARTS |= {"alike": alike}
+PARTS |= {"sizes": sizes, "smallest": smallest, "by steps": by_steps, "alike": alike}
+SIZES_OF = {"larger": "mpnet", "small": "small", "others": "others", "linear": "linear"}  # folders of one family
+PARTS |= {name: partial(sizes, inside=of) for name, of in SIZES_OF.items()}
 
 
 def fill(page: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import shutil
 import sys
 import textwrap
@@ -16,10 +17,33 @@ from tensoradapt.habits import COMMANDS
 Command = Callable[[argparse.Namespace], int]
 
 
+class Kept(argparse.Action):
+    """Keep all that an option was given: ``--method lora --method cp`` is ``--method lora cp``."""
+
+    def __call__(self, parser: Any, namespace: argparse.Namespace, values: Any, option: str | None = None) -> None:
+        """Set the values, add them to those of an earlier place, or end the process where the option takes one."""
+        before = getattr(namespace, self.dest, self.default)
+        if option is None or before is self.default or before is None:
+            setattr(namespace, self.dest, values)
+        elif self.nargs in ("*", "+"):
+            setattr(namespace, self.dest, [*before, *values])
+        else:
+            parser.one_value(option, *(value[0] if isinstance(value, list) else value for value in (before, values)))
+
+
 class Parser(argparse.ArgumentParser):
     """A parser whose errors are one line, whatever was given."""
 
     brief = ""  # what a command does, in a line
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.register("action", None, Kept)
+
+    def one_value(self, option: str, first: Any, second: Any) -> NoReturn:
+        """Say that an option takes a single value."""
+        command = self.prog.split()[-1]
+        self.error(f"{option} takes one value in {command}; found {str(first)!r} and {str(second)!r}")
 
     def error(self, message: str) -> NoReturn:
         """Print usage and error, and exit with code 2."""
@@ -32,8 +56,9 @@ class Parser(argparse.ArgumentParser):
             for option, value, second in zip(words, words[1:], words[2:], strict=False):
                 action = self._option_string_actions.get(option)
                 if second == word and action and action.nargs in (None, 1):
-                    self.error(f"{option} takes one value in {self.prog.split()[-1]}; found {value!r} and {word!r}")
-            self.error(f"unexpected argument {word!r}")
+                    self.one_value(option, value, word)
+            unset = [name for name in ("--model", "--method") if name in self._option_string_actions.keys() - {*words}]
+            self.error(f"unexpected argument {word!r}" + (f"; write {unset[0]} {shlex.quote(word)}" if unset else ""))
         options = {option for action in self._actions for option in action.option_strings}
         former = {
             f"--{name.replace('_', '-')}": action.option_strings[0]

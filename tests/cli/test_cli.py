@@ -117,7 +117,7 @@ def test_plan_has_an_option_for_each_field_and_prints_what_python_does(capsys):
         (["plan", "--model", "tiny-random-bert", "--method", "cp"], "error: cp needs a size; give --rank or --budget"),
         (["plan", "--model", "tiny-random-bert"], "error: a method is missing; give --method, as in --method cp"),
         (["plan", "--model", "no/such", "--method", "cp", "--rank", "1"], "unknown model 'no/such'"),
-        ([*TINY[:-2], "--rank", "1.5"], "rank is 1.5; expected a whole number"),
+        ([*TINY[:-2], "--rank", "1.5"], "rank[1] is 1.5; expected a whole number"),
         ([*TINY, "--warmup", "2"], "warmup is 2; expected a share of the steps"),
         ([*TINY, "--lr", "1e-3", "1e-2"], "has 2 values; expected one, as a frontier tunes nothing"),
         (["plot", "no-such-folder"], "no-such-folder does not exist; expected a folder of runs"),

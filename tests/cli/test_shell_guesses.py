@@ -62,6 +62,15 @@ def test_a_command_with_one_letter_wrong_is_recognised(name: str, capsys: pytest
         assert f"error: unknown command '{typed}'; did you mean \"{name}\"?" in said(typed, capsys)
 
 
+def test_an_option_of_several_values_keeps_those_of_each_place(capsys: pytest.CaptureFixture[str]) -> None:
+    words = "frontier --quick --model tiny-random-bert --task planted --dry-run --steps 1 --out runs/none".split()
+    shown = []
+    for more in ("--method lora cp --rank 1 2 3", "--method lora --rank 1 --method cp --rank 2 3"):
+        assert main([*words, *more.split()]) == 0
+        shown.append([line for line in capsys.readouterr().out.splitlines() if not line.startswith("about ")])
+    assert shown[0] == shown[1] and sum(line.startswith("CP ") for line in shown[0]) == 3
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
@@ -78,7 +87,11 @@ def test_a_command_with_one_letter_wrong_is_recognised(name: str, capsys: pytest
         (f"{PLAN} --parameterisation cp --rank 2", "unknown option --parameterisation; did you mean --method?"),
         (f"{PLAN} --parameterization cp --rank 2", "unknown option --parameterization; did you mean --method?"),
         (f"{METHOD} --xyz=3", "unknown option --xyz: tensoradapt plan --help lists all"),
-        ("plan more --method cp --rank 2", "unexpected argument 'more'"),
+        ("plan tiny-random-bert --method cp --rank 2", "'tiny-random-bert'; write --model tiny-random-bert"),
+        ("plan cp --model tiny-random-bert --rank 2", "unexpected argument 'cp'; write --method cp"),
+        ("plan more --model tiny-random-bert --method cp --rank 2", "error: unexpected argument 'more'"),
+        (f"{METHOD} --rank 4", "rank is [2, 4]; expected one whole number"),
+        (f"{METHOD} --method lora", "--method takes one value in plan; found 'cp' and 'lora'"),
         ("frontier --batch-size 8", "did you mean --batch?"),
         ("frontier --learning-rate 1e-3", "did you mean --lr?"),
         ("results --menas", "did you mean --means?"),
