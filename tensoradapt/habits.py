@@ -7,6 +7,7 @@ comparison of letters finds.
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
 from typing import ParamSpec, TypeVar
@@ -122,7 +123,12 @@ def unknown_method(name: str, valid: Iterable[str]) -> str:
     unknown method 'QLoRA'; load the model with 4 bits, and take method="lora"
     >>> print(unknown_method("tuker", ("cp", "tucker")))
     unknown method 'tuker'; did you mean "tucker"? Valid: cp, tucker; ta.methods() describes them
+    >>> print(unknown_method("lora,cp", ("lora", "cp")))
+    unknown method 'lora,cp'; write lora cp in a terminal, and ["lora", "cp"] elsewhere
     """
+    parts, valid = [part.strip() for part in name.split(",")], [*valid]
+    if len(parts) > 1 and {*parts} <= {*valid}:
+        return f"unknown method {name!r}; write {' '.join(parts)} in a terminal, and {json.dumps(parts)} elsewhere"
     bare = "".join(letter for letter in name.casefold() if letter.isalnum() or letter == "+")
     hint = f"; {METHODS[bare]}" if bare in METHODS else f"{did_you_mean(name, valid)}; ta.methods() describes them"
     return f"unknown method {name!r}{hint}"

@@ -254,14 +254,22 @@ def _toml(value: Any) -> str:
 def of_words(words: Sequence[str], listed: bool = False) -> Any:
     """Return the value of the words behind an option.
 
-    >>> of_words(["8"]), of_words(["1", "8"]), of_words(["layer=2", "out=4"]), of_words(["q"], listed=True)
-    (8, [1, 8], {'layer': 2, 'out': 4}, ['q'])
+    >>> of_words(["8"]), of_words(["1", "8"]), of_words(["1,8"]), of_words(["q"], listed=True)
+    (8, [1, 8], [1, 8], ['q'])
+    >>> of_words(["layer=2", "out=4"])
+    {'layer': 2, 'out': 4}
     """
     pairs = [_PAIR.fullmatch(word) if _scalar(word) is word else None for word in words]
     if pairs and all(pairs):
         return {pair[1]: _scalar(pair[2]) for pair in pairs if pair}
-    given = [_scalar(word) for word in words]
+    given = [value for word in words for value in _scalars(word)]
     return given if listed or len(given) != 1 else given[0]
+
+
+def _scalars(word: str) -> list[Any]:
+    """Return a word's value, or those of several numbers between commas."""
+    values = [_scalar(part) for part in word.split(",")]
+    return values if all(isinstance(value, int | float) for value in values) else [_scalar(word)]
 
 
 def _scalar(word: str) -> Any:

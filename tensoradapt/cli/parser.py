@@ -66,7 +66,8 @@ class Parser(argparse.ArgumentParser):
             for name in getattr(action, "former", ())
         }
         near = closest(given, [*options, *former])
-        hint = former.get(near or "", near)
+        initial = [option for option in sorted(options) if len(given) == 2 and option.startswith(f"-{given}")]
+        hint = " or ".join(initial) or former.get(near or "", near)
         self.error(
             f"unknown option {given}" + (f"; did you mean {hint}?" if hint else f": {self.prog} --help lists all")
         )

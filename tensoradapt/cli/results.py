@@ -44,7 +44,8 @@ def add_parsers(commands: Any) -> None:
         what.add_argument(f"--{name}", action="store_true", help=text)
     _add_comparison(p)
     files = p.add_argument_group("files")
-    files.add_argument("--out", type=path, nargs="+", default=(), metavar="FILE", help=OUT)
+    added = files.add_argument("--out", type=path, nargs="+", default=(), metavar="FILE", help=OUT)
+    added.former = ("csv", "save", "output", "file")  # type: ignore[attr-defined]
     files.add_argument("--caption", metavar="TEXT", help="of the table in .md, .tex and .html")
     files.add_argument("--label", default="tab:results", help="of the table in .tex (default: %(default)s)")
     _add_plot(commands)

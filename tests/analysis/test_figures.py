@@ -296,6 +296,9 @@ def test_what_cannot_be_drawn_is_one_line() -> None:
     with pytest.raises(AttributeError, match="there is no figure 'fronteer'; did you mean"):
         plots.fronteer  # noqa: B018
     refused(lambda: plots.save(runs, "frontier", "out", ["gif"]), "unknown format 'gif'")
+    refused(
+        lambda: plots.save(runs, "frontier", "out.pdf"), "the folder of figures is 'out.pdf', the name of a picture"
+    )
 
 
 @pytest.mark.parametrize("only", [{"method": "lotr"}, {"seed": 0}, {"rank": 1}])

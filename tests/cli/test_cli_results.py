@@ -120,6 +120,7 @@ def test_other_tables_for_people_have_the_columns_that_are_printed(
         (["results", "absent"], "absent does not exist; expected a folder of runs"),
         (["plot", "{root}", "frontir"], "there is no figure 'frontir'; did you mean \"frontier\"?"),
         (["plot", "{root}", "--format", "gif"], "unknown format 'gif'. Valid: pdf, png, svg"),
+        (["plot", "{root}", "--out", "x.png"], "the name of a picture; expected a folder, in which frontier.png and"),
         (["plot", "{root}", "--width", "3 feet"], "--width is '3 feet'; expected a length from 2in to 40in"),
         (["plot", "{root}", "--style", "no-such"], "--style is 'no-such'; expected a style sheet"),
         (["plot", "{root}", "--at", "8"], "frontier has no option 'at'"),

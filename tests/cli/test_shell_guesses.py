@@ -65,10 +65,14 @@ def test_a_command_with_one_letter_wrong_is_recognised(name: str, capsys: pytest
 def test_an_option_of_several_values_keeps_those_of_each_place(capsys: pytest.CaptureFixture[str]) -> None:
     words = "frontier --quick --model tiny-random-bert --task planted --dry-run --steps 1 --out runs/none".split()
     shown = []
-    for more in ("--method lora cp --rank 1 2 3", "--method lora --rank 1 --method cp --rank 2 3"):
+    for more in (
+        "--method lora cp --rank 1 2 3",
+        "--method lora --rank 1 --method cp --rank 2 3",
+        "--method lora cp --rank 1,2,3",
+    ):
         assert main([*words, *more.split()]) == 0
         shown.append([line for line in capsys.readouterr().out.splitlines() if not line.startswith("about ")])
-    assert shown[0] == shown[1] and sum(line.startswith("CP ") for line in shown[0]) == 3
+    assert shown[0] == shown[1] == shown[2] and sum(line.startswith("CP ") for line in shown[0]) == 3
 
 
 @pytest.mark.parametrize(
@@ -91,6 +95,12 @@ def test_an_option_of_several_values_keeps_those_of_each_place(capsys: pytest.Ca
         ("plan cp --model tiny-random-bert --rank 2", "unexpected argument 'cp'; write --method cp"),
         ("plan more --model tiny-random-bert --method cp --rank 2", "error: unexpected argument 'more'"),
         (f"{METHOD} --rank 4", "rank is [2, 4]; expected one whole number"),
+        (f"{PLAN} --method cp --rank 2,4", "rank is [2, 4]; expected one whole number"),
+        (f"{PLAN} --method lora,cp --rank 2", "unknown method 'lora,cp'; write lora cp in a terminal"),
+        (f"{METHOD} -a 0", "unknown option -a; did you mean --alpha?"),
+        (f"{METHOD} -m x", "unknown option -m; did you mean --map or --method or --model?"),
+        ("results -o x.csv", "unknown option -o; did you mean --out?"),
+        ("results --csv x.csv", "unknown option --csv; did you mean --out?"),
         (f"{METHOD} --method lora", "--method takes one value in plan; found 'cp' and 'lora'"),
         ("frontier --batch-size 8", "did you mean --batch?"),
         ("frontier --learning-rate 1e-3", "did you mean --lr?"),

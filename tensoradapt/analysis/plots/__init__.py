@@ -148,6 +148,11 @@ def save(
     """
     if unknown := [one for one in formats if one not in UNDATED]:
         raise TensorAdaptError(f"unknown format {shown(unknown[0])}{did_you_mean(unknown[0], UNDATED)}")
+    if (ending := Path(folder).suffix[1:]) in UNDATED and not Path(folder).is_dir():
+        raise TensorAdaptError(
+            f"the folder of figures is {shown(str(folder))}, the name of a picture; expected a folder, in which "
+            f"{name}.{ending} and the files beside it are written"
+        )
     plot, module = figure(name), _MODULES[name]
     runs = table_of(data) if _of_runs(module) else data
     options = {"col": _usual_col(module, runs) if _of_runs(module) else None} | options
