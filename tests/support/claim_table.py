@@ -775,7 +775,7 @@ CLAIMS: list[Claim] = [
     ),
     (
         "docs/guides/hira.md",
-        "the same network added, by {} over CP,",
+        "the same network added, in 100 steps, by {} over CP,",
         lambda: (gain_around("CP", "Tensor-train", "LoRA"),),
     ),
     ("docs/guides/sums.md", "with as many parameters: {} (", lambda: (gain_around("RaSA"),)),
