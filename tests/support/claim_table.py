@@ -22,6 +22,7 @@ from support.page_numbers import (
     alike_with_lora1,
     apart_by_rules,
     around,
+    beside_bitfit,
     beside_cp_of_small,
     beside_lora1_of_others,
     beside_lora2,
@@ -688,6 +689,18 @@ CLAIMS: list[Claim] = [
         "docs/guides/hira.md",
         "it has {} more than CP with 18,576 parameters and {} less than tensor-train with 17,616",
         lambda: (pair("CP", 18576)[0].split()[0], rule_on_tensor_train()[0].split()[0].removeprefix("-")),
+    ),
+    (
+        HEADLINE,
+        "BitFit, which trains the {:,} biases of the base, has {:.3f}, and all ten adapters are decided to be above "
+        "it**, by {:.3f} to {:.3f}.",
+        lambda: beside_bitfit()[:4],
+    ),
+    (
+        HEADLINE,
+        "BitFit has {:.3f} to {:.3f} at 3.6e-3 of AdamW, of four rates; Holm's correction is over the ten, over seeds. "
+        "LoRA r=8 is {} above it, CP with projections tied too, which has fewer parameters, {}.",
+        lambda: beside_bitfit()[4:],
     ),
     (HEADLINE, "where its five seeds are up to {:.4f} from what they have above.", lora8_again),
     (HEADLINE, "CP is at {} and {} from it.", cp_to_lora1_on_mpnet),

@@ -711,6 +711,21 @@ def rates_of_others() -> tuple[int | float | str, ...]:
     return len(every), 6.1, 1.1, 2, 3.6, NUMBERS[len(lost)]
 
 
+def beside_bitfit() -> tuple[int | float | str, ...]:
+    """BitFit's parameters, its mean, by how much the ten adapters are above it, all decided, its interval, and LoRA
+    r=8's and CP's differences to it, over seeds.
+    """
+    runs = reported(pd.read_csv(ROOT / "docs/results" / OTHERS / "records.csv"))
+    own, gaps = one(f"docs/results/{OTHERS}/means.csv", kind="bitfit"), compare(runs, "bitfit")
+    assert len(gaps) == 10 and gaps["decided"].all() and float(own["lr"]) == 3.6e-3
+    assert runs["kind"].value_counts()["bitfit"] == 5
+    named = gaps.set_index(["method", "n_params"])
+    two = [named.loc[key] for key in (("lora", 147456), ("CP, projections tied too", 17894))]
+    spans = [f"{row['difference']:.3f} ({row['low']:.3f} to {row['high']:.3f})" for row in two]
+    ends = (float(own["low"]), float(own["high"]))
+    return int(own["n_params"]), float(own["mean"]), gaps["difference"].min(), gaps["difference"].max(), *ends, *spans
+
+
 def lora8_again() -> tuple[float]:
     """By how much LoRA r=8's score of a seed differs between two processors, at most."""
     found = [
