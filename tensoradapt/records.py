@@ -27,6 +27,7 @@ R = TypeVar("R")
 S = TypeVar("S", contravariant=True)
 T = TypeVar("T", covariant=True)
 Former = Sequence[str] | Mapping[str, str]  # other names of a field
+_GROUPED = re.compile(r"[1-9]\d{0,2}(,\d{3})+")  # a number as pages write it
 _PAIR = re.compile(r"([^-=\s][^=]*)=(.*)", re.DOTALL)  # a key and its value, as a word of a command line
 
 
@@ -267,9 +268,10 @@ def of_words(words: Sequence[str], listed: bool = False) -> Any:
 
 
 def _scalars(word: str) -> list[Any]:
-    """Return a word's value, or those of several numbers between commas."""
+    """Return a word's value, or those of several numbers between commas; "18,432" may be one number, and stays text."""
     values = [_scalar(part) for part in word.split(",")]
-    return values if all(isinstance(value, int | float) for value in values) else [_scalar(word)]
+    several = all(isinstance(value, int | float) for value in values) and not _GROUPED.fullmatch(word)
+    return values if several else [_scalar(word)]
 
 
 def _scalar(word: str) -> Any:
