@@ -149,7 +149,7 @@ def test_a_wrong_option_is_a_usage_error(capsys):
 @pytest.mark.slow
 def test_a_killed_frontier_goes_on_where_it_was(tmp_path):
     """Stopped twice, by a kill and by Ctrl-C, it has the results of one that was not stopped."""
-    command = [sys.executable, "-m", "tensoradapt.cli.main", *TINY, "--steps", "40", "--seed", "0", "--out"]
+    command = [sys.executable, "-m", "tensoradapt.cli.main", *TINY[:-2], "--steps", "40", "--seed", "0", "--out"]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     written = {}
     for end, n in ((signal.SIGKILL, 2), (signal.SIGINT, 4)):
