@@ -51,7 +51,7 @@ def propose(case: TuningCase) -> Proposed:
 def _axes(case: TuningCase) -> dict[str, Any]:
     """Return the search space of a method; a frozen base has one rate, and only adapters have a scale and sizes."""
     assert case.spec.search is not None
-    unused = {"head": {"head_lr", "scale"}, "full": {"scale"}, "bitfit": {"scale"}}.get(case.method.kind, set())
+    unused = {"adapter": set(), "head": {"head_lr", "scale"}}.get(case.method.kind, {"scale"})
     axes = {name: axis for name, axis in case.spec.search.space.items() if name not in {*unused, "rank", "budget"}}
     return {**axes, "size": tuple(case.sizes)} if case.spec.search.size else axes
 

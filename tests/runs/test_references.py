@@ -16,8 +16,8 @@ from tensoradapt.training.options import Training
 from tensoradapt.training.turns import to_end
 
 
-def config(kind: str, model: str = "tiny-random-bert") -> RunConfig:
-    return RunConfig(model, "planted", Training(1e-2, 3), kind=kind)
+def config(kind: str) -> RunConfig:
+    return RunConfig("tiny-random-bert", "planted", Training(1e-2, 3), kind=kind)
 
 
 def in_head(name: str) -> bool:
