@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,7 @@ from support.chat_models import saved_chat_model
 import tensoradapt as ta
 from tensoradapt.runs.config import REFERENCES, RunConfig
 from tensoradapt.runs.execute import execution, load_data, prepare
-from tensoradapt.runs.store import load_failures, load_runs
+from tensoradapt.tasks import registry
 from tensoradapt.training.options import Training
 from tensoradapt.training.turns import to_end
 
@@ -51,15 +50,10 @@ def test_a_reference_changes_what_it_trains_and_counts_it(kind: str, monkeypatch
 
 
 def test_a_model_without_biases_is_refused(tmp_path: Path) -> None:
-    model, texts = saved_chat_model(tmp_path / "llama"), tmp_path / "mine.csv"
+    model, texts = saved_chat_model(tmp_path / "llama"), tmp_path / "without_biases.csv"
     texts.write_text("text,label\n" + "".join(f"word {i},{i % 2}\n" for i in range(60)))
-    asked = {"model": model, "task": str(texts), "method": "lora", "rank": 1, "reference": "bitfit", "lr": 1e-3}
-    counts = {"n_train": 20, "n_validation": 10, "n_test": 10, "steps": 1, "seed": 0}
-    said: list[str] = []
-    how = {"executor": "inline", "device": "cpu", "say": said.append, "probe": False}
-    ended = ta.sweep(asked | counts, tmp_path / "runs", **how)
-    assert re.search("^BitFit +all biases$", said[0], re.MULTILINE)
-    (failed,) = load_failures(tmp_path / "runs").values()
-    assert not ended.complete and {run.config["kind"] for run in load_runs(tmp_path / "runs")} == {"adapter"}
-    expected = f"reference 'bitfit' trains the biases of a model, and {model} has none; leave it out"
-    assert failed.error["error"] == expected
+    task, record = registry.resolve(str(texts))
+    run = RunConfig(model, task.name, Training(1e-3, 1), kind="bitfit", own=record)
+    with pytest.raises(ta.TensorAdaptError) as refused:
+        prepare(task, run)
+    assert str(refused.value) == f"reference 'bitfit' trains the biases of a model, and {model} has none; leave it out"
