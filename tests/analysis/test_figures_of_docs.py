@@ -35,7 +35,7 @@ def on_frontier(means: pd.DataFrame) -> pd.DataFrame:
 def means_of(runs: pd.DataFrame) -> pd.DataFrame:
     """Return the means of a table of docs by the table alone."""
     table = runs.rename(columns={"test": "score"})
-    table = table[~table["method"].isin(["frozen base + head", "full fine-tuning"])]
+    table = table[~table["method"].isin(["frozen base + head", "full fine-tuning", "BitFit"])]
     table = table[~table["tuning"]] if "tuning" in table else table
     lost = table["lost"] if "lost" in table else table["status"] != "finished"
     keys = ["method", "layout", "rank", "budget", "n_params"]
