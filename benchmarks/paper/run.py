@@ -9,10 +9,11 @@
 
 Scales: ``here`` runs on two cores with pinned models and the data of TENSORADAPT_DATA, and so do ``ranks``, the loss
 against the rank of LoRTA, ``steps``, fewer steps of three sizes, ``mpnet``, six sizes on a model five times larger,
-``small``, factorings below LoRA's first rank, ``others``, LoRA's other ranks and further factorings, and ``linear``,
-all linear layers; ``gpu`` runs on one GPU by hub names; ``paper`` has the settings of the source. Each is one or more
-specifications in this folder: sweeps as any other, so ``tensoradapt results``, ``plot`` and ``report`` read their
-folders. A file with tables ``[[sweep]]`` is a sweep for each, whose keys replace the file's.
+``mpnet-more``, three more there, ``small``, factorings below LoRA's first rank, ``others``, LoRA's other ranks and
+further factorings, and ``linear``, all linear layers; ``gpu`` runs on one GPU by hub names; ``paper`` has the settings
+of the source. Each is one or more specifications in this folder: sweeps as any other, so ``tensoradapt results``,
+``plot`` and ``report`` read their folders. A file with tables ``[[sweep]]`` is a sweep for each, whose keys replace the
+file's.
 All but those of GLUE need the plug-in in this folder: pip install -e benchmarks/paper.
 """
 
@@ -42,6 +43,7 @@ FAMILIES: dict[str, dict[str, tuple[str, ...]]] = {
     "headline": {
         "here": ("headline-here", "headline-more"),
         "mpnet": ("headline-mpnet",),
+        "mpnet-more": ("headline-mpnet-more",),
         "small": ("headline-small",),
         "others": ("headline-others",),
         "linear": ("headline-linear",),
@@ -57,9 +59,9 @@ FAMILIES: dict[str, dict[str, tuple[str, ...]]] = {
     "protein": {"here": ("protein-here",), "gpu": ("protein-gpu",)},
     "vision": {"here": ("vision-here",), "gpu": ("vision-gpu",)},
 }
-SIDES = ("ranks", "steps", "mpnet", "small", "others", "linear")  # reported in a folder of their own
+SIDES = ("ranks", "steps", "mpnet", "mpnet-more", "small", "others", "linear")  # reported in a folder of their own
 SCALES = ("here", *SIDES, "gpu", "paper")
-COMPARED = ("here", "mpnet", "small", "others", "linear")  # whose sizes are compared with LoRA r=8, by margin
+COMPARED = ("here", "mpnet", "mpnet-more", "small", "others", "linear")  # whose sizes are compared with LoRA r=8, by margin
 SMOKE: dict[str, Any] = {"steps": 2, "batch": 2, "n_train": 16, "n_validation": 8, "n_test": 8, "seed": 0}
 SMOKE |= {"tuning": {"seed": 1000, "extend": 0}}
 
