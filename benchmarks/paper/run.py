@@ -61,7 +61,7 @@ FAMILIES: dict[str, dict[str, tuple[str, ...]]] = {
 }
 SIDES = ("ranks", "steps", "mpnet", "mpnet-more", "small", "others", "linear")  # reported in a folder of their own
 SCALES = ("here", *SIDES, "gpu", "paper")
-COMPARED = ("here", "mpnet", "mpnet-more", "small", "others", "linear")  # whose sizes are compared with LoRA r=8, by margin
+COMPARED = ("here", "mpnet", "mpnet-more", "small", "others", "linear")  # sizes compared with LoRA r=8, by margin
 SMOKE: dict[str, Any] = {"steps": 2, "batch": 2, "n_train": 16, "n_validation": 8, "n_test": 8, "seed": 0}
 SMOKE |= {"tuning": {"seed": 1000, "extend": 0}}
 
