@@ -8,6 +8,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
 from functools import partial
 from itertools import islice
 from numbers import Integral, Real
@@ -22,6 +23,8 @@ LARGEST = 2**31 - 1
 MOST = 10_000  # the most items of a list
 LONGEST_NAME = 255  # the most bytes of the name of a file or folder, on every usual file system
 BITS = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}  # torch's names of types, and short ones
+SHORT_COUNT = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?) ?([kKmM]?)")  # 18600, 18.6k or 1.5M
+POWERS = {"": 1, "k": 10**3, "m": 10**6}
 SHORT = Repr()
 SHORT.maxstring = SHORT.maxother = 100
 SHORT.maxlong = 30
@@ -123,6 +126,18 @@ def whole(value: Any, where: str, least: int = 1, most: int = LARGEST) -> int:
     number = int(value) if isinstance(value, float) and value.is_integer() else value
     check_whole(where, number, least, most)
     return int(number)
+
+
+def count(value: Any, where: str) -> int:
+    """Return a number of parameters as an int; k is a thousand of them and M a million.
+
+    >>> count("18.6k", "budget")
+    18600
+    """
+    short = SHORT_COUNT.fullmatch(value.strip()) if isinstance(value, str) else None
+    if isinstance(value, str) and not short:
+        raise TensorAdaptError(f'{where} is {shown(value)}; expected a whole number, such as 18600 or "18.6k"')
+    return whole(float(Decimal(short[1]) * POWERS[short[2].lower()]) if short else value, where)
 
 
 def number(value: Any, where: str) -> float:

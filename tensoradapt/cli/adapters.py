@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from tensoradapt.cli.options import DEFAULT_MODEL, add_layout, path, picked
+from tensoradapt.cli.options import DEFAULT_MODEL, add_layout, n_params, path, picked
 from tensoradapt.cli.output import show, show_json, show_text, width
 from tensoradapt.cli.parser import add_command
 from tensoradapt.errors import TensorAdaptError
@@ -74,7 +74,7 @@ def _compress_options(parser: argparse.ArgumentParser) -> None:
     size = p.add_mutually_exclusive_group()
     size.add_argument("--rank", type=int, metavar="R", help="not needed for parameterizations without one")
     size.add_argument("--max-error", type=float, metavar="E", help="the smallest rank with at most this relative error")
-    size.add_argument("--budget", type=int, metavar="N", help="the largest rank within this number of parameters")
+    size.add_argument("--budget", type=n_params, metavar="N", help="the largest rank within this number of parameters")
     p.add_argument("--order", default="given", help="given, or search: the best order of modes of a tensor-train")
     p.add_argument("--seed", type=int, default=0, metavar="S", help="of random starts (default: %(default)s)")
     p.add_argument("--damaged", default="error", help="error, or skip: leave out folders that cannot be read")

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from tensoradapt.cli.options import DEFAULT_MODEL
+from tensoradapt.cli.options import DEFAULT_MODEL, n_params
 from tensoradapt.cli.output import show, show_json, show_text, width
 from tensoradapt.cli.parser import add_command
 from tensoradapt.planning.choose import PURPOSES, candidates
@@ -19,7 +19,7 @@ def add_parsers(commands: Any) -> None:
     brief = "propose three methods for a model, a budget and a purpose"
     p = add_command(commands, "choose", choose, brief, "--budget N [--purpose PURPOSE] [--model NAME]")
     group = p.add_argument_group("what for")
-    group.add_argument("--budget", type=int, required=True, metavar="N", help="the most trainable parameters")
+    group.add_argument("--budget", type=n_params, required=True, metavar="N", help="the most trainable parameters")
     told = ", ".join(f"{name} ({meaning})" for name, meaning in PURPOSES.items()) + " (default: %(default)s)"
     group.add_argument("--purpose", default="smallest", help=told)
     group.add_argument(

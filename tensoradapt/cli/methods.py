@@ -12,7 +12,7 @@ from typing import Any
 
 from tensoradapt import checks, parameterizations, published
 from tensoradapt.checks import shown
-from tensoradapt.cli.options import DEFAULT_MODEL, path
+from tensoradapt.cli.options import DEFAULT_MODEL, n_params, path
 from tensoradapt.cli.output import complain, heading, show, show_json, show_text, width
 from tensoradapt.cli.parser import add_command
 from tensoradapt.errors import TensorAdaptError, did_you_mean
@@ -68,7 +68,7 @@ def add_parsers(commands: Any) -> None:
     size = counting.add_mutually_exclusive_group()
     size.add_argument("--rank", type=int, help="the rank to count at (default: 8)")
     size.add_argument(
-        "--budget", type=int, metavar="N", help="only those with at most N parameters; at the largest rank"
+        "--budget", type=n_params, metavar="N", help="only those with at most N parameters; at the largest rank"
     )
     which = p.add_argument_group("which methods")
     which.add_argument("--kind", help=f"{' or '.join(KINDS)} (default: both)")
@@ -100,9 +100,8 @@ def _check_together(args: argparse.Namespace) -> None:
         raise TensorAdaptError(
             f"--draw {args.draw} was given without a method; name one, as in: methods cp --draw FILE"
         )
-    for name in ("rank", "budget"):
-        if (n := getattr(args, name)) is not None:
-            checks.whole(n, f"--{name}")
+    if args.rank is not None:
+        checks.whole(args.rank, "--rank")
     given = [f"--{name.replace('_', '-')}" for name in FILTERS if getattr(args, name)]
     if given and (args.name is not None or args.markdown):
         raise TensorAdaptError(f"{given[0]} chooses among all methods; leave {args.name or '--markdown'} out")

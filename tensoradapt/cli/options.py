@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from tensoradapt import checks
 from tensoradapt.checks import shown
 from tensoradapt.cli.output import complain
 from tensoradapt.errors import TensorAdaptError
@@ -26,6 +27,14 @@ def path(text: str) -> Path:
     except ValueError:  # a character that no file name can have
         raise argparse.ArgumentTypeError(f"{shown(text)} is no path; expected that of a file or folder") from None
     return Path(text)
+
+
+def n_params(text: str) -> int:
+    """Return an option as a number of parameters: 18600, or 18.6k."""
+    try:
+        return checks.count(text, "budget")
+    except TensorAdaptError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def add_runs(p: argparse.ArgumentParser) -> None:

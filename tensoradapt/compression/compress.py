@@ -22,6 +22,7 @@ from tensoradapt.checks import (
     as_path,
     check_arguments,
     check_number,
+    count,
     named,
     one_of,
     optional,
@@ -207,7 +208,7 @@ def compress(
     rank: Rank | None = None,
     *,
     max_error: float | None = None,
-    budget: int | None = None,
+    budget: int | str | None = None,
     options: Mapping[str, Any] | None = None,
     split: Mapping[str, Any] | None = None,
     seed: int = 0,
@@ -234,7 +235,7 @@ def compress(
         method: a name, or an object like the modules of ``tensoradapt.parameterizations``.
         rank: the rank of all bonds, or a mapping of bonds; parameterizations without a rank need none.
         max_error: take the smallest rank whose relative Frobenius error over all sites is at most this, in (0, 1).
-        budget: largest number of parameters.
+        budget: largest number of parameters, such as 18_000 or "18k".
         options: further arguments of the parameterization's ``build``.
         split: sizes of the parts of a mode, as in ``plan``.
         seed: the seed of random starts.
@@ -258,6 +259,7 @@ def compress(
     """
     began = time.perf_counter()
     check_arguments(locals(), **CHECKS)
+    most: int | None = optional(count)(budget, "budget")
     given = sum(value is not None for value in (rank, max_error, budget))
     not_one = TensorAdaptError(
         f"rank={shown(rank)}, max_error={shown(max_error)}, budget={shown(budget)} were given; expected exactly one of "
@@ -273,8 +275,8 @@ def compress(
     if not given and any(group.rank for group in job.plan(1).groups):
         raise not_one
     if order == "search":
-        job = in_best_order(job, rank, budget, max_error)
-    fit, tried = fit_within(job, max_error) if max_error is not None else (job.fit(rank, budget), {})
+        job = in_best_order(job, rank, most, max_error)
+    fit, tried = fit_within(job, max_error) if max_error is not None else (job.fit(rank, most), {})
     return _result(job, fit, tried, time.perf_counter() - began)
 
 

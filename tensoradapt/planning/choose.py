@@ -73,14 +73,14 @@ PROPOSALS: Mapping[str, Sequence[Proposal]] = {
 }
 
 
-def choose(model: Any, budget: int, purpose: str = "smallest") -> DataFrame:
+def choose(model: Any, budget: int | str, purpose: str = "smallest") -> DataFrame:
     """Return the three methods to begin with on a model, for a purpose and so many parameters.
 
     Why these: docs/start/which-method.md. ``print(table.to_string())`` shows all columns in a narrow terminal.
 
     Args:
         model: a model, its config, or its name or folder, as for ``plan``; its attention is adapted.
-        budget: the most trainable parameters of the adapter.
+        budget: the most trainable parameters of the adapter, such as 18_000 or "18k".
         purpose: "smallest" (the smallest file), "served" (by what reads LoRA folders), "many" (adapters of one base),
             or "rank" (updates of the highest rank).
 
@@ -101,9 +101,9 @@ def choose(model: Any, budget: int, purpose: str = "smallest") -> DataFrame:
     return DataFrame(candidates(model, budget, purpose), columns=COLUMNS)
 
 
-def candidates(model: Any, budget: int, purpose: str) -> list[dict[str, Any]]:
+def candidates(model: Any, budget: int | str, purpose: str) -> list[dict[str, Any]]:
     """Return the rows of ``choose``."""
-    checks.check_arguments({"budget": budget, "purpose": purpose}, budget=checks.whole, purpose=_purpose)
+    budget, purpose = checks.count(budget, "budget"), _purpose(purpose, "purpose")
     config = config_of(model)
     fitting = [*_fitting(config, {"budget": budget}, PROPOSALS[purpose])]
     if not fitting:

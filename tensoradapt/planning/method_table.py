@@ -45,7 +45,7 @@ def methods(
     model: Any = None,
     *,
     rank: int = RANK,
-    budget: int | None = None,
+    budget: int | str | None = None,
     layout: str | None = None,
     kind: str | None = None,
     exports_as_lora: bool = False,
@@ -101,7 +101,7 @@ _COUNTS = ("n_params", "rank", "lora_rank", "small")
 _PAPER = re.compile(r"(?:[A-Z][\w-]+(?: et al\.)?, )?arXiv [\d.]+\d|[A-Z][\w ]+, [A-Z][\w. ]+\(\d{4}\)")
 _CHECKS: Mapping[str, Any] = {
     "rank": checks.whole,
-    "budget": checks.optional(checks.whole),
+    "budget": checks.optional(checks.count),
     "layout": checks.optional(checks.text),
     "kind": checks.optional(partial(checks.one_of, KINDS)),
     "exports_as_lora": checks.flag,

@@ -195,7 +195,9 @@ class AdapterSpec:
     paper: bool = value(
         checks.flag, "whether a published adapter takes targets, scale and modules from its paper", False
     )
-    budget: int | None = value(checks.whole, "the most trainable parameters, in place of rank", former=("budgets",))
+    budget: int | None = value(
+        checks.count, 'the most trainable parameters, in place of rank; "18k" is 18,000', former=("budgets",)
+    )
     projections: str | Sequence[str] | None = value(
         checks.projections,
         "matrices of a model: attention (default), mlp, experts, all, names such as q, or the model's own",

@@ -147,7 +147,7 @@ class Search:
     )
     scale: Any = value(partial(_range, _scale), "a range or list, searched as well")
     rank: Any = value(partial(_several, checks.rank), "a list; then the best size alone is reported")
-    budget: Any = value(partial(_several, checks.whole), "a list, as rank")
+    budget: Any = value(partial(_several, checks.count), "a list, as rank")
 
     def __post_init__(self) -> None:
         check_fields(self)

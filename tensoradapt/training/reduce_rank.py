@@ -17,7 +17,18 @@ from torch import Tensor, nn
 
 from tensoradapt.adapter.adapter import Adapter, check_filled
 from tensoradapt.adapter.sharding import refuse_sharded
-from tensoradapt.checks import Check, check_arguments, check_rank, is_number, is_whole, one_of, optional, shown, whole
+from tensoradapt.checks import (
+    Check,
+    check_arguments,
+    check_rank,
+    count,
+    is_number,
+    is_whole,
+    one_of,
+    optional,
+    shown,
+    whole,
+)
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.networks.network import Network
 from tensoradapt.surgery.registry import attached
@@ -71,7 +82,7 @@ def reduce_rank(
     optimizer: torch.optim.Optimizer | None = None,
     *,
     rank: Rank | None = None,
-    budget: int | None = None,
+    budget: int | str | None = None,
     energy: float | None = None,
     sweeps: int = 1,
     moments: str = "carry",
@@ -110,12 +121,13 @@ def reduce_rank(
     25
     """
     check_arguments(locals(), **CHECKS)
+    most: int | None = optional(count)(budget, "budget")
     adapter = attached(model)
     refuse_sharded(model, "rank reduction")
     check_filled(adapter)
     _check(adapter)
     values = [{name: value.detach().double() for name, value in t.factors.items()} for t in adapter.factored]
-    smaller = _smaller_networks(adapter, values, rank, budget, energy)
+    smaller = _smaller_networks(adapter, values, rank, most, energy)
     if optimizer is not None:
         _check_optimizer(optimizer, adapter, moments)
     n_before = adapter.n_params
@@ -126,7 +138,7 @@ def reduce_rank(
         tensors = [
             _replace(adapter, i, values[i], new, changes[i], optimizer, moments) for i, new in enumerate(smaller)
         ]
-        asked = replace(adapter.plan.spec, rank=rank, budget=budget, rank_pattern={})
+        asked = replace(adapter.plan.spec, rank=rank, budget=most, rank_pattern={})
         adapter.plan = replace(adapter.plan, spec=asked)
     return Report(tuple(tensors), n_before, adapter.n_params)
 
@@ -175,7 +187,7 @@ def _to_budget(
     """Drop the bond direction with the least share of its tensor's squared norm until the budget is reached."""
     left = fixed + sum(network.n_params for network in networks)
     least = fixed + sum(_with(net, dict.fromkeys(net.bonds, 1)).n_params for net in networks)
-    if not is_whole(budget, least, left):
+    if not least <= budget <= left:
         raise TensorAdaptError(
             f"budget is {shown(budget)}; expected a whole number of parameters from {least} (rank 1) to the {left} "
             "there are"

@@ -12,7 +12,8 @@ from harness import fuzz_cli
 from tensoradapt import habits
 from tensoradapt.cli.main import main
 
-PLAN = "plan --model tiny-random-bert"
+BERT = "tiny-random-bert"
+PLAN = f"plan --model {BERT}"
 METHOD = f"{PLAN} --method cp --rank 2"
 
 
@@ -44,6 +45,16 @@ def test_help_is_a_command_too(name: str, capsys: pytest.CaptureFixture[str]) ->
         assert stop.value.code == 0
         shown.append(capsys.readouterr().out)
     assert shown[0] == shown[1]
+
+
+@pytest.mark.parametrize("words", [f"choose --model {BERT}", f"{PLAN} --method cp", f"methods --model {BERT}"])
+def test_a_budget_of_thousands_is_written_as_figures_write_it(words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    shown = []
+    for budget in ("1.8k", "1800"):
+        assert main([*words.split(), "--budget", budget]) == 0
+        shown.append(capsys.readouterr().out)
+    assert shown[0] == shown[1] and "1,800" in shown[0]
+    assert "budget is '1.8x'; expected a whole number, such as 18600 or" in said(f"{words} --budget 1.8x", capsys)
 
 
 def test_every_command_of_habit_names_one_that_is_there() -> None:

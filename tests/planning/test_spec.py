@@ -43,7 +43,14 @@ REFUSED: dict[str, list[tuple[Any, str]]] = {
         (2**40, "expected a whole number up to"),
     ],
     "paper": [("yes", "paper is 'yes'; expected true or false"), (None, "paper is None; expected true or false")],
-    "budget": [(0, "budget is 0; expected a whole number from 1"), (1.5, "budget is 1.5; expected a whole number")],
+    "budget": [
+        (0, "budget is 0; expected a whole number from 1"),
+        (1.5, "budget is 1.5; expected a whole number"),
+        ("1.5", "budget is 1.5; expected a whole number"),
+        ("0.0005k", "budget is 0.5; expected a whole number"),
+        ("3M k", "budget is '3M k'; expected a whole number, such as 18600 or \"18.6k\""),
+        ("3000M", "expected a whole number from 1 up to 2"),
+    ],
     "projections": [(3, "projections is 3; expected a text, or a list of texts")],
     "scale": [
         ("papr", "scale is 'papr'; did you mean \"paper\".*, or a number"),
