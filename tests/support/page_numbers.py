@@ -711,6 +711,61 @@ def rates_of_others() -> tuple[int | float | str, ...]:
     return len(every), 6.1, 1.1, 2, 3.6, NUMBERS[len(lost)]
 
 
+LINEAR = "headline/linear"
+
+
+def decided_on_linear() -> tuple[float, ...]:
+    """On all linear layers the parameters of the CP that is within 0.01, how many times fewer, LoRA r=8's and its mean,
+    by how much LoRA r=1 is worse, and the parameters of the CP of which nothing is decided.
+    """
+    sizes = {row["size"]: row for row in within_headline("0.01", LINEAR)}
+    said = {size: told(LINEAR, "snippets", row["method"], size) for size, row in sizes.items()}
+    assert said == {"n≤20,900": "nothing", "r=1": "worse", "n≤83,400": "within 0.01"}
+    lora = one(f"docs/results/{LINEAR}/means.csv", rank="8.0")
+    cp, most, small = (int(row["n_params"]) for row in (sizes["n≤83,400"], lora, sizes["n≤20,900"]))
+    return cp, most / cp, most, float(lora["mean"]), -float(sizes["r=1"]["difference"]), small
+
+
+def small_cp_on_linear() -> tuple[str, ...]:
+    """The difference of CP with 20,844 parameters to LoRA r=8 on all linear layers, and its parts to LoRA r=1."""
+    row = one(f"docs/results/{LINEAR}/pairs.csv", method="CP", n_params="20844")
+    assert (row["reference"], row["reference_n_params"]) == ("lora", "41472") and float(row["p_holm"]) > 0.05
+    parts = (f"{float(row['difference']):.3f}", f"{float(row['low']):.3f}", f"{float(row['high']):+.3f}")
+    return span(LINEAR, "snippets", "CP", "n≤20,900"), *parts
+
+
+def rates_on_linear() -> tuple[int | float | str, ...]:
+    """The number of runs on all linear layers, the rates of LoRA (in 1e-4) and CP (in 1e-3), a step of 1.8 below those
+    of attention, and how many runs are lost, all of which tuned.
+    """
+    every = rows(f"docs/results/{LINEAR}/records.csv")
+    chosen = {(row["method"], float(row["lr"])) for row in rows(f"docs/results/{LINEAR}/means.csv")}
+    assert chosen == {("lora", 6.1e-4), ("CP", 1.1e-3)}
+    lora, cp = rates_of_headline()[:2]
+    assert math.isclose(lora / 0.61, STEP, rel_tol=0.02) and math.isclose(cp / 1.1, STEP, rel_tol=0.02)
+    lost = [row for row in every if row["status"] != "finished"]
+    assert all(row["tuning"] == "True" for row in lost) and {row["method"] for row in lost} == {"lora", "CP"}
+    return len(every), 6.1, 1.1, NUMBERS[len(lost)]
+
+
+def linear_beside_attention() -> tuple[float | str, ...]:
+    """What sizes on all linear layers have more than sizes on attention over the same seeds, with intervals over seeds:
+    LoRA r=8 (then its times as many parameters and its p), LoRA r=1, CP, and CP against LoRA r=8 (then times fewer).
+
+    None is decided after Holm's correction over the four.
+    """
+    both = [reported(pd.read_csv(ROOT / "docs/results" / name / "records.csv")) for name in (LINEAR, "headline")]
+    linear, attention = (runs[runs["seed"].isin(range(5))].set_index("seed") for runs in both)
+    pairs = ((331776, 147456), (41472, 18432), (20844, 18576), (83376, 147456))
+    plain = attention[attention["method"].isin(["lora", "CP"])]
+    gaps = [linear["score"][linear["n_params"] == m] - plain["score"][plain["n_params"] == n] for m, n in pairs]
+    p = [paired_p(gap.to_numpy()) for gap in gaps]
+    assert all(len(gap) == 5 for gap in gaps) and min(holm(p)) > 0.05
+    told = [t_interval(gap.to_numpy()) for gap in gaps]
+    spans = [f"{one.mean:.3f} ({one.low:.3f} to {one.high:.3f})" for one in told]
+    return spans[0], 331776 / 147456, p[0], *spans[1:], 147456 / 83376
+
+
 def beside_bitfit() -> tuple[int | float | str, ...]:
     """BitFit's parameters, its mean, by how much the ten adapters are above it, all decided, its interval, and LoRA
     r=8's and CP's differences to it, over seeds.
