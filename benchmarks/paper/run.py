@@ -10,7 +10,7 @@
 Scales: ``here`` runs on two cores with pinned models and the data of TENSORADAPT_DATA, and so do ``ranks``, the loss
 against the rank of LoRTA, ``steps``, fewer steps of three sizes, ``mpnet``, six sizes on a model five times larger,
 ``mpnet-more``, three more there, ``small``, factorings below LoRA's first rank, ``others``, LoRA's other ranks and
-further factorings, and ``linear``, all linear layers; ``gpu`` runs on one GPU by hub names; ``paper`` has the settings
+further factorings, ``papers``, LoRTA's layout and the smallest sizes, and ``linear``, all linear layers; ``gpu`` runs on one GPU by hub names; ``paper`` has the settings
 of the source. Each is one or more specifications in this folder: sweeps as any other, so ``tensoradapt results``,
 ``plot`` and ``report`` read their folders. A file with tables ``[[sweep]]`` is a sweep for each, whose keys replace the
 file's.
@@ -46,6 +46,7 @@ FAMILIES: dict[str, dict[str, tuple[str, ...]]] = {
         "mpnet-more": ("headline-mpnet-more",),
         "small": ("headline-small",),
         "others": ("headline-others",),
+        "papers": ("headline-papers",),
         "linear": ("headline-linear",),
         "steps": ("headline-steps",),
     },
@@ -59,9 +60,9 @@ FAMILIES: dict[str, dict[str, tuple[str, ...]]] = {
     "protein": {"here": ("protein-here",), "gpu": ("protein-gpu",)},
     "vision": {"here": ("vision-here",), "gpu": ("vision-gpu",)},
 }
-SIDES = ("ranks", "steps", "mpnet", "mpnet-more", "small", "others", "linear")  # reported in a folder of their own
+SIDES = ("ranks", "steps", "mpnet", "mpnet-more", "small", "others", "papers", "linear")  # each has a folder of its own
 SCALES = ("here", *SIDES, "gpu", "paper")
-COMPARED = ("here", "mpnet", "mpnet-more", "small", "others", "linear")  # sizes compared with LoRA r=8, by margin
+COMPARED = ("here", "mpnet", "mpnet-more", "small", "others", "papers", "linear")  # sizes beside LoRA r=8, by margin
 SMOKE: dict[str, Any] = {"steps": 2, "batch": 2, "n_train": 16, "n_validation": 8, "n_test": 8, "seed": 0}
 SMOKE |= {"tuning": {"seed": 1000, "extend": 0}}
 
