@@ -19,14 +19,26 @@ R = TypeVar("R")
 
 # names of the package, as in ``ta.list_methods``
 PACKAGE = {
-    **dict.fromkeys(("list_methods", "list_parameterizations", "available_methods"), "ta.methods()"),
+    **dict.fromkeys(("list_methods", "list_parameterizations", "available_methods", "available"), "ta.methods()"),
     **dict.fromkeys(("write_report", "make_report", "save_report"), "ta.report(folder)"),
     **dict.fromkeys(("read_results", "load_results", "runs", "table"), "ta.results(folder)"),
     **dict.fromkeys(("summarize", "summary"), "ta.summarise(runs)"),
     **dict.fromkeys(("plot", "figures", "plot_frontier"), "ta.plots.frontier(runs)"),
     **dict.fromkeys(("train", "Trainer", "finetune"), "ta.fit(model, batches, lr=..., steps=...)"),
     **dict.fromkeys(("get_peft_model", "inject_adapter", "wrap"), "ta.attach(model, method, rank=8)"),
-    **dict.fromkeys(("LoraConfig", "Config"), "ta.AdapterSpec(method, rank=8)"),
+    **{
+        name: f'ta.attach(model, "{method}", rank=8)'
+        for method, names in {
+            "lora": ("LoRA", "Lora", "lora"),
+            "cp": ("CP", "PARAFAC", "cp"),
+            "lorta": ("LoRTA", "lorta"),
+            "tucker": ("Tucker", "tucker"),
+            "tensor_train": ("TensorTrain", "TT", "tensor_train"),
+            "vera": ("VeRA", "Vera", "vera"),
+        }.items()
+        for name in names
+    },
+    **dict.fromkeys(("LoraConfig", "AdapterConfig", "Config"), "ta.AdapterSpec(method, rank=8)"),
     "TensorConfig": "from tensoradapt.integrations.peft import TensorConfig",
     **dict.fromkeys(("unload", "remove"), "ta.detach(model)"),
     **dict.fromkeys(("set_adapter", "set_adapters"), "ta.use(model, name)"),
@@ -35,6 +47,11 @@ PACKAGE = {
     **dict.fromkeys(("export", "to_lora"), "ta.export_lora(model, folder)"),
     **dict.fromkeys(("run", "run_sweep", "grid"), "ta.sweep(spec, folder)"),
     **dict.fromkeys(("load_model", "get_model", "model_path"), "AutoModel.from_pretrained(ta.model_folder(name))"),
+    **dict.fromkeys(("get_adapter", "get_adapters", "attached"), "ta.adapters(model)"),
+    **dict.fromkeys(("decompose", "factorize", "compress_lora"), "ta.compress(folder, model, layout, method, rank=8)"),
+    **dict.fromkeys(
+        ("count_parameters", "count_params", "n_params", "num_parameters"), "ta.plan(model, method, rank=8).n_params"
+    ),
     **dict.fromkeys(("recommend", "suggest"), "ta.choose(model, budget=...)"),
 }
 # attributes of an adapter, which does not know the model that it is attached to
@@ -56,7 +73,8 @@ ADAPTER = {
     **dict.fromkeys(("attach", "inject"), "ta.attach(model, plan)"),
     **dict.fromkeys(("to_dict", "config", "rank", "method"), "adapter.plan.spec"),
     **dict.fromkeys(("factors", "weights"), "adapter.tensors[0].factors"),
-    **dict.fromkeys(("reconstruct", "get_delta_weight"), "adapter.delta(site)"),
+    **dict.fromkeys(("reconstruct", "get_delta_weight", "delta_weight", "deltas", "updates"), "adapter.delta(site)"),
+    "scale": "adapter.plan.scale",
     "reduce_rank": "ta.reduce_rank(model, optimizer, rank=...)",
     "compress": "ta.compress(model, ...)",
 }

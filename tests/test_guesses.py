@@ -155,6 +155,8 @@ ATTRIBUTES = {
         {
             "list_methods": "ta.methods()", "write_report": "ta.report(folder)", "summarize": "ta.summarise(runs)",
             "train": "ta.fit(", "get_peft_model": "ta.attach(", "LoraConfig": "ta.AdapterSpec(", "attch": '"attach"?',
+            "CP": 'ta.attach(model, "cp", rank=8)', "get_adapter": "ta.adapters(model)", "decompose": "ta.compress(",
+            "count_parameters": "ta.plan(model, method, rank=8).n_params", "AdapterConfig": "ta.AdapterSpec(",
         },
     ),
     "plan": (
@@ -169,7 +171,7 @@ ATTRIBUTES = {
         {
             "merge": "ta.merge(model)", "detach": "ta.detach(model)", "save_pretrained": "adapter.save(folder)",
             "print_trainable_parameters": "ta.print_trainable_parameters(model)", "unload": "ta.detach(model)",
-            "num_parameters": "adapter.n_params",
+            "num_parameters": "adapter.n_params", "scale": "adapter.plan.scale", "deltas": "adapter.delta(site)",
         },
     ),
     "plots": (
@@ -206,6 +208,8 @@ def test_what_is_typed_in_place_of_a_missing_name_exists() -> None:
         assert not [name for name in table if name in dir(owner)]
         for text in table.values():
             assert all(hasattr(ta, part.split("(")[0].split(".")[0]) for part in text.split("ta.")[1:])
+    methods = [text.split('"')[1] for text in habits.PACKAGE.values() if text.startswith('ta.attach(model, "')]
+    assert methods and all(ta.plan("tiny-random-bert", method, rank=2) for method in methods)
     assert all(text.split("(")[0].removeprefix("ta.plots.") in ta.plots.NAMES for text in habits.FIGURES.values())
 
 
