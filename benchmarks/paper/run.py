@@ -10,10 +10,10 @@
 Scales: ``here`` runs on two cores with pinned models and the data of TENSORADAPT_DATA, and so do ``ranks``, the loss
 against the rank of LoRTA, ``steps``, fewer steps of three sizes, ``mpnet``, six sizes on a model five times larger,
 ``mpnet-more``, three more there, ``small``, factorings below LoRA's first rank, ``others``, LoRA's other ranks and
-further factorings, ``papers``, LoRTA's layout and the smallest sizes, and ``linear``, all linear layers; ``gpu`` runs
-on one GPU by hub names; ``paper`` has the settings of the source. Each is one or more specifications in this folder:
-sweeps as any other, so ``tensoradapt results``, ``plot`` and ``report`` read their folders. A file with tables
-``[[sweep]]`` is a sweep for each, whose keys replace the file's.
+further factorings, ``papers``, LoRTA's layout and smallest size, and ``linear``, all linear layers; ``gpu`` runs on one
+GPU by hub names; ``paper`` has the settings of the source. Each is one or more specifications in this folder: sweeps as
+any other, so ``tensoradapt results``, ``plot`` and ``report`` read their folders. A file with tables ``[[sweep]]`` is a
+sweep for each, whose keys replace the file's.
 All but those of GLUE need the plug-in in this folder: pip install -e benchmarks/paper.
 """
 
