@@ -205,7 +205,8 @@ def _gap_of(row: Mapping[str, Any]) -> str:
 # what is written, by its marks
 PARTS = {"tiles": tiles, "claim": claim, "everything": everything}
 PARTS |= {"sizes": sizes, "smallest": smallest, "by steps": by_steps, "alike": alike}
-SIZES_OF = {"larger": "mpnet", "small": "small", "others": "others", "linear": "linear"}  # folders of one family
+# folders of one family
+SIZES_OF = {"larger": "mpnet", "larger too": "mpnet-more", "small": "small", "others": "others", "linear": "linear"}
 PARTS |= {name: partial(sizes, inside=of) for name, of in SIZES_OF.items()}
 
 

@@ -324,6 +324,14 @@ def test_a_formula_in_a_name_is_shown_as_its_letters() -> None:
     assert r"My \$x_1\$ method r=64" in [text.get_text() for text in plots.frontier(runs).texts]
 
 
+def test_a_loss_below_the_margin_that_is_decided_is_not_called_nothing() -> None:
+    runs = pd.DataFrame({"method": ["lora"] * 6 + ["cp"] * 12, "seed": [*range(6)] * 3, "metric": "accuracy"})
+    runs = runs.assign(rank=[8] * 6 + [1] * 6 + [2] * 6, n_params=[9216] * 6 + [82] * 6 + [164] * 6)
+    runs["score"] = 0.7 + 0.001 * np.sin(7 * np.arange(18))
+    said = plots._MODULES["differences"].headline(rows_of("differences", runs))
+    assert said.startswith("None of 2 differs from LoRA r=8 after Holm's correction; CP r=1, 112× fewer, loses less")
+
+
 @pytest.mark.parametrize(
     ("apart", "said"),
     [

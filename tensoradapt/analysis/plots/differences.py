@@ -223,11 +223,13 @@ def headline(rows: pd.DataFrame) -> str:
     n, against = len(rows), _against(rows)
     if n == 1:
         return _alone(rows.iloc[0], against)
+    near = rows[rows["within"]].sort_values("n_params")
     if told := _parts.sides(rows, against):
         said = f"{told}, decided after Holm's correction"
     else:
-        said = f"Nothing is decided: none of {n} differs from {against} after Holm's correction"
-    if (near := rows[rows["within"]].sort_values("n_params")).empty:
+        begin = "Nothing is decided: none" if near.empty else "None"
+        said = f"{begin} of {n} differs from {against} after Holm's correction"
+    if near.empty:
         return said
     first = near.iloc[0]
     return f"{said}; {display(first['method'])} {_size(first)}, loses less than {first['margin']:g}, which is decided"
