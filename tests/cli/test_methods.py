@@ -135,7 +135,6 @@ def test_what_exports_as_lora_is_small_as_one(capsys: pytest.CaptureFixture[str]
     [
         (["--kind", "publisehd"], 'did you mean "published"?'),
         (["--layout", "layer : out"], "expected exactly two"),
-        (["--budget", "0"], "--budget is 0; expected a whole number"),
         (["--rank", "0"], "--rank is 0; expected a whole number"),
         (["cp", "--budget", "9"], "--budget chooses among all methods; leave cp out"),
         (["--draw", "x.png"], "name one, as in: methods cp --draw FILE"),

@@ -106,6 +106,7 @@ def test_an_option_of_several_values_keeps_those_of_each_place(capsys: pytest.Ca
         ("plan cp --model tiny-random-bert --rank 2", "unexpected argument 'cp'; write --method cp"),
         ("plan more --model tiny-random-bert --method cp --rank 2", "error: unexpected argument 'more'"),
         (f"{METHOD} --rank 4", "rank is [2, 4]; expected one whole number"),
+        ("methods --budget 0", "argument --budget: budget is 0; expected a whole number from 1"),
         (f"{PLAN} --method cp --budget 18,432", "budget is '18,432'; expected a whole number"),
         (f"{PLAN} --method cp --rank 2,4", "rank is [2, 4]; expected one whole number"),
         (f"{PLAN} --method lora,cp --rank 2", "unknown method 'lora,cp'; write lora cp in a terminal"),
