@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import signal
+import subprocess
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -266,7 +269,28 @@ def test_a_job_whose_ticket_has_passed_on_computes_nothing(cluster, tmp_path):
     assert task() == []
 
 
-def test_a_job_that_is_stopped_again_and_again_without_a_new_state_is_not_requeued(cluster, tmp_path, monkeypatch):
+@pytest.fixture
+def own_signals() -> Iterator[None]:
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+def test_what_queues_a_job_again_outlives_the_signal_that_ends_its_processes(tmp_path, monkeypatch, own_signals):
+    helpers = SimpleNamespace(DelayedSubmission=lambda task: task)
+    monkeypatch.setitem(sys.modules, "submitit", SimpleNamespace(helpers=helpers))
+    slurm.ArrayTask(tmp_path, "a", "cpu", 1, "job_0").checkpoint()
+    asks = subprocess.Popen(["sleep", "60"])  # as scontrol, which waits for an answer
+    asks.terminate()
+    with pytest.raises(subprocess.TimeoutExpired):
+        asks.wait(0.5)
+    asks.kill()
+    assert asks.wait(60) == -signal.SIGKILL
+
+
+def test_a_job_that_is_stopped_again_and_again_without_a_new_state_is_not_requeued(
+    cluster, tmp_path, monkeypatch, own_signals
+):
     helpers = SimpleNamespace(DelayedSubmission=lambda task: task)
     monkeypatch.setitem(sys.modules, "submitit", SimpleNamespace(helpers=helpers))
     task, state = slurm.ArrayTask(tmp_path, "a", "cpu", 1, "job_0"), cluster.works["a"] / "state.safetensors"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import time
 import uuid
@@ -229,6 +230,8 @@ class ArrayTask:
                 f"the job was stopped {IDLE} times with no state kept in between; expected one: ask for more time "
                 "(--slurm time=MINUTES) or keep the state more often (--checkpoint-every), then use --retry-failed"
             )
+        # scontrol, which submitit starts next, inherits it: SLURM ends all processes of a job that is requeued
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         return submitit.helpers.DelayedSubmission(self)
 
 
