@@ -162,8 +162,8 @@ def cases(
     rank = {name: draw(ranks) for name in rank} if isinstance(rank, Mapping) and rank else draw(ranks)
     with _building(chosen, layout, refused):
         network = Builder(module, extra).clipped(layout, rank)
-    if layout.out == layout.in_ == 1 and any(size > 1 for size in network.bonds.values()):
-        reject()  # with one entry only signs are drawn, and the terms of their sum may cancel
+    if any(size > max(layout.out, layout.in_) for size in network.bonds.values()):
+        reject()  # on modes shorter than a bond signs are drawn, and where all are, the terms of their sum may cancel
     scale: str | float = draw(st.sampled_from(SCALED))
     return Case(chosen, network, draw(positions(layout)), draw(st.integers(0, 2**32)), scale, extra)
 
