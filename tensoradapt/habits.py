@@ -26,18 +26,12 @@ PACKAGE = {
     **dict.fromkeys(("plot", "figures", "plot_frontier"), "ta.plots.frontier(runs)"),
     **dict.fromkeys(("train", "Trainer", "finetune"), "ta.fit(model, batches, lr=..., steps=...)"),
     **dict.fromkeys(("get_peft_model", "inject_adapter", "wrap"), "ta.attach(model, method, rank=8)"),
-    **{
-        name: f'ta.attach(model, "{method}", rank=8)'
-        for method, names in {
-            "lora": ("LoRA", "Lora", "lora"),
-            "cp": ("CP", "PARAFAC", "cp"),
-            "lorta": ("LoRTA", "lorta"),
-            "tucker": ("Tucker", "tucker"),
-            "tensor_train": ("TensorTrain", "TT", "tensor_train"),
-            "vera": ("VeRA", "Vera", "vera"),
-        }.items()
-        for name in names
-    },
+    **dict.fromkeys(("LoRA", "Lora", "lora"), 'ta.attach(model, "lora", rank=8)'),
+    **dict.fromkeys(("CP", "PARAFAC", "cp"), 'ta.attach(model, "cp", rank=8)'),
+    **dict.fromkeys(("LoRTA", "lorta"), 'ta.attach(model, "lorta", rank=8)'),
+    **dict.fromkeys(("Tucker", "tucker"), 'ta.attach(model, "tucker", rank=8)'),
+    **dict.fromkeys(("TensorTrain", "TT", "tensor_train"), 'ta.attach(model, "tensor_train", rank=8)'),
+    **dict.fromkeys(("VeRA", "Vera", "vera"), 'ta.attach(model, "vera", rank=8)'),
     **dict.fromkeys(("LoraConfig", "AdapterConfig", "Config"), "ta.AdapterSpec(method, rank=8)"),
     "TensorConfig": "from tensoradapt.integrations.peft import TensorConfig",
     **dict.fromkeys(("unload", "remove"), "ta.detach(model)"),
