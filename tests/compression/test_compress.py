@@ -241,7 +241,7 @@ def test_a_family_that_no_rank_makes_larger_is_tried_once(sites: Any) -> None:
 
 
 def test_a_budget_is_kept(sites: Any) -> None:
-    result = compress(shared(sites), sites, MATRIX, "tucker", budget=500)
+    result = compress(shared(sites), sites, MATRIX, "tucker", budget="0.5k")
     assert 400 < result.n_params <= 500
     assert result.plan.spec.budget == 500
 

@@ -445,7 +445,7 @@ def test_a_budget_is_reached_by_the_least_of_all_directions(parameterization: st
     perturb(adapter)
     budget = int(adapter.n_params * 0.6)
     old = [(t.network, {k: v.detach() for k, v in t.factors.items()}) for t in adapter.factored]
-    report = reduce_rank(model, budget=budget)
+    report = reduce_rank(model, budget=f"{budget / 1000}k")
     assert adapter.n_params == adapter.plan.n_params == report.n_params <= budget
     assert adapter.plan.spec.budget == budget and "reached" in str(adapter.plan)
     kept, gone, again = [], [], {}
