@@ -9,11 +9,11 @@
 
 Scales: ``here`` runs on two cores with pinned models and the data of TENSORADAPT_DATA, and so do ``ranks``, the loss
 against the rank of LoRTA, ``steps``, fewer steps of three sizes, ``mpnet``, six sizes on a model five times larger,
-``mpnet-more``, three more there, ``small``, factorings below LoRA's first rank, ``others``, LoRA's other ranks and
-further factorings, ``papers``, LoRTA's layout and smallest size, and ``linear``, all linear layers; ``gpu`` runs on one
-GPU by hub names; ``paper`` has the settings of the source. Each is one or more specifications in this folder: sweeps as
-any other, so ``tensoradapt results``, ``plot`` and ``report`` read their folders. A file with tables ``[[sweep]]`` is a
-sweep for each, whose keys replace the file's.
+``mpnet-more`` and ``mpnet-sentences``, three more there on each task, ``small``, factorings below LoRA's first rank,
+``others``, LoRA's other ranks and further factorings, ``papers``, LoRTA's layout and smallest size, and ``linear``, all
+linear layers; ``gpu`` runs on one GPU by hub names; ``paper`` has the settings of the source. Each is one or more
+specifications in this folder: sweeps as any other, so ``tensoradapt results``, ``plot`` and ``report`` read their
+folders. A file with tables ``[[sweep]]`` is a sweep for each, whose keys replace the file's.
 All but those of GLUE need the plug-in in this folder: pip install -e benchmarks/paper.
 """
 
@@ -44,6 +44,7 @@ FAMILIES: dict[str, dict[str, tuple[str, ...]]] = {
         "here": ("headline-here", "headline-more"),
         "mpnet": ("headline-mpnet",),
         "mpnet-more": ("headline-mpnet-more",),
+        "mpnet-sentences": ("headline-mpnet-sentences",),
         "small": ("headline-small",),
         "others": ("headline-others",),
         "papers": ("headline-papers",),
@@ -60,9 +61,10 @@ FAMILIES: dict[str, dict[str, tuple[str, ...]]] = {
     "protein": {"here": ("protein-here",), "gpu": ("protein-gpu",)},
     "vision": {"here": ("vision-here",), "gpu": ("vision-gpu",)},
 }
-SIDES = ("ranks", "steps", "mpnet", "mpnet-more", "small", "others", "papers", "linear")  # each has a folder of its own
+BESIDE_LORA = ("mpnet", "mpnet-more", "mpnet-sentences", "small", "others", "papers", "linear")
+SIDES = ("ranks", "steps", *BESIDE_LORA)  # each has a folder of its own
 SCALES = ("here", *SIDES, "gpu", "paper")
-COMPARED = ("here", "mpnet", "mpnet-more", "small", "others", "papers", "linear")  # sizes beside LoRA r=8, by margin
+COMPARED = ("here", *BESIDE_LORA)  # sizes beside LoRA r=8, by margin
 SMOKE: dict[str, Any] = {"steps": 2, "batch": 2, "n_train": 16, "n_validation": 8, "n_test": 8, "seed": 0}
 SMOKE |= {"tuning": {"seed": 1000, "extend": 0}}
 
