@@ -206,7 +206,8 @@ def _gap_of(row: Mapping[str, Any]) -> str:
 PARTS = {"tiles": tiles, "claim": claim, "everything": everything}
 PARTS |= {"sizes": sizes, "smallest": smallest, "by steps": by_steps, "alike": alike}
 # folders of one family
-SIZES_OF = {"larger": "mpnet", "larger too": "mpnet-more", "small": "small", "others": "others", "linear": "linear"}
+SIZES_OF = {"larger": "mpnet", "larger too": "mpnet-more"}
+SIZES_OF |= {name: name for name in ("small", "others", "linear", "papers")}
 PARTS |= {name: partial(sizes, inside=of) for name, of in SIZES_OF.items()}
 
 

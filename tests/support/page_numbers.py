@@ -200,12 +200,6 @@ def layout(method: str, budget: str) -> Floats:
     return np.array([float(score.strip("*")) for score in row["scores"].split()])
 
 
-def tied_cell(budget: str, over: str) -> tuple[int, float]:
-    """The parameters and the mean accuracy of CP over a layout in docs/examples/layouts."""
-    row = one("docs/examples/layouts/means.csv", method=f"cp over {over}", budget=budget)
-    return int(row["n_params"]), float(row["mean"])
-
-
 def gain_of_whole_outputs(parameterization: str) -> str:
     """What ``out`` gains in place of ``head dim``, over the three budgets."""
     cells = [
@@ -766,6 +760,82 @@ def linear_beside_attention() -> tuple[float | str, ...]:
     return spans[0], 331776 / 147456, p[0], *spans[1:], 147456 / 83376
 
 
+PAPERS = "headline/papers"
+PLAIN = {"Tensor-train, heads split": ("Tensor-train", 17616), "Tucker, heads split": ("Tucker", 17760)}
+
+
+@cache
+def beside_whole_outputs() -> list[tuple[Interval, float]]:
+    """What tensor-train and Tucker over LoRTA's layout have more than over ``layer : out : in`` over the same seeds,
+    with intervals and p over seeds, both of which hold after Holm's correction over the two.
+    """
+    split, whole = (
+        reported(pd.read_csv(ROOT / "docs/results" / name / "records.csv")).set_index("seed")
+        for name in (PAPERS, "headline")
+    )
+    plain = {name: whole[whole["method"].eq(other) & whole["n_params"].eq(n)] for name, (other, n) in PLAIN.items()}
+    gaps = [(split[split["method"] == name]["score"] - one["score"]).dropna().to_numpy() for name, one in plain.items()]
+    p = [paired_p(gap) for gap in gaps]
+    assert {len(gap) for gap in gaps} == {5} and max(holm(p)) < 0.05
+    return [(t_interval(gap), one) for gap, one in zip(gaps, p, strict=True)]
+
+
+def lost_by_split_heads() -> tuple[float]:
+    """What tensor-train and Tucker with split heads have less than with whole outputs, in the mean, to three digits."""
+    (lost,) = {round(-gap.mean, 3) for gap, _ in beside_whole_outputs()}
+    return (lost,)
+
+
+def over_lortas_layout() -> tuple[float, ...]:
+    """The parameters of tensor-train and Tucker over LoRTA's layout, LoRA r=8's mean, by how much they are worse, what
+    whole outputs have more, and the parameters and mean of the smallest CP, then the mean of the head alone.
+    """
+    found = {row["method"]: row for row in within_headline("0.01", PAPERS)}
+    assert {told(PAPERS, "snippets", name, row["size"]) for name, row in found.items()} == {"worse"} and len(found) == 3
+    both, cp = [found[name] for name in PLAIN], found["CP, heads split"]
+    lora = one(f"docs/results/{PAPERS}/means.csv", rank="8.0")
+    head = one("docs/results/headline/means.csv", kind="head")
+    (train, tucker), lost = (int(row["n_params"]) for row in both), [-float(row["difference"]) for row in both]
+    least = (int(cp["n_params"]), float(cp["mean"]), float(head["mean"]))
+    return train, tucker, float(lora["mean"]), *lost, *lost_by_split_heads(), *least
+
+
+def split_beside_whole() -> tuple[str | float, ...]:
+    """The differences of tensor-train and Tucker of ``beside_whole_outputs`` with the parameters of the others, and p
+    of tensor-train; Tucker's is below 0.001.
+    """
+    (train, p), (tucker, other) = beside_whole_outputs()
+    assert other < 0.001
+    spans = [f"{gap.mean:+.3f} ({gap.low:+.3f} to {gap.high:+.3f})" for gap in (train, tucker)]
+    return spans[0], PLAIN["Tensor-train, heads split"][1], spans[1], PLAIN["Tucker, heads split"][1], p
+
+
+def smallest_above_the_head() -> tuple[str]:
+    """What CP with 438 parameters has more than a head on the frozen base over the same seeds, with its interval."""
+    runs = [reported(pd.read_csv(ROOT / "docs/results" / name / "records.csv")) for name in (PAPERS, "headline")]
+    cp, head = (
+        of[mask].set_index("seed")["score"]
+        for of, mask in zip(runs, (runs[0]["n_params"].eq(438), runs[1]["kind"].eq("head")), strict=True)
+    )
+    gap = t_interval((cp - head).to_numpy())
+    return (f"{gap.mean:.3f} ({gap.low:.3f} to {gap.high:.3f})",)
+
+
+def rates_over_lortas_layout() -> tuple[int | float | str, ...]:
+    """The number of runs, the rates of LoRA r=8 and Tucker, CP and tensor-train (in 1e-3), and how many are lost, which
+    tuned.
+    """
+    every = pd.read_csv(ROOT / "docs/results" / PAPERS / "records.csv")
+    chosen = {row["method"]: 1e3 * float(row["lr"]) for row in rows(f"docs/results/{PAPERS}/means.csv")}
+    train, tucker = PLAIN
+    lost = every[every["status"] != "finished"]
+    assert round(chosen["lora"], 1) == round(chosen[tucker], 1) and not at_edges(every)
+    assert lost["tuning"].all() and {*lost["method"]} == {train, tucker}
+    extended = {name for name, of in every[every["tuning"]].groupby("method") if of["lr"].min() < 1.9e-3}
+    assert extended - {"lora"} == {tucker, "CP, heads split"}
+    return len(every), chosen["lora"], chosen["CP, heads split"], chosen[train], NUMBERS[len(lost)]
+
+
 def beside_bitfit() -> tuple[int | float | str, ...]:
     """BitFit's parameters, its mean, by how much the ten adapters are above it, all decided, its interval, and LoRA
     r=8's and CP's differences to it, over seeds.
@@ -781,11 +851,11 @@ def beside_bitfit() -> tuple[int | float | str, ...]:
     return int(own["n_params"]), float(own["mean"]), gaps["difference"].min(), gaps["difference"].max(), *ends, *spans
 
 
-def lora8_again() -> tuple[float]:
+def lora8_again(folder: str = OTHERS) -> tuple[float]:
     """By how much LoRA r=8's score of a seed differs between two processors, at most."""
     found = [
         pd.read_csv(ROOT / "docs/results" / name / "records.csv").query("method == 'lora' and rank == 8 and not tuning")
-        for name in (OTHERS, "headline")
+        for name in (folder, "headline")
     ]
     scores = [runs.set_index("seed")["test_metrics"].str.removeprefix("accuracy=").astype(float) for runs in found]
     assert {*found[0]["machine"]}.isdisjoint(found[1]["machine"])
