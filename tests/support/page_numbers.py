@@ -765,25 +765,35 @@ PLAIN = {"Tensor-train, heads split": ("Tensor-train", 17616), "Tucker, heads sp
 
 
 @cache
-def beside_whole_outputs() -> list[tuple[Interval, float]]:
-    """What tensor-train and Tucker over LoRTA's layout have more than over ``layer : out : in`` over the same seeds,
-    with intervals and p over seeds, both of which hold after Holm's correction over the two.
+def split_beside() -> list[tuple[Interval, float]]:
+    """What tensor-train and Tucker over LoRTA's layout have more than over ``layer : out : in``, and then more than
+    LoRA r=1, over the same seeds, with intervals and p over seeds, which hold after Holm's correction over the four.
     """
     split, whole = (
         reported(pd.read_csv(ROOT / "docs/results" / name / "records.csv")).set_index("seed")
         for name in (PAPERS, "headline")
     )
-    plain = {name: whole[whole["method"].eq(other) & whole["n_params"].eq(n)] for name, (other, n) in PLAIN.items()}
-    gaps = [(split[split["method"] == name]["score"] - one["score"]).dropna().to_numpy() for name, one in plain.items()]
-    p = [paired_p(gap) for gap in gaps]
-    assert {len(gap) for gap in gaps} == {5} and max(holm(p)) < 0.05
-    return [(t_interval(gap), one) for gap, one in zip(gaps, p, strict=True)]
+    others = [*PLAIN.values(), ("lora", 18432), ("lora", 18432)]
+    pairs = zip([*PLAIN, *PLAIN], others, strict=True)
+    gaps = [
+        split[split["method"] == name]["score"] - whole[whole["method"].eq(of) & whole["n_params"].eq(n)]["score"]
+        for name, (of, n) in pairs
+    ]
+    values = [gap.dropna().to_numpy() for gap in gaps]
+    p = [paired_p(of) for of in values]
+    assert {len(of) for of in values} == {5} and max(holm(p)) < 0.05
+    return [(t_interval(of), one) for of, one in zip(values, p, strict=True)]
 
 
 def lost_by_split_heads() -> tuple[float]:
     """What tensor-train and Tucker with split heads have less than with whole outputs, in the mean, to three digits."""
-    (lost,) = {round(-gap.mean, 3) for gap, _ in beside_whole_outputs()}
+    (lost,) = {round(-gap.mean, 3) for gap, _ in split_beside()[:2]}
     return (lost,)
+
+
+def lost_to_lora1() -> tuple[float, ...]:
+    """What tensor-train and Tucker with split heads have less than LoRA r=1, in the mean."""
+    return tuple(-gap.mean for gap, _ in split_beside()[2:])
 
 
 def over_lortas_layout() -> tuple[float, ...]:
@@ -800,14 +810,21 @@ def over_lortas_layout() -> tuple[float, ...]:
     return train, tucker, float(lora["mean"]), *lost, *lost_by_split_heads(), *least
 
 
-def split_beside_whole() -> tuple[str | float, ...]:
-    """The differences of tensor-train and Tucker of ``beside_whole_outputs`` with the parameters of the others, and p
-    of tensor-train; Tucker's is below 0.001.
+def split_beside_others() -> tuple[str | float, ...]:
+    """The differences of ``split_beside`` to whole outputs with the parameters of these, p of tensor-train (Tucker's is
+    below 0.001), then the differences to LoRA r=1 and both p.
     """
-    (train, p), (tucker, other) = beside_whole_outputs()
-    assert other < 0.001
-    spans = [f"{gap.mean:+.3f} ({gap.low:+.3f} to {gap.high:+.3f})" for gap in (train, tucker)]
-    return spans[0], PLAIN["Tensor-train, heads split"][1], spans[1], PLAIN["Tucker, heads split"][1], p
+    spans = [f"{gap.mean:+.3f} ({gap.low:+.3f} to {gap.high:+.3f})" for gap, _ in split_beside()]
+    p, (train, tucker) = [one for _, one in split_beside()], (n for _, n in PLAIN.values())
+    assert p[1] < 0.001
+    return spans[0], train, spans[1], tucker, p[0], *spans[2:], *p[2:]
+
+
+def smallest_over_lortas_layout() -> tuple[int, float, float]:
+    """The parameters of the smallest CP, its mean, and by how much it is worse than LoRA r=8."""
+    (row,) = (row for row in within_headline("0.01", PAPERS) if row["method"] == "CP, heads split")
+    assert told(PAPERS, "snippets", row["method"], row["size"]) == "worse"
+    return int(row["n_params"]), float(row["mean"]), -float(row["difference"])
 
 
 def smallest_above_the_head() -> tuple[str]:
