@@ -11,9 +11,23 @@ import pandas as pd
 import pytest
 from support.claim_table import CLAIMS, EXEMPT, INDEX, KNOWN, README, RESULTS, TABLES, WHICH
 from support.margins_again import margins_again
-from support.page_numbers import ROOT, default_rows, differences, figure_rows, gaps, generated, size, within
+from support.page_numbers import (
+    ROOT,
+    alike_at_one_size,
+    beside_cp_of_small,
+    default_rows,
+    differences,
+    ends_of_small,
+    figure_rows,
+    gaps,
+    generated,
+    row_of_headline,
+    size,
+    within,
+)
 
 from tensoradapt.analysis.edges import at_edges
+from tensoradapt.planning import choose
 
 NUMBER = re.compile(r"\d[\d,]*\.\d+|\d{1,3}(?:,\d{3})+|\d+(?= (?:%|times))")
 
@@ -44,6 +58,15 @@ def test_every_number_of_a_page_is_computed_again_or_exempt(page: str) -> None:
         assert known in text, f"{page} no longer says {known!r}"
         text = text.replace(known, "")
     assert NUMBER.findall(re.sub(r"`[^`]*`|95 %", "", text)) == []
+
+
+def test_what_choose_says_of_its_candidates_was_measured() -> None:
+    alike_at_one_size()
+    for one, method in ((choose.CP_LAYER, "CP"), (choose.TUCKER, "Tucker")):
+        n = int(re.findall(r"with ([\d,]+) parameters within 0.01", one.why)[0].replace(",", ""))
+        assert row_of_headline(method, n).endswith("| within 0.01 |")
+    assert "1,640" in choose.TRAIN.why and "1,640" in choose.CP.why
+    assert ends_of_small() and beside_cp_of_small("Tensor-train")
 
 
 RECORDS = sorted((ROOT / "docs" / "results").rglob("records.csv"))

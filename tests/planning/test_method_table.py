@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -81,6 +83,27 @@ def test_candidates_fit_the_budget_and_are_planned_as_they_say(purpose: str, bud
         assert ta.plan(MINILM, **given, budget=budget).n_params == row.n_params
     if purpose == "rank":
         assert table["lora_rank"].is_monotonic_decreasing
+
+
+PAGE = Path(__file__).parents[2] / "docs/start/which-method.md"
+ROW = re.compile(r"^\| about [\d,]+ \| (\S+)(?: r=1)? (?:over `(.+?)` |† )\(([\d,]+)\)", re.MULTILINE)
+TAKEN = ROW.findall(PAGE.read_text())
+METHODS = {"LoRA": "lora", "CP": "cp", "tensor-train": "tensor_train"}
+
+
+@pytest.mark.parametrize(("method", "layout", "n_params"), TAKEN)
+def test_the_first_candidate_is_what_the_page_on_methods_takes(method: str, layout: str, n_params: str) -> None:
+    n = int(n_params.replace(",", ""))
+    table = ta.choose(MINILM, n).set_index("method")
+    if "lora" in table.index:  # which is the first one wherever it fits
+        assert table.index[0] == "lora"
+    row = table.loc[METHODS[method]]
+    assert (row["layout"], row["n_params"]) == (layout or ": out : in", n)
+    assert METHODS[method] in table.index[: 1 + ("lora" in table.index)]
+
+
+def test_the_page_on_methods_has_four_sizes_at_rates_of_their_own() -> None:
+    assert len(TAKEN) == 4
 
 
 def test_a_budget_that_nothing_fits_says_what_the_smallest_needs() -> None:
