@@ -206,7 +206,7 @@ def _gap_of(row: Mapping[str, Any]) -> str:
 PARTS = {"tiles": tiles, "claim": claim, "everything": everything}
 PARTS |= {"sizes": sizes, "smallest": smallest, "by steps": by_steps, "alike": alike}
 # folders of one family
-SIZES_OF = {"larger": "mpnet", "larger too": "mpnet-more"}
+SIZES_OF = {"larger": "mpnet", "larger too": "mpnet-more", "larger on sentences": "mpnet-sentences"}
 SIZES_OF |= {name: name for name in ("small", "others", "linear", "papers")}
 PARTS |= {name: partial(sizes, inside=of) for name, of in SIZES_OF.items()}
 

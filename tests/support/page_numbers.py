@@ -1055,6 +1055,62 @@ def rates_of_second_on_mpnet() -> tuple[float | str, ...]:
     return 3.4, 6.1, 1.1, len(every), f"{gap:+.3f} ({low:+.3f} to {high:+.3f})"
 
 
+SENTENCES = "headline/mpnet-sentences"
+
+
+def sizes_on_sentences() -> tuple[int | float | str, ...]:
+    """The parameters and difference of the smaller Tucker on the larger model's rated sentences, LoRA r=8's mean, the
+    other Tucker's and CP's parameters and differences, and the mean of the head alone.
+
+    Both Tuckers are within 0.02 and not within 0.01, of CP nothing is decided, and the larger Tucker's mean is lower.
+    """
+    small, large, cp = within_headline("0.01", SENTENCES)
+    said = [told(SENTENCES, "snippets", row["method"], row["size"]) for row in (small, large, cp)]
+    assert said == ["within 0.02", "within 0.02", "nothing"] and {small["method"], large["method"]} == {"Tucker"}
+    assert float(large["mean"]) < float(small["mean"])
+    gap = [span(SENTENCES, "snippets", row["method"], row["size"]) for row in (small, large, cp)]
+    n = [int(row["n_params"]) for row in (small, large, cp)]
+    path = f"docs/results/{SENTENCES}/means.csv"
+    lora, head = float(one(path, rank="8.0")["mean"]), float(one(path, kind="head")["mean"])
+    return n[0], gap[0], lora, n[1], gap[1], n[2], gap[2], head
+
+
+def rates_on_sentences() -> tuple[int | float | str, ...]:
+    """The rates of LoRA r=8, both Tuckers and CP there (in 1e-3), the number of runs, none lost, the least of CP's
+    scores, the ends of its others, and the difference of Tucker to CP of its size.
+    """
+    every, path = pd.read_csv(ROOT / "docs/results" / SENTENCES / "records.csv"), f"docs/results/{SENTENCES}"
+    chosen = {row["method"]: 1e3 * float(row["lr"]) for row in rows(f"{path}/means.csv") if row["kind"] == "adapter"}
+    assert len({(row["method"], row["lr"]) for row in rows(f"{path}/means.csv")}) == len(chosen) + 1
+    assert (every["status"] == "finished").all() and not at_edges(every)
+    assert every[every["tuning"] & every["method"].eq("CP")]["lr"].nunique() == 4
+    least, *others = sorted(reported(every).query("method == 'CP'")["score"])
+    row = one(f"{path}/pairs.csv", method="Tucker", reference="CP")
+    gap, low, high = (float(row[key]) for key in ("difference", "low", "high"))
+    ends = (least, others[0], others[-1], f"{gap:+.3f} ({low:+.3f} to {high:+.3f})")
+    return chosen["lora"], chosen["Tucker"], chosen["CP"], len(every), *ends
+
+
+def lora8_on_sentences() -> tuple[float, float]:
+    """By how much LoRA r=8's first five seeds differ from those of the first table: the largest, and of the others."""
+    again, first = (
+        reported(pd.read_csv(ROOT / "docs/results" / name / "records.csv")).query("task == 'snippets' and rank == 8")
+        for name in (SENTENCES, "headline/mpnet")
+    )
+    apart = (again.set_index("seed")["score"] - first.set_index("seed")["score"]).dropna()
+    assert len(apart) == 5 and apart.abs().idxmax() == apart.idxmax()
+    return float(apart.max()), float(apart.drop(apart.idxmax()).abs().max())
+
+
+def sixteen_times_fewer() -> tuple[float]:
+    """How many times fewer CP and the smaller Tucker train on the larger model with the head than LoRA r=8."""
+    sizes_on_sentences()
+    found = (times("headline/mpnet", "snippets", "CP", "n≤37,200"), times(SENTENCES, "snippets", "Tucker", "n≤37,200"))
+    assert {round(bare) for bare, _ in found} == {16}
+    (whole,) = {round(both, 2) for _, both in found}
+    return (whole,)
+
+
 def rates_on_mpnet(task: str) -> tuple[str, ...]:
     """The rates of LoRA r=1, CP and LoRA r=8 on the larger model, none at an end of those that were tried."""
     assert not at_edges(pd.read_csv(ROOT / MPNET / "records.csv"))
