@@ -56,6 +56,22 @@ def one(path: str, **wanted: str) -> Row:
     return found
 
 
+@cache
+def all_runs(folder: str) -> pd.DataFrame:
+    """All runs of a folder of docs/results, those that tuned too."""
+    return pd.read_csv(ROOT / "docs/results" / folder / "records.csv")
+
+
+def signed(row: Row) -> str:
+    """A row's difference with its interval, each with its sign."""
+    return "{:+.3f} ({:+.3f} to {:+.3f})".format(*(float(row[key]) for key in ("difference", "low", "high")))
+
+
+def unsigned(gap: Interval) -> str:
+    """A mean that is above zero with its interval."""
+    return f"{gap.mean:.3f} ({gap.low:.3f} to {gap.high:.3f})"
+
+
 HEAD = int(rows("docs/results/headline/records.csv")[0]["n_head"])  # which each run of two classes on MiniLM trains
 
 
@@ -207,8 +223,7 @@ def gain_of_whole_outputs(parameterization: str) -> str:
         - layout(f"{parameterization} over layer proj : head dim : model", budget)
         for budget in ("2000", "7000", "20000")
     ]
-    gap = t_interval(np.mean(cells, axis=0))
-    return f"{gap.mean:.3f} ({gap.low:.3f} to {gap.high:.3f})"
+    return unsigned(t_interval(np.mean(cells, axis=0)))
 
 
 def forgetting_gains() -> list[float]:
@@ -238,8 +253,7 @@ def around(method: str, size: str) -> Floats:
 def gain_around(*names: str) -> str:
     """What the first cells of these pairs gain over the second, as a mean over sizes and names, paired over seeds."""
     gains = [np.mean([around(*a) - around(*b) for a, b in AROUND[name]], axis=0) for name in names]
-    gap = t_interval(np.mean(gains, axis=0))
-    return f"{gap.mean:.3f} ({gap.low:.3f} to {gap.high:.3f})"
+    return unsigned(t_interval(np.mean(gains, axis=0)))
 
 
 def same_rows(spec: str) -> tuple[Row, ...]:
@@ -307,7 +321,7 @@ def beside_lora8(folder: str, task: str, *sizes: tuple[str, str]) -> tuple[float
 
 def p_beside_lora1(folder: str) -> float:
     """The p of CP to LoRA r=1 in a folder of results, over seeds alone."""
-    gaps = compare(reported(pd.read_csv(ROOT / "docs/results" / folder / "records.csv")), "lora", at=1)
+    gaps = compare(reported(all_runs(folder)), "lora", at=1)
     return float(gaps.set_index("method").loc["CP", "p"])
 
 
@@ -320,7 +334,7 @@ def alike_on_sst2() -> tuple[()]:
 
 def chosen_rates(folder: str, *n_params: int) -> tuple[tuple[float, float], ...]:
     """The rate that each size of a folder of results has chosen, of its parameters, and its validation score there."""
-    runs = pd.read_csv(ROOT / "docs/results" / folder / "records.csv")
+    runs = all_runs(folder)
     chosen = runs[~runs["tuning"]].groupby("n_params")["lr"].first()
     tried = runs[runs["tuning"]].groupby(["n_params", "lr"])["validation"].mean()
     return tuple((float(chosen[n]), float(tried[n, chosen[n]])) for n in n_params)
@@ -343,8 +357,7 @@ def rates_on_cola() -> tuple[float, float]:
 def cp_beside_lora1_on_cola() -> tuple[str, float, float]:
     """CP's difference to LoRA r=1 on CoLA with its interval, its p, and the p over seeds alone."""
     row = one("docs/results/cola/pairs.csv", method="CP", reference="lora", reference_n_params="18432")
-    ends = [float(row[key]) for key in ("difference", "low", "high")]
-    return "{:+.3f} ({:+.3f} to {:+.3f})".format(*ends), float(row["p"]), p_beside_lora1("cola")
+    return signed(row), float(row["p"]), p_beside_lora1("cola")
 
 
 def seeds_on_cola() -> tuple[int]:
@@ -369,7 +382,7 @@ def cp_on_cifar10() -> tuple[float, int, float]:
 
 def cp_beside_lora1() -> tuple[float, float]:
     """CP's share of LoRA r=1's parameters on CIFAR-10 in percent, and its p to it, over seeds alone."""
-    gaps = compare(reported(pd.read_csv(ROOT / "docs/results/vision/records.csv")), "lora", at=1).set_index("method")
+    gaps = compare(reported(all_runs("vision")), "lora", at=1).set_index("method")
     return 100 / float(gaps.loc["CP", "times_fewer"]), float(gaps.loc["CP", "p"])
 
 
@@ -543,7 +556,7 @@ def split_heads() -> tuple[str | float, ...]:
     """CP with split heads: how many runs learn and their least and largest score, how many end at chance, and of how
     many tuning runs at the next rate all do, where none does at the chosen one.
     """
-    table = pd.read_csv(ROOT / "docs" / "results" / "headline" / "records.csv")
+    table = all_runs("headline")
     own = table[table["method"] == "CP, heads split"]
     told, tried = own[~own["tuning"]], own[own["tuning"]]
     chance = told["status"] == "at chance"
@@ -558,7 +571,7 @@ def split_heads_beside_cp() -> tuple[str | float, ...]:
     """How many runs with split heads are lost, of how many, how many others there are, and how far these are below CP
     of their size, which the paired t test over them does not decide.
     """
-    table = pd.read_csv(ROOT / "docs" / "results" / "headline" / "records.csv")
+    table = all_runs("headline")
     told = table[~table["tuning"]].set_index("seed")
     split, cp = (told[told["method"] == name] for name in ("CP, heads split", "CP"))
     cp = cp[cp["n_params"] == 18576]["score"]
@@ -660,9 +673,7 @@ def decided_of_others() -> tuple[float, float]:
 @cache
 def runs_of_others() -> pd.DataFrame:
     """The reported runs of ``OTHERS`` of LoRA r=1's size, and those of the headline over the same seeds."""
-    others, first = (
-        reported(pd.read_csv(ROOT / "docs/results" / name / "records.csv")) for name in (OTHERS, "headline")
-    )
+    others, first = (reported(all_runs(name)) for name in (OTHERS, "headline"))
     assert {*others["seed"]} == {*range(5)}
     return pd.concat([others[others["method"].isin(OF_FIRST_RANK)], first[first["seed"].isin(others["seed"])]])
 
@@ -748,15 +759,14 @@ def linear_beside_attention() -> tuple[float | str, ...]:
 
     None is decided after Holm's correction over the four.
     """
-    both = [reported(pd.read_csv(ROOT / "docs/results" / name / "records.csv")) for name in (LINEAR, "headline")]
+    both = [reported(all_runs(name)) for name in (LINEAR, "headline")]
     linear, attention = (runs[runs["seed"].isin(range(5))].set_index("seed") for runs in both)
     pairs = ((331776, 147456), (41472, 18432), (20844, 18576), (83376, 147456))
     plain = attention[attention["method"].isin(["lora", "CP"])]
     gaps = [linear["score"][linear["n_params"] == m] - plain["score"][plain["n_params"] == n] for m, n in pairs]
     p = [paired_p(gap.to_numpy()) for gap in gaps]
     assert all(len(gap) == 5 for gap in gaps) and min(holm(p)) > 0.05
-    told = [t_interval(gap.to_numpy()) for gap in gaps]
-    spans = [f"{one.mean:.3f} ({one.low:.3f} to {one.high:.3f})" for one in told]
+    spans = [unsigned(t_interval(gap.to_numpy())) for gap in gaps]
     return spans[0], 331776 / 147456, p[0], *spans[1:], 147456 / 83376
 
 
@@ -769,10 +779,7 @@ def split_beside() -> list[tuple[Interval, float]]:
     """What tensor-train and Tucker over LoRTA's layout have more than over ``layer : out : in``, and then more than
     LoRA r=1, over the same seeds, with intervals and p over seeds, which hold after Holm's correction over the four.
     """
-    split, whole = (
-        reported(pd.read_csv(ROOT / "docs/results" / name / "records.csv")).set_index("seed")
-        for name in (PAPERS, "headline")
-    )
+    split, whole = (reported(all_runs(name)).set_index("seed") for name in (PAPERS, "headline"))
     others = [*PLAIN.values(), ("lora", 18432), ("lora", 18432)]
     pairs = zip([*PLAIN, *PLAIN], others, strict=True)
     gaps = [
@@ -829,20 +836,19 @@ def smallest_over_lortas_layout() -> tuple[int, float, float]:
 
 def smallest_above_the_head() -> tuple[str]:
     """What CP with 438 parameters has more than a head on the frozen base over the same seeds, with its interval."""
-    runs = [reported(pd.read_csv(ROOT / "docs/results" / name / "records.csv")) for name in (PAPERS, "headline")]
+    runs = [reported(all_runs(name)) for name in (PAPERS, "headline")]
     cp, head = (
         of[mask].set_index("seed")["score"]
         for of, mask in zip(runs, (runs[0]["n_params"].eq(438), runs[1]["kind"].eq("head")), strict=True)
     )
-    gap = t_interval((cp - head).to_numpy())
-    return (f"{gap.mean:.3f} ({gap.low:.3f} to {gap.high:.3f})",)
+    return (unsigned(t_interval((cp - head).to_numpy())),)
 
 
 def rates_over_lortas_layout() -> tuple[int | float | str, ...]:
     """The number of runs, the rates of LoRA r=8 and Tucker, CP and tensor-train (in 1e-3), and how many are lost, which
     tuned.
     """
-    every = pd.read_csv(ROOT / "docs/results" / PAPERS / "records.csv")
+    every = all_runs(PAPERS)
     chosen = {row["method"]: 1e3 * float(row["lr"]) for row in rows(f"docs/results/{PAPERS}/means.csv")}
     train, tucker = PLAIN
     lost = every[every["status"] != "finished"]
@@ -857,7 +863,7 @@ def beside_bitfit() -> tuple[int | float | str, ...]:
     """BitFit's parameters, its mean, by how much the ten adapters are above it, all decided, its interval, and LoRA
     r=8's and CP's differences to it, over seeds.
     """
-    runs = reported(pd.read_csv(ROOT / "docs/results" / OTHERS / "records.csv"))
+    runs = reported(all_runs(OTHERS))
     own, gaps = one(f"docs/results/{OTHERS}/means.csv", kind="bitfit"), compare(runs, "bitfit")
     assert len(gaps) == 10 and gaps["decided"].all() and float(own["lr"]) == 3.6e-3
     assert runs["kind"].value_counts()["bitfit"] == 5
@@ -868,15 +874,17 @@ def beside_bitfit() -> tuple[int | float | str, ...]:
     return int(own["n_params"]), float(own["mean"]), gaps["difference"].min(), gaps["difference"].max(), *ends, *spans
 
 
+def lora8_apart(folder: str, first: str) -> pd.Series[float]:
+    """What LoRA r=8 has more in a folder than in the first one on the rated sentences, by seed, on two processors."""
+    asked = "task == 'snippets' and method == 'lora' and rank == 8"
+    again, before = (reported(all_runs(name)).query(asked).set_index("seed") for name in (folder, first))
+    assert {*again["machine"]}.isdisjoint(before["machine"])
+    return (again["score"] - before["score"]).dropna()
+
+
 def lora8_again(folder: str = OTHERS) -> tuple[float]:
-    """By how much LoRA r=8's score of a seed differs between two processors, at most."""
-    found = [
-        pd.read_csv(ROOT / "docs/results" / name / "records.csv").query("method == 'lora' and rank == 8 and not tuning")
-        for name in (folder, "headline")
-    ]
-    scores = [runs.set_index("seed")["test_metrics"].str.removeprefix("accuracy=").astype(float) for runs in found]
-    assert {*found[0]["machine"]}.isdisjoint(found[1]["machine"])
-    return (float((scores[0] - scores[1]).abs().max()),)
+    """By how much LoRA r=8's score of a seed differs from that of the headline, at most."""
+    return (float(lora8_apart(folder, "headline").abs().max()),)
 
 
 def smallest_is_worse() -> tuple[()]:
@@ -936,7 +944,7 @@ def beside_lora2() -> tuple[int, float, str, str]:
 @cache
 def p_to_lora2() -> tuple[float, float]:
     """The least and the largest p to LoRA r=2, over seeds alone, of the three that are within 0.01 of LoRA r=8."""
-    gaps = compare(reported(pd.read_csv(ROOT / HEADLINE / "records.csv")), "lora", at=2)
+    gaps = compare(reported(all_runs("headline")), "lora", at=2)
     near = {(row["method"], int(row["n_params"])) for row in within_headline("0.01") if row["within"] == "True"}
     p = [row.p for row in gaps.itertuples() if (row.method, row.n_params) in near]
     assert len(p) == len(near) == 3
@@ -983,7 +991,7 @@ def second_looks_of_headline() -> tuple[float]:
 def inside_its_grid() -> tuple[()]:
     """Nothing; no chosen rate of the headline, nor of its fewer steps, is at an end of those that were tried."""
     for name in ("headline", "headline/steps"):
-        runs = pd.read_csv(ROOT / "docs" / "results" / name / "records.csv")
+        runs = all_runs(name)
         assert not [cell for _, of in runs.groupby("steps") for cell in at_edges(of)]
     return ()
 
@@ -1018,8 +1026,7 @@ def cp_to_lora1_on_mpnet() -> tuple[str, ...]:
         one(f"{MPNET}/pairs.csv", task=t, reference="lora", reference_n_params="73728", method="CP")
         for t in MPNET_TASKS
     ]
-    ends = [tuple(float(row[key]) for key in ("difference", "low", "high")) for row in found]
-    return tuple(f"{gap:+.3f} ({low:+.3f} to {high:+.3f})" for gap, low, high in ends)
+    return tuple(map(signed, found))
 
 
 MORE = "headline/mpnet-more"
@@ -1046,13 +1053,11 @@ def rates_of_second_on_mpnet() -> tuple[float | str, ...]:
     """The rates of LoRA r=8 and CP (in 1e-4) and of Tucker (in 1e-3) there, the number of runs, of which none is lost,
     and the difference of Tucker to CP of its size.
     """
-    every, path = pd.read_csv(ROOT / "docs/results" / MORE / "records.csv"), f"docs/results/{MORE}"
+    every, path = all_runs(MORE), f"docs/results/{MORE}"
     chosen = {(row["method"], float(row["lr"])) for row in rows(f"{path}/means.csv") if row["kind"] == "adapter"}
     assert chosen == {("lora", 3.39e-4), ("CP", 6.05e-4), ("Tucker", 1.1e-3)} and not at_edges(every)
     assert (every["status"] == "finished").all()
-    row = one(f"{path}/pairs.csv", method="Tucker", reference="CP")
-    gap, low, high = (float(row[key]) for key in ("difference", "low", "high"))
-    return 3.4, 6.1, 1.1, len(every), f"{gap:+.3f} ({low:+.3f} to {high:+.3f})"
+    return 3.4, 6.1, 1.1, len(every), signed(one(f"{path}/pairs.csv", method="Tucker", reference="CP"))
 
 
 SENTENCES = "headline/mpnet-sentences"
@@ -1079,27 +1084,22 @@ def rates_on_sentences() -> tuple[int | float | str, ...]:
     """The rates of LoRA r=8, both Tuckers and CP there (in 1e-3), the number of runs, none lost, the least of CP's
     scores, the ends of its others, and the difference of Tucker to CP of its size.
     """
-    every, path = pd.read_csv(ROOT / "docs/results" / SENTENCES / "records.csv"), f"docs/results/{SENTENCES}"
+    every, path = all_runs(SENTENCES), f"docs/results/{SENTENCES}"
     chosen = {row["method"]: 1e3 * float(row["lr"]) for row in rows(f"{path}/means.csv") if row["kind"] == "adapter"}
     assert len({(row["method"], row["lr"]) for row in rows(f"{path}/means.csv")}) == len(chosen) + 1
     assert (every["status"] == "finished").all() and not at_edges(every)
     assert every[every["tuning"] & every["method"].eq("CP")]["lr"].nunique() == 4
     least, *others = sorted(reported(every).query("method == 'CP'")["score"])
-    row = one(f"{path}/pairs.csv", method="Tucker", reference="CP")
-    gap, low, high = (float(row[key]) for key in ("difference", "low", "high"))
-    ends = (least, others[0], others[-1], f"{gap:+.3f} ({low:+.3f} to {high:+.3f})")
+    ends = (least, others[0], others[-1], signed(one(f"{path}/pairs.csv", method="Tucker", reference="CP")))
     return chosen["lora"], chosen["Tucker"], chosen["CP"], len(every), *ends
 
 
 def lora8_on_sentences() -> tuple[float, float]:
     """By how much LoRA r=8's first five seeds differ from those of the first table: the largest, and of the others."""
-    again, first = (
-        reported(pd.read_csv(ROOT / "docs/results" / name / "records.csv")).query("task == 'snippets' and rank == 8")
-        for name in (SENTENCES, "headline/mpnet")
-    )
-    apart = (again.set_index("seed")["score"] - first.set_index("seed")["score"]).dropna()
-    assert len(apart) == 5 and apart.abs().idxmax() == apart.idxmax()
-    return float(apart.max()), float(apart.drop(apart.idxmax()).abs().max())
+    apart = lora8_apart(SENTENCES, "headline/mpnet")
+    *_, other, most = sorted(apart.abs())
+    assert len(apart) == 5 and most == apart.max()
+    return float(most), float(other)
 
 
 def sixteen_times_fewer() -> tuple[float]:
@@ -1113,14 +1113,14 @@ def sixteen_times_fewer() -> tuple[float]:
 
 def rates_on_mpnet(task: str) -> tuple[str, ...]:
     """The rates of LoRA r=1, CP and LoRA r=8 on the larger model, none at an end of those that were tried."""
-    assert not at_edges(pd.read_csv(ROOT / MPNET / "records.csv"))
+    assert not at_edges(all_runs("headline/mpnet"))
     lr = {int(row["n_params"]): float(row["lr"]) for row in rows(f"{MPNET}/means.csv") if row["task"] == task}
     return tuple(f"{10 ** (4 if lr[n] < 1e-3 else 3) * lr[n]:.2g}e-{4 if lr[n] < 1e-3 else 3}" for n in COUNTS)
 
 
 def tried_on_mpnet() -> tuple[float, float]:
     """The ratio of the rates of LoRA r=8 on SST-2, and how far apart their validation scores are."""
-    runs = pd.read_csv(ROOT / MPNET / "records.csv")
+    runs = all_runs("headline/mpnet")
     own = runs[(runs["task"] == "sst2") & runs["tuning"] & (runs["n_params"] == COUNTS[-1])]
     means = own.groupby("lr")["validation"].mean()
     assert len(means) == 4
