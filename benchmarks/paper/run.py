@@ -7,13 +7,14 @@
     python benchmarks/paper/run.py --family glue --scale paper --dry-run --model FOLDER
     python benchmarks/paper/run.py --family glue --scale paper --smoke --model FOLDER     # two steps of each cell
 
-Scales: ``here`` runs on two cores with pinned models and the data of TENSORADAPT_DATA, and so do ``ranks``, the loss
-against the rank of LoRTA, ``steps``, fewer steps of three sizes, ``mpnet``, six sizes on a model five times larger,
-``mpnet-more`` and ``mpnet-sentences``, three more there on each task, ``small``, factorings below LoRA's first rank,
-``others``, LoRA's other ranks and further factorings, ``papers``, LoRTA's layout and smallest size, and ``linear``, all
-linear layers; ``gpu`` runs on one GPU by hub names; ``paper`` has the settings of the source. Each is one or more
-specifications in this folder: sweeps as any other, so ``tensoradapt results``, ``plot`` and ``report`` read their
-folders. A file with tables ``[[sweep]]`` is a sweep for each, whose keys replace the file's.
+Scales: ``here`` runs on two cores with pinned models and the data of TENSORADAPT_DATA, and so do ``fresh``, test
+sentences that were never scored, ``ranks``, the loss against the rank of LoRTA, ``steps``, fewer steps of three sizes,
+``mpnet``, six sizes on a model five times larger, ``mpnet-more`` and ``mpnet-sentences``, three more there on each
+task, ``small``, factorings below LoRA's first rank, ``others``, LoRA's other ranks and further factorings, ``papers``,
+LoRTA's layout and smallest size, and ``linear``, all linear layers; ``gpu`` runs on one GPU by hub names; ``paper`` has
+the settings of the source. Each is one or more specifications in this folder: sweeps as any other, so ``tensoradapt
+results``, ``plot`` and ``report`` read their folders. A file with tables ``[[sweep]]`` is a sweep for each, whose keys
+replace the file's.
 All but those of GLUE need the plug-in in this folder: pip install -e benchmarks/paper.
 """
 
@@ -42,6 +43,7 @@ FAMILIES: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "headline": {
         "here": ("headline-here", "headline-more"),
+        "fresh": ("headline-fresh",),
         "mpnet": ("headline-mpnet",),
         "mpnet-more": ("headline-mpnet-more",),
         "mpnet-sentences": ("headline-mpnet-sentences",),
@@ -61,7 +63,7 @@ FAMILIES: dict[str, dict[str, tuple[str, ...]]] = {
     "protein": {"here": ("protein-here",), "gpu": ("protein-gpu",)},
     "vision": {"here": ("vision-here",), "gpu": ("vision-gpu",)},
 }
-BESIDE_LORA = ("mpnet", "mpnet-more", "mpnet-sentences", "small", "others", "papers", "linear")
+BESIDE_LORA = ("fresh", "mpnet", "mpnet-more", "mpnet-sentences", "small", "others", "papers", "linear")
 SIDES = ("ranks", "steps", *BESIDE_LORA)  # each has a folder of its own
 SCALES = ("here", *SIDES, "gpu", "paper")
 COMPARED = ("here", *BESIDE_LORA)  # sizes beside LoRA r=8, by margin

@@ -31,6 +31,7 @@ from tensoradapt.surgery.attach import attach, disabled
 from tensoradapt.surgery.shared_base import SharedBase
 from tensoradapt.tasks import Data, DataSpec, Task
 from tensoradapt.tasks.lengths import cut
+from tensoradapt.tasks.readout import read_mean
 from tensoradapt.tasks.registry import restore
 from tensoradapt.tasks.splits import Split
 from tensoradapt.training.fit import FitResult, autocast, computed_in, training
@@ -135,11 +136,16 @@ def prepare(task: Task, config: RunConfig, base: SharedBase | None = None) -> tu
     random.seed(config.seed)
     torch.manual_seed(config.seed)
     if base is None:
-        return _trainable(task.model(config.model), task, config)
-    drawn = (config.model, config.task, json.dumps(config.own, sort_keys=True), config.seed)
-    model, plan = _trainable(base.model(drawn, lambda: task.model(config.model)), task, config)
+        return _trainable(_model(task, config), task, config)
+    drawn = (config.model, config.task, json.dumps(config.own, sort_keys=True), config.data.readout, config.seed)
+    model, plan = _trainable(base.model(drawn, lambda: _model(task, config)), task, config)
     base.separate(model)
     return model, plan
+
+
+def _model(task: Task, config: RunConfig) -> nn.Module:
+    model = task.model(config.model)
+    return read_mean(model) if config.data.readout == "mean" else model
 
 
 def _trainable(model: nn.Module, task: Task, config: RunConfig) -> tuple[nn.Module, Plan | None]:

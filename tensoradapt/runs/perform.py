@@ -103,6 +103,7 @@ def _computing(root: Path, work: Work, device: str, base: SharedBase | None = No
         tracking.leave()
         raise
     parts["measurements"]["failed_checkpoints"] = checkpoint.failures
+    parts["measurements"]["begun"] = work.begun()
     result = parts["result"]
     scores = {f"{part}/{key}": value for part in ("validation", "test") for key, value in result[part].items()}
     parts["measurements"]["tracker_errors"] = tracking.finish(scores, config.training.steps)

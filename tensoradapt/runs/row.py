@@ -72,6 +72,7 @@ MEASURED: Mapping[str, Check] = {
     "peak_memory_bytes": count,
     "peak_device_bytes": count,
     "threads": count,
+    "begun": checks.text,
 }
 COLUMNS = tuple(
     dict.fromkeys(

@@ -100,6 +100,14 @@ class Work:
         path = self.path / ATTEMPTS
         return path.read_bytes() if path.exists() else b""
 
+    def begun(self) -> str | None:
+        """Return when the first attempt began, in UTC, as "2026-12-02T04:10:30"; None where that is not known."""
+        try:
+            first = json.loads(self.attempts().splitlines()[0])
+            return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(first["time"]))
+        except (LookupError, TypeError, ValueError):
+            return None
+
     def clear(self) -> None:
         """Remove the folder, and the temporary folders that killed attempts left."""
         shutil.rmtree(self.path, ignore_errors=True)

@@ -71,6 +71,10 @@ def base_of(spec: SweepSpec) -> Any:
                 f"task {task.name!r} takes no reference {odd[0]!r}, as its loss compares an adapter with its frozen "
                 "base; leave it out"
             )
+        if odd := [method.data.readout for method in spec.methods if method.data.readout not in task.readouts]:
+            raise TensorAdaptError(
+                f'readout is "{odd[0]}", and task {task.name!r} has no classifier of texts; leave it out'
+            )
     bases = [task.base(spec.model) for task in tasks]
     return bases[0]
 

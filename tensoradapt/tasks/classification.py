@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from tensoradapt.data import models
+from tensoradapt.tasks.readout import READOUTS
 from tensoradapt.tasks.splits import Split, Splits
 from tensoradapt.tasks.task import Metrics, Task
 
@@ -44,6 +45,7 @@ class Classification(Task):
     load_splits: Load | None = field(default=None, repr=False)
     content: str = ""
     kind: ClassVar[str] = "classification"
+    readouts: ClassVar[tuple[str, ...]] = READOUTS
 
     def splits(self, n_train: int | None = None, n_test: int | None = None) -> Splits:
         """Return train, validation and test with notes."""

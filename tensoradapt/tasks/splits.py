@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tensoradapt import checks
 from tensoradapt.records import check_fields, value
+from tensoradapt.tasks.readout import READOUTS
 
 if TYPE_CHECKING:
     from tensoradapt.tasks.vision.pictures import Picture
@@ -33,6 +35,11 @@ class DataSpec:
         "the most tokens of an example; of a longer text the rest is cut off",
         64,
         former=("max_len", "max_seq_len", "max_seq_length"),
+    )
+    readout: str = value(
+        partial(checks.one_of, READOUTS),
+        "what the head of a text classifier reads: what that of transformers does, or the mean of the tokens",
+        "model",
     )
 
     def __post_init__(self) -> None:

@@ -58,6 +58,7 @@ class Task(ABC):
         by_length: whether ``load`` leaves out examples that are too long, which the plan of a sweep then counts.
         causal: whether its models write text, so that runs measure what they forget of general text.
         references: the kinds of runs without an adapter that it allows.
+        readouts: what its heads may read, as of the field ``readout`` of a run.
 
     >>> import tensoradapt as ta
     >>> data = ta.load_task("planted", n_train=100)
@@ -74,6 +75,7 @@ class Task(ABC):
     by_length: ClassVar[bool] = False
     causal: ClassVar[bool] = False
     references: ClassVar[tuple[str, ...]] = ("head", "full", "bitfit")
+    readouts: ClassVar[tuple[str, ...]] = ("model",)
 
     @abstractmethod
     def splits(self, n_train: int | None = None, n_test: int | None = None) -> Splits:

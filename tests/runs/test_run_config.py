@@ -38,7 +38,14 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         **{"head_lr": None, "optimizer": "adamw", "warmup": 0.1, "clip": 1.0, "weight_decay": 0.0},
         **{"precondition": None, "orthonormal": None, "precision": "fp32"},
     },
-    "DataSpec": {"n_train": None, "n_validation": None, "n_test": None, "batch": 32, "max_length": 64},
+    "DataSpec": {
+        "n_train": None,
+        "n_validation": None,
+        "n_test": None,
+        "batch": 32,
+        "max_length": 64,
+        "readout": "model",
+    },
     "RunConfig": {
         **{"kind": "adapter", "adapter": None, "data": DataSpec(), "seed": 0, "own": {}, "tuning": False},
         "method": None,

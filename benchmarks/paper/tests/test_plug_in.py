@@ -36,7 +36,7 @@ def test_a_task_is_found_by_its_name_and_planned_without_its_data(
 
 def test_every_task_has_data_of_its_own() -> None:
     contents = [registry.resolve(name)[0].content for name in POINTS[registry.GROUP]]
-    assert len(set(contents)) == len(contents) == 10
+    assert len(set(contents)) == len(contents) == 11
 
 
 def test_models_are_found_by_the_names_of_their_archives() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -37,6 +37,8 @@ class Pictures(Classification):
 
     Pictures are read when a batch needs them, as the model's own image processor makes them; nothing is augmented.
     """
+
+    readouts: ClassVar[tuple[str, ...]] = ("model",)
 
     def base(self, name: str) -> nn.Module:
         """Return the modules of the image classifier without weights."""
