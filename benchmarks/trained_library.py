@@ -1,15 +1,16 @@
 """Compress LoRAs that were trained on real tasks: bytes an adapter costs against the score it loses.
 
-    python benchmarks/trained_library.py train FOLDER --part 0/2   # parts run side by side; what is there is kept
-    python benchmarks/trained_library.py score FOLDER              # by parts too; writes records/trained_library.csv
-    python benchmarks/trained_library.py                           # prints the means of the record
+    python benchmarks/trained_library.py train FOLDER --part 0/2    # parts run side by side; what is there is kept
+    python benchmarks/trained_library.py score FOLDER               # by parts too; writes records/trained_library.csv
+    python benchmarks/trained_library.py                            # prints the table of the guide from the record
 
-24 LoRAs of MiniLM's q, k, v, o: rated sentences, SST-2, MRPC and STS-B, ranks 2, 4 and 8, two seeds each, 100 equal
-steps. With ``--of smollm2`` 12 of SmolLM2-135M-Instruct, as a classifier: rated sentences and SST-2, ranks 4 and 8,
-three seeds each, 40 equal steps in bf16; writes records/trained_library_smollm2.csv. Each is compressed alone, and all
-as one tensor with a mode `task`; their factors are kept in 8 bits with a scale of 16 bits for each row, those of the
-LoRAs themselves in 16 bits too. The heads stay as they were trained and are not counted, as every form has them whole.
-GLUE's files are read from TENSORADAPT_DATA.
+24 LoRAs of MiniLM's q, k, v, o: rated sentences, SST-2, MRPC and STS-B, ranks 2, 4 and 8, two runs each, 100 equal
+steps. With ``--seeds own``, the default, each adapter is drawn by a seed of its own; with ``--seeds shared`` by the
+number of its run, so that the A of four tasks of one rank and run start alike. The head and the order of the data are
+drawn by the number of the run both times. Each adapter is compressed alone, and all as one tensor with a mode `task`;
+their factors are kept in 8 bits with a scale of 16 bits for each row, those of the LoRAs themselves in 16 bits too. The
+heads stay as they were trained and are not counted, as every form has them whole. GLUE's files are read from
+TENSORADAPT_DATA.
 """
 
 from __future__ import annotations
@@ -29,16 +30,19 @@ from torch import Tensor, nn
 
 import tensoradapt as ta
 from tensoradapt.tasks.classification import head_of
-from tensoradapt.training.fit import autocast
 
-RECORDS = Path(__file__).parent / "records"
-SIDES = {"options": {"only": ("out", "in")}}
-ONE, ALL = "layer proj : out : in", "task layer proj : out : in"
+CSV = Path(__file__).parent / "records" / "trained_library.csv"
+SETTING = Setting(steps=100, n_train=4000, n_validation=100, n_test=400, batch=16)
+TASKS, RANKS, RUNS, LR = ("snippets", "sst2", "mrpc", "stsb"), (2, 4, 8), (0, 1), 2e-3
+ADAPTERS = tuple(f"{task}-{rank}-{run}" for run in RUNS for rank in RANKS for task in TASKS)
+SEEDS = ("own", "shared")
+OWN = 1000  # the first seed of those that adapters have for themselves
 
 
 class Form(NamedTuple):
     """A way to compress: each adapter by itself or all together, over a layout, by a method, to a size."""
 
+    label: str
     name: str
     together: bool
     layout: str
@@ -46,92 +50,47 @@ class Form(NamedTuple):
     size: Mapping[str, Any]
 
 
-class Library(NamedTuple):
-    """Adapters of one model, how they are trained, and the forms that they are compressed to."""
-
-    model: str
-    setting: Setting
-    tasks: tuple[str, ...]
-    ranks: tuple[int, ...]
-    seeds: tuple[int, ...]
-    lr: float
-    fit: Mapping[str, Any]  # further arguments
-    forms: Sequence[Form]
-    csv: Path
-
-    def adapters(self) -> list[str]:
-        """The names of the adapters, TASK-RANK-SEED."""
-        return [f"{task}-{rank}-{seed}" for seed in self.seeds for rank in self.ranks for task in self.tasks]
-
-    def bench(self, name: str) -> Bench:
-        """Return the model and data of an adapter's task and seed."""
-        task, _, seed = name.split("-")
-        return _bench(self.setting, int(seed), task, self.model)
+SIDES = {"options": {"only": ("out", "in")}}
+ONE, ALL, MATRIX = "layer proj : out : in", "task layer proj : out : in", "task : out : in"
+TUCKER = f"all, `{MATRIX}`, Tucker of sides"
+FORMS = [
+    Form(f"{TUCKER} r=16", "Tucker for each matrix", True, MATRIX, "tucker", {"rank": 16, **SIDES}),
+    Form(f"{TUCKER} r=8", "Tucker for each matrix", True, MATRIX, "tucker", {"rank": 8, **SIDES}),
+    Form(f"all, `{ALL}`, tensor-train", "Tensor-train", True, ALL, "tensor_train", {"budget": 24 * 16_000}),
+    Form("each, LoRA r=1", "LoRA of lower rank", False, ": out : in", "lora", {"rank": 1}),
+    Form(f"each, `{ONE}`, Tucker", "Tucker", False, ONE, "tucker", {"budget": 16_000}),
+]
+WANTED: list[tuple[Form | None, int]] = [(None, 16), (None, 8), *((form, 8) for form in FORMS)]
+bench = cache(Bench)
 
 
-_bench = cache(Bench)
-RANK_ONE = Form("LoRA of lower rank", False, ": out : in", "lora", {"rank": 1})
-BONDS = {"task": 12, "layer": 6, "proj": 4, "out": 32, "in": 32}
-MINILM = Library(
-    "all-minilm-l6-v2",
-    Setting(steps=100, n_train=4000, n_validation=100, n_test=400, batch=16),
-    ("snippets", "sst2", "mrpc", "stsb"),
-    (2, 4, 8),
-    (0, 1),
-    2e-3,
-    {},
-    [
-        RANK_ONE,
-        *(Form("Tucker", False, ONE, "tucker", {"budget": n}) for n in (8_000, 16_000, 32_000)),
-        *(Form("Tensor-train", False, ONE, "tensor_train", {"budget": n}) for n in (8_000, 16_000)),
-        *(Form("Tucker of rows and columns", True, ALL, "tucker", {"rank": r, **SIDES}) for r in (16, 32, 48)),
-        *(Form("Tucker for each matrix", True, "task : out : in", "tucker", {"rank": r, **SIDES}) for r in (8, 16)),
-        Form("Tucker of all modes", True, ALL, "tucker", {"rank": BONDS}),
-        Form("Tensor-train", True, ALL, "tensor_train", {"budget": 24 * 16_000}),
-    ],
-    RECORDS / "trained_library.csv",
-)
-SMOLLM2 = Library(
-    "smollm2-135m-instruct",
-    Setting(steps=40, n_train=2000, n_validation=100, n_test=200, batch=16),
-    ("snippets", "sst2"),
-    (4, 8),
-    (0, 1, 2),
-    1e-3,
-    {"head_lr": 1e-3, "precision": "bf16"},
-    [
-        RANK_ONE,
-        Form("Tucker", False, ONE, "tucker", {"budget": 100_000}),
-        Form("Tucker of rows and columns", True, ALL, "tucker", {"rank": 48, **SIDES}),
-        *(Form("Tucker for each matrix", True, "task : out : in", "tucker", {"rank": r, **SIDES}) for r in (8, 16, 24)),
-    ],
-    RECORDS / "trained_library_smollm2.csv",
-)
-LIBRARIES = {"minilm": MINILM, "smollm2": SMOLLM2}
+def bench_of(name: str) -> Bench:
+    """Return the model and data of an adapter's task and run; adapters are called TASK-RANK-RUN."""
+    task, _, run = name.split("-")
+    return bench(SETTING, int(run), task)
 
 
-def train(library: Library, folder: Path, name: str) -> None:
+def seed_of(name: str, seeds: str) -> int:
+    """Return the seed that draws an adapter's factors."""
+    return OWN + ADAPTERS.index(name) if seeds == "own" else bench_of(name).seed
+
+
+def train(folder: Path, name: str, seeds: str) -> None:
     """Train one adapter and write its LoRA folder and its head."""
-    its, rank = library.bench(name), int(name.split("-")[1])
+    its, rank = bench_of(name), int(name.split("-")[1])
     model = its.fresh()
-    ta.attach(model, ta.plan(model, "lora", rank=rank), seed=its.seed)
-    its.fit(model, library.lr, **library.fit)
+    ta.attach(model, ta.plan(model, "lora", rank=rank), seed=seed_of(name, seeds))
+    its.fit(model, LR)
     model.eval()
     ta.export_lora(model, folder / name, heads="leave")
     torch.save(head(model).state_dict(), folder / f"{name}.head")
-    print(name, f"{score(library, name, model):.4f}", flush=True)
+    print(name, f"{its.score(model):.4f}", flush=True)
 
 
 def head(model: nn.Module) -> nn.Module:
     """Return the classifier's head."""
     (name,) = head_of(model)
     return model.get_submodule(name)
-
-
-def score(library: Library, name: str, model: nn.Module) -> float:
-    """Return an adapter's score on its task, computed in the precision that it was trained in."""
-    with autocast(library.fit.get("precision", "fp32"), "cpu"):
-        return library.bench(name).score(model)
 
 
 def quantised(value: Tensor, bits: int) -> Tensor:
@@ -148,30 +107,33 @@ def n_bytes(values: Sequence[Tensor], bits: int) -> int:
     return sum(value.numel() for value in values) * bits // 8 + 2 * rows
 
 
-def scores(
-    library: Library, folder: Path, form: Form | None, bits: int, wanted: Sequence[str]
-) -> Iterator[dict[str, Any]]:
+def scores(folder: Path, form: Form | None, bits: int, wanted: Sequence[str]) -> Iterator[dict[str, Any]]:
     """Yield a row for each of the wanted adapters, compressed by a form, or as it was trained."""
-    every = {name: str(folder / name) for name in library.adapters()}
-    together = form and form.together and compressed(library, form, every)
+    every = {name: str(folder / name) for name in ADAPTERS}
+    together = form and form.together and compressed(form, every)
     for name in wanted:
-        model = library.bench(name).fresh()
-        own = Form("", False, ": out : in", "lora", {"rank": int(name.split("-")[1])})
-        made = together or compressed(library, form or own, every[name])
+        model = bench_of(name).fresh()
+        own = Form("", "", False, ": out : in", "lora", {"rank": int(name.split("-")[1])})
+        made = together or compressed(form or own, every[name])
         adapter = made.attach(model)
         bytes_each = rounded(adapter, bits) / (len(every) if together else 1)
         if together:
             adapter.select(task=name)
         head(model).load_state_dict(torch.load(folder / f"{name}.head"))
         error = made.task_errors[name] if together else made.error
-        reached = score(library, name, model.eval())
+        reached = bench_of(name).score(model.eval())
         yield {"adapter": name, "bytes": round(bytes_each), "error": f"{error:.4f}", "score": f"{reached:.4f}"}
 
 
-def compressed(library: Library, form: Form, source: Any) -> Any:
+@cache
+def sites() -> Any:
+    """Return the matrices that are adapted."""
+    return ta.find_sites(bench_of(ADAPTERS[0]).fresh(), ["q", "k", "v", "o"])
+
+
+def compressed(form: Form, source: Any) -> Any:
     """Compress an adapter, or a library of them."""
-    sites = ta.find_sites(library.bench(library.adapters()[0]).fresh(), ["q", "k", "v", "o"])
-    return ta.compress(source, sites, form.layout, form.method, **form.size)
+    return ta.compress(source, sites(), form.layout, form.method, **form.size)
 
 
 @torch.no_grad()
@@ -183,55 +145,72 @@ def rounded(adapter: nn.Module, bits: int) -> int:
     return n_bytes(values, bits)
 
 
-def score_all(library: Library, folder: Path, at: int, of: int) -> None:
+def score_all(folder: Path, seeds: str, at: int, of: int) -> None:
     """Append the rows that are missing of a part of the forms."""
-    wanted = [(None, 16), *((form, 8) for form in (None, *library.forms))]
-    for form, bits in wanted[at::of]:
-        key = named(form, bits)
-        done = {row["adapter"] for row in read(library.csv) if key.items() <= row.items()}
-        if missing := [name for name in library.adapters() if name not in done]:
-            for row in scores(library, folder, form, bits, missing):
-                append(library.csv, {**key, **row})
+    for form, bits in WANTED[at::of]:
+        key = {"seeds": seeds, **named(form, bits)}
+        done = {row["adapter"] for row in read(CSV) if key.items() <= row.items()}
+        if missing := [name for name in ADAPTERS if name not in done]:
+            for row in scores(folder, form, bits, missing):
+                append(CSV, {**key, **row})
 
 
 def named(form: Form | None, bits: int) -> dict[str, str]:
     """Return the columns that say which form a row is of."""
     if form is None:
         return {"form": "as trained", "of": "each", "size": "", "bits": str(bits)}
-    given = form.size.get("budget") or form.size["rank"]
-    size = f"rank {given['out']}" if isinstance(given, dict) else str(given)
+    size = str(form.size.get("budget") or form.size["rank"])
     return {"form": form.name, "of": "all" if form.together else "each", "size": size, "bits": str(bits)}
 
 
-def table(library: Library = MINILM) -> pd.DataFrame:
-    """Return a row for each form, size and bits: bytes an adapter, error, and the mean loss with its 95 % interval."""
-    rows = pd.DataFrame(read(library.csv)).astype({"bytes": int, "error": float, "score": float})
-    best = rows[(rows["form"] == "as trained") & (rows["bits"] == "16")].set_index("adapter")["score"]
-    rows["loss"] = rows["adapter"].map(best) - rows["score"]
-    grouped = rows.groupby(["form", "of", "size", "bits"], sort=False)
-    cells = {"bytes": ("bytes", "mean"), "error": ("error", "mean"), "loss": ("loss", "mean")}
-    made = grouped.agg(**cells, sem=("loss", "sem"), n=("loss", "size"))
-    half = stats.t.ppf(0.975, made["n"] - 1) * made["sem"]
-    return made.assign(low=made["loss"] - half, high=made["loss"] + half).drop(columns="sem").reset_index()
+def table_markdown() -> str:
+    """Return the guide's table: each form's bytes, errors and points lost, with own seeds and with shared ones."""
+    columns = ("compressed", "bytes each", "error, own seeds", "error, shared")
+    columns += ("points lost, own seeds", "points lost, shared", "difference")
+    lines = [f"| {' | '.join(columns)} |", "|---|--:|--:|--:|---|---|---|"]
+    every = losses()
+    for form, bits in WANTED:
+        own, shared = (every.loc[(seeds, *named(form, bits).values())] for seeds in SEEDS)
+        assert len(own) == len(shared) == len(ADAPTERS), f"rows are missing of {form} at {bits} bits"
+        label, n = form.label if form else f"as trained, {bits} bits", f"{own['bytes'].mean():,.0f}"
+        lost = [interval(x) for x in (own["loss"], shared["loss"], own["loss"] - shared["loss"])]
+        cells = [label, n, *(f"{x['error'].mean():.2f}" for x in (own, shared)), *lost]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def losses() -> pd.DataFrame:
+    """Return the record with the points that an adapter loses against itself in 16 bits, by all other columns."""
+    rows = pd.DataFrame(read(CSV)).astype({"bytes": int, "error": float, "score": float})
+    whole = rows[(rows["form"] == "as trained") & (rows["bits"] == "16")]
+    best = whole.set_index(["seeds", "adapter"])["score"]
+    reached = best.loc[pd.MultiIndex.from_frame(rows[["seeds", "adapter"]])].to_numpy()
+    rows["loss"] = 100 * (reached - rows["score"])
+    return rows.set_index(["seeds", "form", "of", "size", "bits", "adapter"]).sort_index()
+
+
+def interval(points: pd.Series) -> str:
+    """Return the mean over adapters with its 95 % interval of Student's t."""
+    half = stats.t.ppf(0.975, len(points) - 1) * points.sem()
+    return f"{points.mean():z.1f} ({points.mean() - half:z.1f} to {points.mean() + half:z.1f})"
 
 
 def main() -> None:
-    """Train a part, score all, or print the means."""
+    """Train a part, score all, or print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", nargs="?", choices=["train", "score"])
     parser.add_argument("folder", nargs="?", type=Path)
-    parser.add_argument("--of", choices=list(LIBRARIES), default="minilm")
+    parser.add_argument("--seeds", choices=SEEDS, default="own")
     parser.add_argument("--part", default="0/1", help="K/N: every N-th adapter or form from the K-th")
     args = parser.parse_args()
-    library, (at, of) = LIBRARIES[args.of], map(int, args.part.split("/"))
-    if args.what == "train":
-        for name in library.adapters()[at::of]:
-            if not (args.folder / f"{name}.head").exists():
-                train(library, args.folder, name)
-    elif args.what == "score":
-        score_all(library, args.folder, at, of)
-    else:
-        print(table(library).round(4).to_string(index=False))
+    if not args.what:
+        return print(table_markdown())
+    folder, (at, of) = args.folder / args.seeds, map(int, args.part.split("/"))
+    if args.what == "score":
+        return score_all(folder, args.seeds, at, of)
+    for name in ADAPTERS[at::of]:
+        if not (folder / f"{name}.head").exists():
+            train(folder, name, args.seeds)
 
 
 if __name__ == "__main__":

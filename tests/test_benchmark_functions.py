@@ -113,8 +113,19 @@ def test_8_bits_keep_each_row_to_half_a_step_and_take_a_byte_a_number() -> None:
 
 
 def test_the_forms_of_a_library_of_trained_adapters_have_names_of_their_own() -> None:
-    sizes = {"minilm": 24, "smollm2": 12}
-    for name, library in trained_library.LIBRARIES.items():
-        assert len(set(library.adapters())) == sizes[name]
-        named = [tuple(trained_library.named(form, 8).values()) for form in library.forms]
-        assert len(set(named)) == len(named) >= 6
+    assert len(set(trained_library.ADAPTERS)) == 24
+    named = [tuple(trained_library.named(form, bits).values()) for form, bits in trained_library.WANTED]
+    assert len(set(named)) == len(named) == 7
+
+
+def test_the_guide_has_the_table_of_the_record_of_trained_libraries() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "guides" / "adapter-libraries.md").read_text()
+    begin, end = (f"<!-- {word} numbers trained-library -->\n" for word in ("begin", "end"))
+    assert page.partition(begin)[2].partition(end)[0] == trained_library.table_markdown() + "\n"
+
+
+def test_each_adapter_of_a_library_has_a_seed_of_its_own_and_four_tasks_share_one() -> None:
+    own, shared = (
+        [trained_library.seed_of(name, seeds) for name in trained_library.ADAPTERS] for seeds in ("own", "shared")
+    )
+    assert len(set(own)) == 24 and not set(own) & set(shared) and set(shared) == {0, 1}

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from tensoradapt.checks import (
     text,
 )
 from tensoradapt.checks import seed as check_seed
+from tensoradapt.compression.agreement import null_spectrum
 from tensoradapt.compression.core import Core
 from tensoradapt.compression.fit import Factors, Fit, Job, fit_within, in_best_order, with_row
 from tensoradapt.compression.library import is_library, left_out_of, read_library
@@ -65,7 +66,8 @@ class Compressed:
     the squared Frobenius norms of what they leave of each update and of the update, in float64 from the factors and the
     source; the errors are made of them. ``growth`` of a CP is the largest component's norm over the tensor's; far above
     1 the components cancel. Of a library ``task_spectra`` has for each tensor the singular values of its unfolding
-    along the mode ``task``: how many directions the adapters share.
+    along the mode ``task``: how many directions the adapters share, beside those of random ones in
+    ``task_null_spectra``.
     """
 
     plan: Plan
@@ -102,6 +104,20 @@ class Compressed:
     def task_errors(self) -> Mapping[str, float]:
         """The error of each adapter of a library, by its name."""
         return dict(zip(self.plan.spec.tasks, _relative(self.left.sum(1), self.norms.sum(1)), strict=False))
+
+    @cached_property
+    def task_null_spectra(self) -> tuple[np.ndarray, ...]:  # (adapters,) for each tensor
+        """The singular values that ``task_spectra`` would have if each matrix kept its own and directions were random.
+
+        Adapters that share nothing have about these, which follow their norms: about equal values where the norms are.
+        Computed when first asked for, of the adapters that were compressed together (``agreement.null_spectrum``).
+        """
+        names, found = [site.name for site in self.plan.sites], []
+        for group, spectrum in zip(self.plan.groups, self.task_spectra, strict=False):
+            at = [names.index(member.site.name) for member in group.members]
+            areas = np.array([float(member.site.out * member.site.in_) for member in group.members])
+            found.append(null_spectrum(self.norms[: len(spectrum), at], areas))
+        return tuple(found)
 
     @property
     def n_params_each(self) -> int:
@@ -161,7 +177,7 @@ class Compressed:
         if self.tried:
             lines.append(f"tried ranks {', '.join(f'{t.rank}: {t.error:.3g}' for t in self.tried)}")
         if self.task_errors:
-            lines.insert(2, self._adapters_text())
+            lines[2:2] = [self._adapters_text(), self._directions_text()]
         if self.left_out and self.task_errors:
             more = f", and {len(self.left_out) - 1} more" if len(self.left_out) > 1 else ""
             lines.append(f"left out: {self.left_out[0]}{more}")
@@ -175,6 +191,15 @@ class Compressed:
         return (
             f"{len(errors)} adapters with {self.n_params_each:,} numbers of their own each; relative error "
             f"{errors[best]:.3g} ({best}) to {errors[worst]:.3g} ({worst})"
+        )
+
+    def _directions_text(self) -> str:
+        squares = float(self.norms[: len(self.task_spectra[0])].sum()) or 1.0
+        found, null = (np.square(x).sum(0) / squares for x in (self.task_spectra, self.task_null_spectra))
+        return (
+            f"task mode: the first {len(found[:3])} of {len(found)} directions hold "
+            f"{', '.join(f'{x:.2f}' for x in found[:3])} of the squares; "
+            f"{', '.join(f'{x:.2f}' for x in null[:3])} if the matrices had random directions"
         )
 
 
@@ -221,9 +246,9 @@ def compress(
     its matrices' ranks summed. Other sides are kept whole; with both whole, the dense stack is in memory several times
     over, 8 bytes an entry. The result prints which sides were cut. Several adapters of one model become one tensor,
     over a layout with the mode ``task``: they are read one at a time, their core takes half a GiB at most, and the
-    result is one adapter whose tasks they are (docs/guides/adapter-libraries.md). CP adapters become Tucker and
-    tensor-train of their own rank exactly; all others are decomposed by ``decompose`` of the parameterization, or by
-    least squares.
+    result is one adapter whose tasks they are (docs/guides/adapter-libraries.md). A warning names those whose A agree
+    more than chance allows, as LoRAs do that were drawn with one seed. CP adapters become Tucker and tensor-train of
+    their own rank exactly; all others are decomposed by ``decompose`` of the parameterization, or by least squares.
 
     Args:
         source: path of a LoRA folder as PEFT saves it (heads that it saved are left out and named); an Adapter (its
@@ -386,7 +411,8 @@ def _task_spectrum(core: Core) -> np.ndarray:
     axis = core.layout.names.index(RUNTIME[0])
     unfolded = np.moveaxis(core.values, axis, 0).reshape(core.values.shape[axis], -1)
     triangle = np.linalg.qr(unfolded.T, mode="r")
-    return np.asarray(np.linalg.svd(triangle, compute_uv=False))
+    values = np.linalg.svd(triangle, compute_uv=False)
+    return np.pad(values, (0, len(unfolded) - len(values)))  # one for each adapter
 
 
 def _order(network: Network) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from tensoradapt.adapter.adapter import Adapter
 from tensoradapt.checks import as_path, shown, text
+from tensoradapt.compression.agreement import rows_of, warn_of_agreement
 from tensoradapt.compression.sources import TrainedUpdates, Update, given, read
 from tensoradapt.errors import TensorAdaptError, located
 from tensoradapt.lora.config import read_config
@@ -44,6 +45,8 @@ def is_library(source: Any) -> bool:
 def read_library(source: Any, sites: Any = None, damaged: str = "error") -> TrainedUpdates:
     """Read every adapter of a library once, to see that they are of one model and adapt the same sites.
 
+    Warns, as from the caller's caller, of adapters whose A agree more than chance allows.
+
     Args:
         source: a list of LoRA folders, which are named after themselves, or a mapping of names to sources.
         sites: as ``compress`` takes them; those of a model or config are found by the first adapter.
@@ -54,7 +57,7 @@ def read_library(source: Any, sites: Any = None, damaged: str = "error") -> Trai
         TensorAdaptError: for fewer than two adapters, one that is there twice, adapters of different base models, and,
             unless they are skipped, those that cannot be read or have other sites than the first.
     """
-    whole: dict[str, Any] = {}
+    whole, rows = dict[str, Any](), dict[str, Any]()
     found, n_params, bases, skipped, besides = given(sites), 0, dict[str, str](), list[str](), list[str]()
     for name, one in _named(source).items():
         try:
@@ -66,7 +69,7 @@ def read_library(source: Any, sites: Any = None, damaged: str = "error") -> Trai
                 raise
             skipped.append(str(error))
             continue
-        found, whole[name] = found or trained.sites, one
+        found, whole[name], rows[name] = found or trained.sites, one, rows_of(trained)
         bases.setdefault(base, name)
         n_params += trained.n_params
         besides += left_out_of(name, trained)
@@ -74,6 +77,7 @@ def read_library(source: Any, sites: Any = None, damaged: str = "error") -> Trai
     if len(whole) < 2:
         first = f"; the first that cannot: {skipped[0]}" if skipped else ""
         raise TensorAdaptError(f"a library is of two adapters or more, and {len(whole)} can be read{first}")
+    warn_of_agreement(rows, stacklevel=3)
     return TrainedUpdates(Library(whole, found), found, n_params, f"{len(whole)} adapters", (*skipped, *besides))
 
 

@@ -83,7 +83,6 @@ from support.page_numbers import (
     of_library,
     of_mpnet,
     of_scale,
-    of_trained,
     on_alpaca,
     over_lortas_layout,
     own_best,
@@ -145,7 +144,6 @@ from support.page_numbers import (
     sweep,
     times,
     told,
-    trained_scores,
     tried_of_lora,
     tried_on_mpnet,
     tucker_cells,
@@ -176,31 +174,6 @@ SAME = "docs/examples/same-function/README.md"
 ONE_SET = {"LoRA": "lora", **{name: name for name in ("CP", "Tensor-train", "Tucker", "Kronecker")}}
 LEARN, CORE = "docs/concepts/how-factors-learn.md", "Tucker, core at zero"
 WHOLE, SPLIT, TIED = "layer proj : out : in", "layer proj : head dim : model", "layer : out : in"
-
-TRAINED = {  # rows of the guide's table, and the forms of benchmarks/records/trained_library.csv
-    "as trained, 16 bits": ("as trained", "each", "", "16"),
-    "as trained, 8 bits": ("as trained", "each", "", "8"),
-    "all, `task : out : in`, Tucker of sides r=16": ("Tucker for each matrix", "all", "16", "8"),
-    "all, the same, r=8": ("Tucker for each matrix", "all", "8", "8"),
-    "all, `task layer proj : out : in`, tensor-train": ("Tensor-train", "all", "384000", "8"),
-    "all, `task layer proj : out : in`, Tucker of sides r=32": ("Tucker of rows and columns", "all", "32", "8"),
-    "each, LoRA r=1": ("LoRA of lower rank", "each", "1", "8"),
-    "each, `layer proj : out : in`, Tucker": ("Tucker", "each", "32000", "8"),
-    "each, Tucker with fewer": ("Tucker", "each", "8000", "8"),
-    "each, `layer proj : out : in`, tensor-train": ("Tensor-train", "each", "16000", "8"),
-    "each, tensor-train with fewer": ("Tensor-train", "each", "8000", "8"),
-}
-
-TRAINED_SMOLLM2 = {  # the same of benchmarks/records/trained_library_smollm2.csv
-    "as trained, 16 bits": ("as trained", "each", "", "16"),
-    "as trained, 8 bits": ("as trained", "each", "", "8"),
-    "all, `task : out : in`, Tucker of sides r=24": ("Tucker for each matrix", "all", "24", "8"),
-    "all, the same, r=16": ("Tucker for each matrix", "all", "16", "8"),
-    "all, the same, r=8": ("Tucker for each matrix", "all", "8", "8"),
-    "all, `task layer proj : out : in`, Tucker of sides r=48": ("Tucker of rows and columns", "all", "48", "8"),
-    "each, LoRA r=1": ("LoRA of lower rank", "each", "1", "8"),
-    "each, `layer proj : out : in`, Tucker": ("Tucker", "each", "100000", "8"),
-}
 
 Claim = tuple[str, str, Callable[[], tuple[Any, ...]]]  # page, what it says, and the numbers in it
 CLAIMS: list[Claim] = [
@@ -1039,33 +1012,6 @@ CLAIMS: list[Claim] = [
         ),
     ),
     (LIBRARY, "at most; 100 take {:.1f} s.", lambda: of_library("Tucker of rows and columns", "100", "seconds")),
-    *(
-        (LIBRARY, f"| {name} | {{:,}} | {{:.2f}} | {{}} |", lambda form=form: of_trained(*form))
-        for name, form in TRAINED.items()
-    ),
-    *(
-        (LIBRARY, f"| {name} | {{:,}} | {{:.2f}} | {{}} |", lambda form=form: of_trained(*form, library="smollm2"))
-        for name, form in TRAINED_SMOLLM2.items()
-    ),
-    (
-        LIBRARY,
-        "adapter's own, and {} points ({}",
-        lambda: tuple(of_trained(*TRAINED_SMOLLM2["all, the same, r=8"], library="smollm2")[2].rstrip(")").split(" (")),
-    ),
-    (LIBRARY, "and score {:.3f} to {:.3f}.", lambda: trained_scores("smollm2")),
-    (
-        LIBRARY,
-        "With {:,} bytes each they lose {:.1f} points; adapters that are compressed alone lose {:.1f} with {:,} and "
-        "{:.1f} with {:,}.",
-        lambda: (
-            of_trained(*TRAINED["all, the same, r=8"])[0],
-            float(of_trained(*TRAINED["all, the same, r=8"])[2].split()[0]),
-            float(of_trained(*TRAINED["each, `layer proj : out : in`, Tucker"])[2].split()[0]),
-            of_trained(*TRAINED["each, `layer proj : out : in`, Tucker"])[0],
-            float(of_trained(*TRAINED["each, tensor-train with fewer"])[2].split()[0]),
-            of_trained(*TRAINED["each, tensor-train with fewer"])[0],
-        ),
-    ),
     (LIBRARY, "has an error of {:.3f} at 100", lambda: of_library("Tucker", "100", "error")),
     *(
         (SWEEPS, f"| {what} | {{:.0f}} | {{:.0f}} | {{:.0f}} | {{:,.0f}} MiB |", lambda what=what: of_scale(what))

@@ -28,7 +28,6 @@ import committed
 import learning_rules
 import overview
 import tiles
-import trained_library
 from support.margins_again import margins_again
 
 ROOT = Path(__file__).parents[2]
@@ -1317,29 +1316,6 @@ def power_of_scale(*whats: str) -> tuple[float, float]:
     """By which powers of the number of runs processor seconds grow from 1,000 to 10,000 of them, least and most."""
     powers = [math.log10(of_scale(what)[2] / of_scale(what)[1]) for what in whats]
     return min(powers), max(powers)
-
-
-@cache
-def trained_library_table(library: str) -> tuple[dict[str, object], ...]:
-    """The means of a library's record, of forms with all of its adapters."""
-    found = trained_library.LIBRARIES[library]
-    table = trained_library.table(found)
-    return tuple(table[table["n"] == len(found.adapters())].to_dict("records"))
-
-
-def of_trained(form: str, of: str, size: str, bits: str, library: str = "minilm") -> tuple[int, float, str]:
-    """What an adapter of a form takes in bytes, the mean error, and the points that it loses with their interval."""
-    wanted = {"form": form, "of": of, "size": size, "bits": bits}
-    (row,) = [row for row in trained_library_table(library) if wanted.items() <= row.items()]
-    loss, low, high = (100 * float(str(row[key])) for key in ("loss", "low", "high"))
-    return round(float(str(row["bytes"]))), float(str(row["error"])), f"{loss:.1f} ({low:.1f} to {high:.1f})"
-
-
-def trained_scores(library: str) -> tuple[float, float]:
-    """The least and the largest score of a library's adapters as they were trained."""
-    found = pd.read_csv(trained_library.LIBRARIES[library].csv)
-    scores = found[(found["form"] == "as trained") & (found["bits"] == 16)]["score"]
-    return float(scores.min()), float(scores.max())
 
 
 def of_layout(task: str, method: str, layout_: str, lr: str = "0.002") -> float:
