@@ -50,6 +50,7 @@ RUN = {  # what a column of runs means; all other columns are fields of the reco
     "status": '"finished", "at chance", "diverged" or "failed"',
     "lost": "whether the run ended at chance or diverged",
     "tuning": "whether the run only helped to choose a learning rate",
+    "begun": "when its first attempt began, in UTC; missing for runs of an earlier version",
     "seconds": "time of the run (s)",
     "step_seconds_median": "median time of a step (s)",
     "adapter_bytes": "stored numbers of the adapter (bytes)",

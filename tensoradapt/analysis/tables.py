@@ -14,6 +14,7 @@ import numpy as np
 from pandas import DataFrame
 
 from tensoradapt.analysis import protocol
+from tensoradapt.analysis.beside import control_of, floor_of, gains, on_validation
 from tensoradapt.analysis.facts import size
 from tensoradapt.analysis.names import display
 from tensoradapt.analysis.results import CONFIGURATION, COSTS, RUN, called, renaming, table_of
@@ -42,6 +43,7 @@ SAME = (  # what the runs of a configuration have in common, beside what it is t
 )
 BY_SEED = {
     "scores": "score",
+    "validations": "validation",
     "seeds": "seed",
     "lost": "lost",
     "runs": "id",
@@ -52,6 +54,7 @@ LEVEL = 0.05  # Holm's p below which a difference is decided
 LORA_RANK = 8
 AT = ("auto", "budget", "size", "n_params")
 P_VALUES, SEEDS = ("p", "p_within"), ("seeds_needed", "seeds_within")
+CONTROL = "control_p"
 MEANS = {  # what a column of ``summarise`` means, beside those of ``RUN``
     **{name: RUN[name] for name in RUN if name in (*CONFIGURATION, *SAME[:6], "n_trained", "lr")},
     "cost": "median over seeds of the cost",
@@ -59,18 +62,31 @@ MEANS = {  # what a column of ``summarise`` means, beside those of ``RUN``
     "low": "lower end of the 95 % t interval of the mean; missing for one seed",
     "high": "upper end of it",
     "sd": "standard deviation of the scores; missing for one seed",
+    "validation": "mean validation score over these seeds; other seeds chose rates on it",
     "n_seeds": "number of runs",
     "n_lost": "how many of them ended at chance or diverged",
     "scores": "score of each seed",
+    "validations": "validation score of each seed",
     "seeds": "the seeds",
     "lost": "whether the run of each seed ended at chance or diverged",
     "runs": "id of each seed's run",
     "paths": "folder of each seed's run",
     **{name: RUN[name] for name in ("chance", "metric_low", "metric_high")},
     "on_frontier": "whether no other mean is as high at as little cost",
-    "p_frontier": "probability of that, given the noise of seeds; missing for one seed",
+    "p_frontier": "probability of that, given the noise of seeds; missing for one seed, and for the least cost, which "
+    "is on it by definition",
 }
-USED = (*CONFIGURATION, *SAME, "lr", "seed", "score", "lost", "id", "path")  # columns of runs that means are made of
+USED = (
+    *CONFIGURATION,
+    *SAME,
+    "lr",
+    "seed",
+    "score",
+    "validation",
+    "lost",
+    "id",
+    "path",
+)  # columns of runs that means are made of
 COMPARED = {  # what a column of ``compare`` means, beside those of ``RUN``
     **{
         name: RUN[name] for name in ("task", "metric", "kind", "method", "parameterization", "layout", "rank", "budget")
@@ -90,11 +106,24 @@ COMPARED = {  # what a column of ``compare`` means, beside those of ``RUN``
     "n_seeds": "number of seeds that both have",
     "p": "p value that there is no difference, of this comparison alone",
     "p_holm": "p after Holm's correction over all comparisons of the task",
-    "decided": "whether p_holm is below 0.05",
+    "decided": "whether p_holm is below 0.05, and the difference on validation has the same sign",
     "margin": "loss of score that does not matter",
     "p_within": "one-sided p value that it loses the margin or more, of this comparison alone",
     "p_within_holm": "p_within after Holm's correction over all comparisons of the task",
-    "within": "whether p_within_holm is below 0.025: it is decided to lose less than the margin",
+    "within": "whether p_within_holm is below 0.025, and the loss on validation is below the margin too",
+    "validation_difference": "mean validation score minus that of the reference, over the same seeds",
+    "validation_low": "lower end of its 95 % t interval over seeds; missing for one seed",
+    "validation_high": "upper end of it",
+    "floor": "mean score of the head on the frozen base, if it was run",
+    "share": "share that it keeps of what the reference gains over the floor",
+    "margin_share": "share of that gain that the margin is",
+    "control": "the reference's method at the size whose count is nearest, such as LoRA r=2",
+    "control_n_params": "its trained parameters",
+    "control_difference": "mean score minus that of the control",
+    "control_low": "lower end of its 95 % interval, as of the difference to the reference",
+    "control_high": "upper end of it",
+    "control_p_holm": "p value that it does not differ from its control, after Holm's correction over all controls of "
+    "the task",
     "seeds_needed": "fewest seeds that decide a difference of this size and spread where the other comparisons stay as "
     "they are; missing above 200, and where it takes more test examples",
     "seeds_within": "fewest seeds with which ``within`` holds for such a difference and spread; likewise",
@@ -162,6 +191,7 @@ def _kinds(table: DataFrame) -> dict[str, str]:
     others = ("task", "kind", "method", "layout", "rank", *SAME[:6], *BY_SEED, "reference", "reference_rank", "over")
     flags = ("on_frontier", "decided", "within")
     kinds = {**dict.fromkeys(whole, "Int64"), **dict.fromkeys(others, "object"), **dict.fromkeys(flags, "bool")}
+    kinds |= {"control": "object", "control_n_params": "Int64"}
     return {name: kinds.get(name, "float64") for name in table}
 
 
@@ -221,8 +251,15 @@ def _mean(own: Sequence[Row], cost: str) -> Row:
         **{name: own[0][name] for name in (*CONFIGURATION, *SAME, "lr")},
         **{"cost": statistics.median(costs) if costs else math.nan, "mean": found.mean, "low": found.low},
         **{"high": found.high, "sd": found.sd, "n_seeds": found.n, "n_lost": sum(row["lost"] for row in own)},
+        "validation": _mean_of(row["validation"] for row in own),
         **{name: tuple(row[column] for row in own) for name, column in BY_SEED.items()},
     }
+
+
+def _mean_of(values: Iterable[float | None]) -> float:
+    """Return the mean of the values that there are; nan of none."""
+    there = [value for value in values if value is not None]
+    return statistics.fmean(there) if there else math.nan
 
 
 def _check_configuration(own: Sequence[Row]) -> None:
@@ -267,8 +304,9 @@ def _on_frontier(means: list[Row]) -> list[Row]:
     for row in means:
         noisy = row["kind"] == "adapter" and row["n_seeds"] > 1
         row |= {"on_frontier": False, "p_frontier": 0.0 if noisy else math.nan}
+    least = min(cost, default=math.nan)  # the cheapest is on any frontier, whatever its score
     for row, is_on, share in zip(able, on, chances, strict=True):
-        row |= {"on_frontier": bool(is_on), "p_frontier": float(share)}
+        row |= {"on_frontier": bool(is_on), "p_frontier": math.nan if row["cost"] == least else float(share)}
     return means
 
 
@@ -276,7 +314,8 @@ def _on_frontier(means: list[Row]) -> list[Row]:
 class Matched:
     """Two configurations on the seeds that both have: their scores by seed, and the folders of their runs.
 
-    ``own`` has the columns that a comparison takes over; ``cells`` replaces some of them.
+    ``own`` has the columns that a comparison takes over; ``cells`` replaces some of them, and adds what stands beside
+    it. ``control``: the same with the reference's method at the nearest count.
     """
 
     own: Row
@@ -285,6 +324,7 @@ class Matched:
     second: Floats  # (seeds,)
     folders: tuple[tuple[Path, Path], ...] = ()  # empty where scores are interpolated
     cells: Row = field(default_factory=dict)
+    control: Matched | None = None
 
 
 @answers_keywords(
@@ -310,7 +350,7 @@ def compare(runs: Source, reference: str | None = None, at: int | str = "auto", 
     Returns:
         A DataFrame with the columns ``COMPARED``, which docs/reference/columns.md explains. ``p_holm`` is after Holm
         (1979); ``within`` is a test of non-inferiority (Piaggio et al., JAMA 308, 2012). p is missing for one seed
-        without scores of test examples.
+        without scores of test examples. Where validation says the contrary, nothing is decided.
 
     Raises:
         TensorAdaptError: for a reference that no run has, an unknown ``at``, and runs that do not compare, such as
@@ -376,6 +416,7 @@ def reference_of(means: DataFrame, wanted: str | None = None) -> str:
 def _pairs(means: Sequence[Row], reference: str, at: int | str, runs: Mapping[str, Row]) -> Iterator[Matched]:
     """Yield the comparisons of one task; raise TensorAdaptError for one with a reference of another protocol."""
     others = [row for row in means if row["method"] == reference]
+    floor = floor_of(means)
     own = [row for row in means if row["kind"] == "adapter"]
     if at == "n_params":
         yield from _interpolated([row for row in own if row["method"] != reference], others, runs)
@@ -386,7 +427,11 @@ def _pairs(means: Sequence[Row], reference: str, at: int | str, runs: Mapping[st
         if other is None and (odd := _other(row, others, at)) is not None:
             raise protocol.refused(_called(row), _called(odd), runs[row["runs"][0]], runs[odd["runs"][0]])
         if other is not None and other is not row:
-            yield from _paired(row, other)
+            control = control_of(row, other, [one for one in means if alike(row, one)])
+            for pair in _paired(row, other):
+                beside = {"floor": floor, **on_validation(row, other)}
+                controls = _paired(row, control) if control else ()
+                yield replace(pair, cells={**pair.cells, **beside}, control=next(iter(controls), None))
 
 
 def _of_as_many_steps(row: Row, others: Sequence[Row]) -> Sequence[Row]:
@@ -474,14 +519,28 @@ def _compared(pair: Matched, margin: float) -> Row:
         p_within = max(p_within, 1.0)  # nothing is within what is at chance; NaN stays
     several = "seeds and test examples" if len(pair.first) > 1 else "test examples of one seed"
     row = {**pair.own, **pair.cells}
+    scores = float(pair.first.mean()), float(pair.second.mean())
     return {
         **{name: row[name] for name in COMPARED if name in row and name not in ("low", "high", "sd")},
+        **gains(*scores, row.get("floor", math.nan), margin),
+        **(_beside_control(pair.control) if pair.control else {}),
         **{"reference": pair.other["method"], "reference_rank": pair.other["rank"]},
         **{"reference_n_params": pair.other["n_params"]},
         **{"times_fewer": pair.other["n_params"] / row["n_params"] if row["n_params"] else math.nan},
         **{"difference": found.mean, "low": found.low, "high": found.high},
         **{"sd": found.sd, "sd_examples": found.sd_examples, "n_seeds": found.n},
         **{"p": p, "p_within": p_within, "margin": margin, "over": "seeds" if examples is None else several},
+    }
+
+
+def _beside_control(pair: Matched) -> Row:
+    """Return the columns of a comparison that are of its control."""
+    examples = paired_scores(pair.folders) if pair.folders else None
+    found = t_interval(pair.first - pair.second) if examples is None else paired_difference(*examples)
+    return {
+        **{"control": f"{display(pair.other['method'])} {size(pair.other)}".strip()},
+        **{"control_n_params": pair.other["n_params"], "control_difference": found.mean},
+        **{"control_low": found.low, "control_high": found.high, "control_p": _p_values(pair, examples, 1.0)[0]},
     }
 
 
@@ -513,9 +572,13 @@ def corrected(rows: list[Row]) -> list[Row]:
         adjusted = holm([row[name] for row in tested])
         for row, value in zip(tested, adjusted, strict=True):
             row[f"{name}_holm"] = float(value)
+    controlled = [row for row in rows if math.isfinite(row.get(CONTROL, math.nan))]
+    for row, value in zip(controlled, holm([row[CONTROL] for row in controlled]), strict=True):
+        row[f"{CONTROL}_holm"] = float(value)
     for row in rows:
-        row["decided"] = row.setdefault("p_holm", math.nan) < LEVEL
-        row["within"] = row.setdefault("p_within_holm", math.nan) < LEVEL / 2
+        gap = row.get("validation_difference", math.nan)
+        row["decided"] = row.setdefault("p_holm", math.nan) < LEVEL and not gap * row["difference"] < 0
+        row["within"] = row.setdefault("p_within_holm", math.nan) < LEVEL / 2 and not gap <= -row["margin"]
     for row in rows:
         interval = Interval(*(row[name] for name in ("difference", "low", "high", "n_seeds", "sd", "sd_examples")))
         above = replace(interval, mean=interval.mean + row["margin"])  # the loss of the margin, which is to be excluded

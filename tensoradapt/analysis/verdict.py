@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from pandas import NA, DataFrame
+from pandas import NA, DataFrame, isna
 
 from tensoradapt.analysis.facts import listed, named, reported
 from tensoradapt.analysis.names import display
 from tensoradapt.analysis.results import CONFIGURATION, table_of
-from tensoradapt.analysis.tables import compare, compare_means, how_made, reference_of, summarise
+from tensoradapt.analysis.tables import LEVEL, compare, compare_means, how_made, reference_of, summarise
 from tensoradapt.text import count_text, plain
 
 MARGIN = 0.01  # what a method may lose and still be within the reference
@@ -86,9 +86,10 @@ def lines(source: Any, reference: str | None = None) -> list[str]:
 def sentences(one: Compared) -> Iterator[str]:
     """Yield one to three sentences of a task.
 
-    They say which methods are decided to be above the frozen base; which are decided to lose less than the margin on
-    the reference, with how many times fewer parameters; what is undecided and how many more seeds that would take; and
-    which runs are lost, and why. Decided: p < 0.05 after Holm's correction over all comparisons of the task.
+    They say that no adapter is needed, or which are decided to be above the frozen base; which are decided to lose
+    less than the margin on the reference, with how many times fewer parameters, beside the reference's method at the
+    nearest count; what is undecided and how many more seeds that would take; and which runs are lost, and why. Decided:
+    p < 0.05 after Holm's correction over all comparisons of the task, and validation does not say the contrary.
     """
     adapters = one.runs[one.runs["kind"] == "adapter"]
     if adapters.empty:
@@ -105,6 +106,9 @@ def _over_base(one: Compared) -> str:
     if heads.empty:
         return "No run of the frozen base says what an adapter adds to it."
     base = f"the frozen base ({heads['score'].mean():.3f})"
+    best = one.runs[one.runs["kind"] == "adapter"].groupby([*CONFIGURATION], dropna=False)["score"].mean().max()
+    if heads["score"].mean() >= best:
+        return f"No adapter is needed: a head on {base} has no less than the best of them ({best:.3f})."
     if gaps.empty:
         return f"No adapter shares a seed with {base}, so nothing says what it adds."
     if gaps["p_holm"].isna().all():
@@ -161,7 +165,9 @@ def _within(one: Compared) -> str:
     """Say which method is within the margin of the reference with fewest parameters, and how many times fewer."""
     row = one.fixed.iloc[0]
     size = {"method": row["reference"], "rank": row["reference_rank"], "budget": NA}
-    against = f"{one.margin:g} of {named(size)} ({row['reference_n_params']:,.0f} parameters)"
+    share = 100 * row["margin_share"]
+    gain = "" if isna(share) else f" ({share:.0f} % of what it gains over the frozen base)"
+    against = f"{one.margin:g}{gain} of {named(size)} ({row['reference_n_params']:,.0f} parameters)"
     inside = one.fixed[one.fixed["within"]].sort_values("n_params").drop_duplicates("method")
     if inside.empty:
         return f"None of {len(one.fixed)} is decided to be within {against}{_would_be(one.fixed)}"
@@ -178,7 +184,17 @@ def _would_be(gaps: DataFrame) -> str:
 
 
 def _fewer(row: Any) -> str:
-    return f"{named(row)} with {row['n_params']:,.0f} parameters ({times(row['times_fewer'])})"
+    return f"{named(row)} with {row['n_params']:,.0f} parameters ({times(row['times_fewer'])}{_beside_control(row)})"
+
+
+def _beside_control(row: Any) -> str:
+    """Say how a size stands to LoRA of about as many parameters."""
+    if isna(row["control_difference"]):
+        return ""
+    gap = row["control_difference"]
+    decided = "decided" if row["control_p_holm"] < LEVEL else "not decided"
+    to = f"{abs(gap):.3f} {'above' if gap > 0 else 'below'} {row['control']}, {decided}"
+    return f"; {to}, which has {row['control_n_params']:,.0f}"
 
 
 def times(fewer: float) -> str:

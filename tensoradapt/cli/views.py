@@ -14,7 +14,7 @@ from tensoradapt.cli.output import show_text
 from tensoradapt.cli.tables import print_table
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.runs.row import SETUP
-from tensoradapt.text import duration_text
+from tensoradapt.text import count_text, duration_text
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -22,12 +22,13 @@ if TYPE_CHECKING:
 WHAT = {key: key for key in ("task", "model", "metric", "method", *SETUP, "size")} | {"n_params": "parameters"}
 WHAT |= {"steps": "steps"}
 MEANS = WHAT | {"mean": "score", "interval": "95 % interval", "n_seeds": "seeds", "n_lost": "lost"}
-MEANS |= {"p_frontier": "P(frontier)", "lr": "lr"}
+MEANS |= {"validation": "validation", "lr": "lr"}
 RUNS = WHAT | {"lr": "lr", "seed": "seed", "score": "score", "validation": "validation", "status": "status"}
 RUNS |= {"tuning": "tuning", "seconds": "time", "peak_memory_bytes": "memory", "note": "note", "id": "id"}
 COMPARED = WHAT | {"reference": "reference", "difference": "difference", "interval": "95 % interval", "p_holm": "p"}
 COMPARED |= {"decided": "decided", "within": "within", "times_fewer": "times fewer", "seeds_needed": "seeds needed"}
-COMPARED |= {"n_seeds": "seeds", "over": "paired over"}
+COMPARED |= {"validation_difference": "on validation", "share": "of the gain", "control": "control"}
+COMPARED |= {"control_difference": "minus control", "n_seeds": "seeds", "over": "paired over"}
 STATES = {"task": "task", "method": "method", "finished": "finished", "failed": "failed", "running": "running"}
 STATES |= {"waiting": "waiting", "seconds_left": "left"}
 # columns by their importance; those that are left out here follow, from left to right
@@ -110,7 +111,8 @@ def of_comparisons(gaps: DataFrame) -> View:
     table = gaps.assign(size=_sizes(gaps), interval=_intervals(gaps), reference=names)
     titles = COMPARED | ({"difference": f"minus {names[0]}"} if len({*names}) == 1 else {})
     best = list(gaps["within"] | (gaps["decided"] & (gaps["difference"] > 0)))
-    said = f"decided to be better, or within {gaps['margin'].iloc[0]:g} (p after Holm's correction)"
+    n = count_text(len(gaps), "comparison")
+    said = f"decided to be better, or within {gaps['margin'].iloc[0]:g} (p after Holm's correction over {n})"
     return View(table, titles, _ordered(COMPARED_ORDER, COMPARED), best, said)
 
 

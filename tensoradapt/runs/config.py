@@ -82,6 +82,7 @@ class RunConfig:
         partial(checks.named, checks.anything), "of a task of own data: its record (tasks.registry)", {}
     )
     tuning: bool = value(checks.flag, "whether it only helps to choose a learning rate, and is in no mean", False)
+    fitted: bool = value(checks.flag, "whether the head of kind head is fitted, and not trained in steps", False)
     method: str | None = value(_name, "name of its method in tables, which is no part of the id", former=("label",))
 
     def __post_init__(self) -> None:

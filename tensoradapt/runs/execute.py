@@ -26,6 +26,7 @@ from tensoradapt.records import as_json
 from tensoradapt.runs import forgetting
 from tensoradapt.runs.batches import batches, predict
 from tensoradapt.runs.config import RunConfig
+from tensoradapt.runs.fitted_head import fit_head
 from tensoradapt.runs.provenance import peak_memory, reset_peak_memory
 from tensoradapt.surgery.attach import attach, disabled
 from tensoradapt.surgery.shared_base import SharedBase
@@ -38,6 +39,8 @@ from tensoradapt.training.fit import FitResult, autocast, computed_in, training
 from tensoradapt.training.loss_rise import rise
 from tensoradapt.training.state import TrainingState
 from tensoradapt.training.turns import Pauses, Turns, to_end
+
+TRAINED = "without validation examples no head is fitted: it was trained in steps, and may be below what it can reach"
 
 
 def execute(
@@ -62,10 +65,7 @@ def execution(
 ) -> Turns[dict[str, Any]]:
     """Compute a run as ``execute`` does, pausing after each step; ``base`` is shared by the runs that take turns."""
     begun, pauses = time.perf_counter(), Pauses()
-    reset_peak_memory()
-    if device.startswith("cuda"):
-        torch.cuda.init()  # the allocator of an indexed device is not there before
-        torch.cuda.reset_peak_memory_stats(device)
+    _reset_peaks(device)
     data = load_data(config)
     task = data.task
     model, plan = prepare(task, config, base)
@@ -73,23 +73,28 @@ def execution(
     train, validation, test = (task.encode(part, config.model, config.data.max_length) for part in data.parts)
     before, missed = _general_loss(task, config, model, device)
     torch.manual_seed(config.seed)
-    heads = task.heads(model)
-    fitted = FitResult("finished", "", (), ())
-    if config.kind != "head" or heads:  # a frozen base without a head has nothing to train
+    parts = {"validation": validation} | ({} if config.tuning else {"test": test})
+    fitted, floor = FitResult("finished", "", (), ()), None
+    if config.fitted and len(validation):
+        floor = fit_head(model, data, {"train": train, **parts}, config.training.precision, device)
+        fitted = replace(fitted, note=floor.note)
+    elif config.kind != "head" or task.heads(model):  # a frozen base without a head has nothing to train
         stream = batches(task, model, train, config.data.batch, config.seed)
-        settings: dict[str, Any] = {"heads": heads, "loss": task.loss, "on_step": on_step, "checkpoint": checkpoint}
+        settings: dict[str, Any] = {"heads": task.heads(model), "loss": task.loss}
+        settings |= {"on_step": on_step, "checkpoint": checkpoint}
         fitted = yield from pauses.around(training(model, stream, config.training, **settings))
     trained = time.perf_counter()
-    parts = {"validation": validation} | ({} if config.tuning else {"test": test})
-    scores = _predictions(task, model, parts, config.training.precision, device)
+    scores = floor.predictions if floor else _predictions(task, model, parts, config.training.precision, device)
     result = _result(config, data, fitted, scores, plan, model)
+    if floor:
+        result["n_trained_base"] = floor.n_params
     if found := cut(task, data.parts, (train, validation, test), config.model, config.data.max_length):
         result["cut"] = found
     if before is not None:
         after, _ = _general_loss(task, config, model, device, trained=True)
         result["forgetting"] = None if after is None or not math.isfinite(after - before) else after - before
-    if missed:
-        result["note"] = "; ".join(part for part in (result["note"], missed) if part)
+    trained_head = TRAINED if config.fitted and not floor else ""
+    result["note"] = "; ".join(filter(None, (result["note"], missed, trained_head)))
     measured = {
         "seconds": time.perf_counter() - begun - pauses.seconds,
         "evaluation_seconds": time.perf_counter() - trained,
@@ -100,6 +105,13 @@ def execution(
     }
     arrays = _arrays(config, data, scores[config.judged], result["status"]) | {"losses": np.array(fitted.losses)}
     return {"config": config.as_dict(), "result": result, "measurements": measured, "arrays": arrays}
+
+
+def _reset_peaks(device: str) -> None:
+    reset_peak_memory()
+    if device.startswith("cuda"):
+        torch.cuda.init()  # the allocator of an indexed device is not there before
+        torch.cuda.reset_peak_memory_stats(device)
 
 
 def _predictions(

@@ -139,8 +139,9 @@ def shown_cells(row: Row) -> tuple[str, ...]:
     cells["size"] = size_text(row.get("rank"), row.get("budget"))
     if is_number(row.get("n_params")):
         cells["n_params"] = f"{row['n_params']:,}"
-    score = next((row[part] for part in ("test", "validation") if row.get(part) is not None), None)
-    cells["score"] = f"{row.get('metric') or 'score'} {score:.4g}" if is_number(score) else None
+    part = next((part for part in ("score", "validation") if is_number(row.get(part))), None)
+    judged = "validation " if part == "validation" else ""
+    cells["score"] = f"{judged}{row.get('metric') or 'score'} {row[part]:.4g}" if part else None
     return tuple("" if cell is None else str(cell) for cell in cells.values())
 
 

@@ -40,7 +40,8 @@ from tensoradapt.records import (
 )
 from tensoradapt.runs.config import REFERENCES, RunConfig
 from tensoradapt.runs.row import TARGETS
-from tensoradapt.tasks.registry import resolve
+from tensoradapt.tasks.classification import Classification
+from tensoradapt.tasks.registry import resolve, restore
 from tensoradapt.tasks.splits import DataSpec
 from tensoradapt.training.options import Training
 
@@ -263,7 +264,12 @@ class SweepSpec:
     def rates_of(self, method: Method, task: str) -> Rates:
         """Return the rates of a method on a task: its grid, or for the head on a frozen base the grid of heads."""
         head = None if method.own_lr else self.head_lr(method, task)
-        return (head,) if head else method.lr
+        rates = (head,) if head else method.lr
+        return rates[:1] if self.fits(method, task) else rates
+
+    def fits(self, method: Method, task: str) -> bool:
+        """Return whether a method is a head that is fitted on the frozen base, which takes no rate."""
+        return method.kind == "head" and isinstance(restore(task, self.own.get(task, {})), Classification)
 
     def config(self, method: Method, task: str, size: Size, lr: float) -> RunConfig:
         """Return a tuning run of a method on a task, with the first of the tuning seeds."""
@@ -280,6 +286,7 @@ class SweepSpec:
             seed=self.tuning.seed[0],
             own=own,
             tuning=True,
+            fitted=self.fits(method, task),
             method=method.name,
         )
 

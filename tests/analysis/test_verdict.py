@@ -41,7 +41,10 @@ def said(table: pandas.DataFrame, **options: object) -> str:
 def test_it_says_what_is_above_the_base_and_what_is_within_the_reference() -> None:
     text = said(runs())
     assert text.startswith("CP, VeRA and LoRA are decided to be above the frozen base (0.600). ")
-    assert "Within 0.01 of LoRA r=8 (8,000 parameters): CP r=2 with 200 parameters (40 times fewer)" in text
+    assert (
+        "Within 0.01 (3 % of what it gains over the frozen base) of LoRA r=8 (8,000 parameters): CP r=2 with 200 "
+        "parameters (40 times fewer)" in text
+    )
     assert "decided to be worse: VeRA" in text and "undecided" not in text and "better" not in text
     assert lines(runs()) == [f"rte: {text}"]
 
@@ -82,7 +85,10 @@ def test_at_equal_budgets_differences_are_of_one_budget_and_savings_of_the_large
     levels |= {("CP", None, n): level for n, level in ((990, 0.90), (8990, 0.9001))}
     table = runs(levels, seeds=4).assign(budget=lambda t: np.where(t["n_params"] < 2000, 1000, 9000))
     text = said(table)
-    assert "Within 0.01 of LoRA (9,000 parameters): CP n≤1,000 with 990 parameters (9.1 times fewer)" in text
+    assert (
+        "Within 0.01 of LoRA (9,000 parameters): CP n≤1,000 with 990 parameters (9.1 times fewer; 0.100 above LoRA"
+        in text
+    )
     assert "decided to be better at the same budget: CP (n≤1,000)" in text
     again = table[table["n_params"] == 8990].assign(budget=20_000)
     assert "CP n≤1,000 with 990 parameters" in said(pandas.concat([table, again], ignore_index=True)), "one size twice"
@@ -127,7 +133,10 @@ def test_lost_runs_are_named_with_the_reason() -> None:
 
 def test_a_reference_may_be_full_fine_tuning() -> None:
     table = runs(LEVELS | {("full fine-tuning", None, 10**6): 0.9})
-    assert "Within 0.01 of full fine-tuning (1,000,000 parameters): CP r=2" in said(table, reference="full fine-tuning")
+    assert (
+        "Within 0.01 (3 % of what it gains over the frozen base) of full fine-tuning (1,000,000 parameters): CP r=2"
+        in said(table, reference="full fine-tuning")
+    )
 
 
 def test_times_and_lists_are_read_as_words() -> None:

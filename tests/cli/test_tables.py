@@ -74,8 +74,8 @@ def test_lines_fit_and_method_and_score_are_whole(printed, root: Path, columns: 
 def test_means_at_100_columns_are_these(printed) -> None:
     _, lines = printed("three", 100, "--means")
     assert cells(lines[0]) == ["method", "size", "parameters", "accuracy", "95 % interval", "seeds", "lost",
-                               "P(frontier)", "lr"]  # fmt: skip
-    assert cells(lines[5]) == ["Tucker", "r=2 4", "15,764", "0.850", "0.850 to 0.850", "3", "1.000", "0.001"]
+                               "validation", "lr"]  # fmt: skip
+    assert cells(lines[5]) == ["Tucker", "r=2 4", "15,764", "0.850", "0.850 to 0.850", "3", "0.850", "0.001"]
     ends = {
         line.index(count) + len(count) for line, count in zip(lines[2:5], ("1,752", "7,008", "10,752"), strict=True)
     }
@@ -85,12 +85,12 @@ def test_means_at_100_columns_are_these(printed) -> None:
 def test_what_has_no_room_is_said(printed) -> None:
     _, lines = printed("three", 60, "--means")
     left_out = " ".join(lines[lines.index("*: on the frontier") + 1 :])
-    assert left_out == "no room for 95 % interval, seeds, P(frontier), lr: a wider terminal shows them"
+    assert left_out == "no room for 95 % interval, seeds, validation, lr: a wider terminal shows them"
 
 
 def test_what_one_seed_does_not_have_takes_no_room(printed) -> None:
     _, lines = printed("one", 80, "--means")
-    assert cells(lines[0]) == ["method", "size", "parameters", "accuracy", "seeds", "lr"]
+    assert cells(lines[0]) == ["method", "size", "parameters", "accuracy", "seeds", "validation", "lr"]
 
 
 @pytest.mark.thorough

@@ -48,7 +48,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     },
     "RunConfig": {
         **{"kind": "adapter", "adapter": None, "data": DataSpec(), "seed": 0, "own": {}, "tuning": False},
-        "method": None,
+        **{"fitted": False, "method": None},
     },
 }
 

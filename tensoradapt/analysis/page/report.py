@@ -40,7 +40,12 @@ MEASURED = (("Time", "seconds", "{:,.0f} s"), ("Memory", "memory", "{:,.2f} GB")
 MEANS = (
     *NAMED,
     *(("Mean", "mean", "{:.4f}"), ("95 % from", "low", "{:.4f}"), ("to", "high", "{:.4f}"), COUNT),
-    *(("Lost", "n_lost", "{:.0f}"), ("On frontier", "on_frontier", "{}"), ("P(frontier)", "p_frontier", "{:.3f}")),
+    *(
+        ("Validation", "validation", "{:.4f}"),
+        ("Lost", "n_lost", "{:.0f}"),
+        ("On frontier", "on_frontier", "{}"),
+        ("P(frontier)", "p_frontier", "{:.3f}"),
+    ),
     *(("Rate", "lr", "{:g}"), *MEASURED, ("Runs by seed", "links", "")),
 )
 DIFFERENCES = (
@@ -48,7 +53,14 @@ DIFFERENCES = (
     *(("Difference", "difference", "{:+.4f}"), ("95 % from", "low", "{:+.4f}"), ("to", "high", "{:+.4f}")),
     *(("p", "p", "{:.4f}"), ("p (Holm)", "p_holm", "{:.4f}"), ("Decided", "decided", "{}"), COUNT),
     *(("Within margin", "within", "{}"), ("Against", "against", "{}"), ("Times fewer", "times_fewer", "{:,.2f}")),
-    *(("Seeds needed", "seeds_needed", "{:.0f}"), ("Runs by seed", "links", "")),
+    *(("On validation", "validation_difference", "{:+.4f}"), ("Of the gain", "share", "{:.0%}")),
+    *(("Control", "control", "{}"), ("To the control", "control_difference", "{:+.4f}")),
+    *(("p of that (Holm)", "control_p_holm", "{:.4f}"), ("Seeds needed", "seeds_needed", "{:.0f}")),
+    ("Runs by seed", "links", ""),
+)
+FAMILY = (
+    "Holm's correction is over the {n} of this table. Rates were chosen on validation by other seeds; a difference "
+    "whose sign is another there is not decided. The control is the reference's method at the nearest count."
 )
 RUNS = (
     *(("Run", "links", ""), ("Task", "task", "{}"), *NAMED, ("Seed", "seed", "{:.0f}"), ("Test", "score", "{:.4f}")),
@@ -226,7 +238,7 @@ def _task(one: Compared, every: DataFrame, several: bool) -> str:
         ]
         gaps["links"] = [" – ".join(_links(names[i::2], runs["seed"]) for i in (0, 1)) for names in gaps["runs"]]
         title = f"Differences to {display(one.reference)}, paired over {gaps['over'].iloc[0]}"
-        tables.append(_table(title, gaps, DIFFERENCES))
+        tables.append(_table(title, gaps, DIFFERENCES, FAMILY.format(n=count_text(len(gaps), "comparison"))))
     heading = f'<h2 id="{_id("task", one.task)}">{_text(one.task)}</h2>' if several else ""
     return "\n".join([heading, _cards(_of_task(one)), f'<div class="grid">{drawn}</div>', *tables])
 
