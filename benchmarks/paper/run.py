@@ -36,6 +36,7 @@ from tensoradapt.errors import TensorAdaptError
 HERE = Path(__file__).parent
 FAMILIES: dict[str, dict[str, tuple[str, ...]]] = {
     "cola": {"here": ("cola-here",)},
+    "floors": {"here": ("floors-here",)},
     "glue": {
         "here": ("glue-here",),
         "gpu": ("glue-gpu",),
