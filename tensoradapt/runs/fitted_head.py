@@ -21,7 +21,7 @@ from tensoradapt.tasks import Data, Task
 from tensoradapt.training.fit import autocast
 
 STRENGTHS = tuple(float(10**e) for e in np.arange(-5, 2.5, 0.5))  # C of standardised features; 1 / alpha of ridge
-LEAST = 1e-12  # the probability of a class that no training example has
+LEAST = 1e-12  # the least probability of a class; that of one that no training example has
 
 
 @dataclass(frozen=True)
@@ -110,5 +110,5 @@ def _predicted(
     made = linear.LogisticRegression(C=strength, max_iter=1000).fit(x["train"], labels)
     found = {name: np.full((len(x[name]), task.n_labels), np.log(LEAST)) for name in others}
     for name in others:
-        found[name][:, made.classes_.astype(int)] = made.predict_log_proba(x[name])
+        found[name][:, made.classes_.astype(int)] = np.log(made.predict_proba(x[name]).clip(min=LEAST))
     return found

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import transformers
@@ -13,7 +14,7 @@ from sklearn.linear_model import LogisticRegression
 from support.models import DECODER, ENCODER, TEXT
 
 import tensoradapt as ta
-from tensoradapt.runs.fitted_head import Features
+from tensoradapt.runs.fitted_head import Features, _predicted
 from tensoradapt.tasks.classification import Classification
 
 SPEC = {"model": "tiny-random-bert", "task": "planted", "lr": 1e-2, "seed": 0, "steps": 3, "reference": "head"}
@@ -37,6 +38,12 @@ def test_a_reference_head_is_fitted_and_scores_as_scikit_learns_on_the_same_feat
     oracle = LogisticRegression(C=strength, max_iter=1000).fit((x[0] - mean) / spread, data.train.labels)
     assert run.result["test"]["accuracy"] == pytest.approx(oracle.score((x[2] - mean) / spread, data.test.labels))
     assert (run.result["n_trained_base"], run.result["n_params"]) == (2 * (x[0].shape[1] + 1), 0)
+
+
+def test_classes_that_features_tell_apart_with_certainty_have_finite_predictions() -> None:
+    x = np.repeat([[-1e4], [1e4]], 20, axis=0)
+    found = _predicted(Classification("any", 3), {"train": x, "test": 1e4 * x}, np.repeat([0, 1], 20), 100.0)
+    assert np.isfinite(found["test"]).all() and (found["test"].argmax(1) == np.repeat([0, 1], 20)).all()
 
 
 def test_its_rate_is_not_tuned_as_it_takes_none(tmp_path: Path) -> None:
