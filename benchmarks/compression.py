@@ -2,7 +2,7 @@
 50 more steps.
 
     python benchmarks/compression.py            # writes records/compression.csv
-    python benchmarks/compression.py --figure   # docs/results/figures/compression.png from it
+    python benchmarks/compression.py --figure   # docs/guides/figures/compression.png from it
 
 LoRA r=8 on q, k, v, o of all-MiniLM-L6-v2 is trained for 100 steps, turned into each form at several budgets, scored as
 it is, and trained for 50 more steps at a third of the form's own rate. One seed: a trade-off curve, not a comparison of
@@ -30,7 +30,7 @@ from tensoradapt.analysis.plots import _parts
 from tensoradapt.sweeps.frontier import rate
 
 HERE = Path(__file__).parent
-CSV, FIGURE = HERE / "records" / "compression.csv", HERE.parent / "docs" / "results" / "figures" / "compression.png"
+CSV, FIGURE = HERE / "records" / "compression.csv", HERE.parent / "docs" / "guides" / "figures" / "compression.png"
 FAMILIES, BUDGETS, SEED = ("tucker", "tensor_train", "cp"), (2_000, 6_000, 20_000, 60_000), 0
 PANELS = {
     "error": "error of the conversion",

@@ -1,36 +1,29 @@
 """Does the layout that the mode spectra of a trained LoRA advise beat its opposite at equal budget?
 
-    python benchmarks/layout_advice.py            # trains, and writes tables and figure
-    python benchmarks/layout_advice.py --figure   # draws the figure of the existing tables
+    python benchmarks/layout_advice.py            # trains, and writes the tables
 
 LoRA r=8 on q, k, v, o of all-MiniLM-L6-v2 is trained for 80 steps (seed 100); `advice` orders its index modes layer and
 proj by how few directions carry 90 % of the energy. Advised: tie the more compressible one ("layer : out : in", a
 tensor for each projection, or "proj : out : in", a tensor for each layer). The opposite ties the other. CP and
 tensor-train at 20,000 parameters, 60 steps, three seeds, differences paired over seeds and test examples. Writes
-records/layout_advice.csv and the spectra, docs/results/figures/spectra*.csv, with their figure.
+records/layout_advice.csv and the spectra, docs/examples/plots/spectra.csv.
 """
 
-import argparse
 import csv
 from pathlib import Path
 from typing import Any
 
-import figure_style
-import matplotlib as mpl
 import numpy as np
-import pandas as pd
 import torch
-from matplotlib.figure import Figure
 from minilm import Bench, Setting
 
 import tensoradapt as ta
-from tensoradapt.analysis.plots.spectra import draw, rows
+from tensoradapt.analysis.plots.spectra import rows
 from tensoradapt.analysis.statistics import intervals, spectra
 from tensoradapt.sweeps.frontier import rate
 
 HERE = Path(__file__).parent
-CSV, FIGURES = HERE / "records" / "layout_advice.csv", HERE.parent / "docs" / "results" / "figures"
-TIED = {"layer": None, "proj": list("qkvo")}  # modes whose slices are compared, with the names of these
+CSV, SPECTRA = HERE / "records" / "layout_advice.csv", HERE.parent / "docs" / "examples" / "plots" / "spectra.csv"
 BUDGETS, SEEDS, FAMILIES = (20_000,), (0, 1, 2), ("cp", "tensor_train")
 COLUMNS = ("parameterization", "budget", "layout", "advised", "seed", "n_params", "loss_last", "accuracy")
 
@@ -39,7 +32,6 @@ def main() -> None:
     stack, names = trained_stack()
     found = spectra.spectra(stack, names)
     write_spectra(stack, names)
-    figure()
     order = [one.mode for one in spectra.advice(found, ("layer", "proj"))]
     print("rank for 90 %:", found.rank_for(0.9), "for 99 %:", found.rank_for(0.99), "effective:", found.effective_rank)
     print("advised to tie:", order[0], spectra.advice(found, ("layer", "proj")), flush=True)
@@ -62,29 +54,8 @@ def main() -> None:
 
 
 def write_spectra(stack: np.ndarray, names: tuple[str, ...]) -> None:
-    """Write the tables of the figure: singular values of all modes, and cosines of the slices of each tied mode."""
-    table = {"lineterminator": "\n", "float_format": "%.6g"}
-    rows(stack, names=names).to_csv(FIGURES / "spectra.csv", index=False, **table)
-    for mode, labels in TIED.items():
-        found = rows(stack, names=names, cosines=mode, labels=labels)
-        square = found.pivot(index="first", columns="second", values="cosine")
-        order = list(dict.fromkeys(found["first"]))
-        square.loc[order, order].rename_axis(mode).to_csv(FIGURES / f"spectra-{mode}.csv", **table)
-
-
-def figure() -> None:
-    """Draw spectra.png and spectra.pdf of the tables."""
-    with mpl.rc_context(figure_style.RC):
-        whole = Figure(figsize=(11, 3.4), layout="constrained")
-        first, *others = whole.subplots(1, 1 + len(TIED), width_ratios=(1.5, *(1 for _ in TIED)))
-        draw(pd.read_csv(FIGURES / "spectra.csv"), first)
-        for ax, mode in zip(others, TIED, strict=True):
-            square = pd.read_csv(FIGURES / f"spectra-{mode}.csv", index_col=0)
-            square.index = square.columns.rename("first")  # texts, as the titles are
-            found = square.rename_axis(columns="second").stack().rename("cosine")
-            draw(found.reset_index().assign(mode=mode), ax)
-        for kind in ("png", "pdf"):
-            figure_style.write(whole, FIGURES / f"spectra.{kind}")
+    """Write the singular values of all modes, of which docs/examples/plots/spectra.py draws a figure."""
+    rows(stack, names=names).to_csv(SPECTRA, index=False, lineterminator="\n", float_format="%.6g")
 
 
 def trained_stack() -> tuple[np.ndarray, tuple[str, ...]]:
@@ -112,6 +83,4 @@ def one(bench: Bench, family: str, budget: int, mode: str) -> tuple[tuple[Any, .
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--figure", action="store_true")
-    figure() if parser.parse_args().figure else main()
+    main()

@@ -375,7 +375,7 @@ def means(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def page_rows(table: pd.DataFrame) -> list[str]:
-    """Return rows of docs/results/learning-rules.md: the scores after a quarter, a half and all of the steps."""
+    """Return rows of a table in Markdown: the scores after a quarter, a half and all of the steps."""
     found: dict[tuple[str, str], dict[str, str]] = {}
     for row in table.itertuples():
         scores = ", ".join(f"{value:.3f}" for value in (row.quarter, row.half, row.score))

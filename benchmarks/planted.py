@@ -1,7 +1,6 @@
 """Fit a tensor with the structure of one method by every method at one budget, and measure the errors.
 
     python benchmarks/planted.py            # about 5 minutes on one thread, writes records/planted.csv
-    python benchmarks/planted.py --figure   # draws the figure of the existing table
 
 The updates of 8 square matrices of width 48 (4 layers, 2 projections, 4 heads of 12). Each method draws one such
 tensor: normal factors at the rank given in METHODS, brought to an RMS of 1. Every method is then fitted to it with the
@@ -169,21 +168,16 @@ def _spread(errors: list[float]) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--figure", action="store_true")
-    asked = parser.parse_args()
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     torch.set_num_threads(1)
     done = {(row["planted"], row["fitted"]) for row in read(CSV) if row["how"] == "als"}
     for pair in itertools.product(METHODS, METHODS):
-        if pair not in done and not asked.figure:
+        if pair not in done:
             begun = time.process_time()
             for row in measured(*pair):
                 append(CSV, {column: row[column] for column in COLUMNS})
                 print(*(row[c] for c in ("planted", "fitted", "how", "n_planted", "n_fitted", "error")), end=" ")
             print(f"{time.process_time() - begun:.1f} s", flush=True)
-    from planted_figure import draw
-
-    draw(read(CSV))
 
 
 if __name__ == "__main__":

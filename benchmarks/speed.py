@@ -166,7 +166,9 @@ def main() -> None:
     args = parsed()
     torch.set_num_threads(args.threads)
     if args.figure:
-        speed_figure.write(speed_figure.recorded(), speed_figure.FIGURES)
+        found = speed_figure.recorded()
+        speed_figure.draw(found, speed_figure.FIGURE)
+        print(*speed_figure.tables(found), sep="\n")
         return
     records = []
     look = args.quick and args.only == [""] and not args.skip
@@ -178,7 +180,7 @@ def main() -> None:
         print(shape, *speed_table.lines(records[-1]), sep="\n", flush=True)
     if look:
         with tempfile.TemporaryDirectory() as folder:  # drawn for a check alone
-            speed_figure.write(records, Path(folder))
+            speed_figure.draw(records, Path(folder) / "speed.png")
 
 
 if __name__ == "__main__":

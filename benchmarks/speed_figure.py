@@ -1,4 +1,4 @@
-"""The figure of `speed.py`'s records, each row's step over the frozen model's, and the page of their tables."""
+"""The figure of `speed.py`'s records, each row's step over the frozen model's, and their tables."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from speed_rows import GROUPS, USUAL
 from tensoradapt.analysis.names import Look, display, looks, tone
 from tensoradapt.analysis.plots import _parts
 
-FIGURES = Path(__file__).parent.parent / "docs" / "results" / "figures"
+FIGURE = Path(__file__).parent.parent / "docs" / "results" / "figures" / "speed.png"
 TICKS = (1, 1.1, 1.2, 1.4, 1.6, 2, 3, 4, 6)
 WIDE = 5  # a largest ratio from which ticks would touch: there are fewer of them
 ROW, GAP = 0.17, 1.6  # inches of a row, rows between groups
@@ -36,37 +36,13 @@ def recorded() -> list[dict[str, Any]]:
     return [record for record in found if "ways" in record or "frozen_seconds" in record]
 
 
-def write(records: Sequence[Mapping[str, Any]], folder: Path) -> None:
-    """Write speed.png and speed.md."""
-    steps, ways = ([r for r in records if key in r] for key in ("competitors", "ways"))
-    if steps:
-        draw(steps, folder / "speed.png")
-    (folder / "speed.md").write_text("\n".join(page(steps, ways)) + "\n")
-
-
-def page(steps: Sequence[Mapping[str, Any]], ways: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """The page of tables."""
-    yield from ("# What an adapter costs", "", "Written by `python benchmarks/speed.py --figure` from the records.", "")
-    if steps:
-        yield from ("![steps](speed.png)", "", LEGEND, "What the columns are: [performance](../performance.md).", "")
-    for record in steps:
-        yield from (f"## {title(record)}", "", *speed_table.markdown(speed_table.of_steps(record)), "")
-        yield from (*speed_table.markdown(speed_table.of_setup(record)), "")
-        yield from (f"- left out: {name}: {why}" for name, why in record["refused"].items())
-        yield ""
-    for record in ways:
-        yield from (f"## The exact ways through one layer, {machine(record)}", "")
-        yield from (
-            *speed_table.markdown(speed_ways.crossings(record["ways"])),
-            "",
-            *speed_ways.losses(record["ways"]),
-            "",
-        )
-
-
-LEGEND = (
-    "Dot: median of the step's ratio to the frozen model's step before it; bar: quartiles; dotted: PEFT's LoRA r=8."
-)
+def tables(records: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """The records as lines of a terminal."""
+    for record in records:
+        if "ways" in record:
+            yield from ("", f"the exact ways through one layer, {machine(record)}", *speed_ways.lines(record["ways"]))
+        else:
+            yield from ("", title(record), *speed_table.lines(record))
 
 
 def title(record: Mapping[str, Any]) -> str:
@@ -82,7 +58,10 @@ def machine(record: Mapping[str, Any]) -> str:
 
 
 def draw(records: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Write the PNG."""
+    """Write the PNG of the records of steps, if there are any."""
+    records = [record for record in records if "competitors" in record]
+    if not records:
+        return
     places = placed(records)
     lowest = max(places.values())
     with mpl.rc_context({**figure_style.RC, "axes.spines.left": False}):

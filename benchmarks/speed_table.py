@@ -1,4 +1,4 @@
-"""The records of `speed.py` as tables: for a terminal and in Markdown."""
+"""The records of `speed.py` as tables for a terminal."""
 
 from __future__ import annotations
 
@@ -47,13 +47,6 @@ def lines(record: Mapping[str, Any]) -> Iterator[str]:
     yield from align(of_steps(record))
     yield from align(of_setup(record))
     yield from (f"refused: {name}: {why[:100]}" for name, why in record["refused"].items())
-
-
-def markdown(cells: Cells) -> Iterator[str]:
-    """A table in Markdown."""
-    head, *rows = cells
-    for row in (head, ("---",) * len(head), *rows):
-        yield f"| {' | '.join(row)} |"
 
 
 def _middle(values: Mapping[str, float]) -> str:

@@ -134,7 +134,7 @@ print(ta.compare(runs, "Tucker", at="budget")[columns].round(3).to_string(index=
 # Here two rows hold: at about 9,500 parameters CP and Tucker are ahead of LoRA, and they are not told apart from each
 # other. That is a statement about this setting: these rates, this budget, this short training. Its interval covers
 # other seeds, drawn as these were. It does not cover other choices. The frontier in
-# [docs/figures](../docs/results/figures/README.md) has five times as much training and adapts all four attention
+# [frontier.csv](../docs/results/figures/frontier.csv) has five times as much training and adapts all four attention
 # matrices, and there LoRA with 18,432 parameters (0.829) is above CP with 28,032 (0.827). So a lead after a few steps
 # is a lead after a few steps.
 #

@@ -118,12 +118,6 @@ def test_the_forms_of_a_library_of_trained_adapters_have_names_of_their_own() ->
     assert len(set(named)) == len(named) == 7
 
 
-def test_the_guide_has_the_table_of_the_record_of_trained_libraries() -> None:
-    page = (Path(__file__).parents[1] / "docs" / "guides" / "adapter-libraries.md").read_text()
-    begin, end = (f"<!-- {word} numbers trained-library -->\n" for word in ("begin", "end"))
-    assert page.partition(begin)[2].partition(end)[0] == trained_library.table_markdown() + "\n"
-
-
 def test_each_adapter_of_a_library_has_a_seed_of_its_own_and_four_tasks_share_one() -> None:
     own, shared = (
         [trained_library.seed_of(name, seeds) for name in trained_library.ADAPTERS] for seeds in ("own", "shared")

@@ -199,18 +199,6 @@ def test_the_page_of_methods_is_what_the_code_says():
     assert (ROOT / "docs" / "reference" / "methods.md").read_text() == methods_page()
 
 
-def test_the_table_of_methods_to_take_has_the_numbers_of_the_frontier():
-    page, table = (ROOT / "docs" / name for name in ("start/which-method.md", "results/figures/frontier.csv"))
-    with table.open(newline="") as file:
-        points = {(row["method"].split()[0].lower(), row["rank"]): row for row in csv.DictReader(file)}
-    at_one_rate = page.read_text().partition("One rate for all")[2]
-    rows = re.findall(r"^\| [^|]+ \| ([\w-]+) r=(\d+) \(([\d,]+)\).* \| ([\d.]+) \| \S+ \(", at_one_rate, re.MULTILINE)
-    assert len(rows) == 2
-    for method, rank, n_params, accuracy in rows:
-        point = points[method.lower(), rank]
-        assert int(point["n_params"]) == int(n_params.replace(",", "")) and f"{float(point['mean']):.3f}" == accuracy
-
-
 @pytest.mark.parametrize(("name", "page"), [("peft", "peft"), ("trainer", "trainers"), ("trl", "trainers")])
 def test_a_page_of_another_trainer_has_the_script_as_it_is_run(name, page):
     text = (ROOT / "docs" / "guides" / f"{page}.md").read_text()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -127,11 +128,13 @@ def test_tables_have_what_the_record_has() -> None:
     assert once[:3] == ("cp n≤1,024", "2", "") and once[-2:] == ("900 B", "")
 
 
-def test_a_record_is_drawn_and_written(tmp_path: Path) -> None:
-    speed_figure.write([record(), {**record(), "threads": 2}, {"ways": cells(), **record_of_ways()}], tmp_path)
-    page = (tmp_path / "speed.md").read_text()
-    assert "## small, a processor, 2 threads, float32" in page and "- left out: x: why" in page
-    assert "| 8 | 2 | 64: pair; 128: W + delta | 64: pair | 25 % |" in page and (tmp_path / "speed.png").exists()
+def test_records_are_drawn_and_printed(tmp_path: Path) -> None:
+    records = [record(), {**record(), "threads": 2}, {"ways": cells(), **record_of_ways()}]
+    speed_figure.draw(records, tmp_path / "speed.png")
+    assert (tmp_path / "speed.png").exists()
+    text = "\n".join(speed_figure.tables(records))
+    assert "small, a processor, 2 threads, float32" in text and "refused: x: why" in text
+    assert re.search(r"64: pair; 128: W \+ delta +64: pair +25 %", text)
 
 
 def record_of_ways() -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Train an instruction adapter, let it answer held-out prompts, and check that its LoRA export says the same in PEFT.
 
-    python benchmarks/paper/answers.py                     # writes docs/results/instruct/answers.md, .json
+    python benchmarks/paper/answers.py                     # writes docs/results/instruct/answers.json
     python benchmarks/paper/answers.py --steps 4 --out runs/answers --adapter runs/adapter     # a look
 
 LoRTA (CP over "layer proj : head dim : model") on SmolLM2-135M-Instruct by ``ta.fit`` on task "alpaca". Text is
@@ -95,25 +95,9 @@ def _in_peft(args: argparse.Namespace, tokenizer: Any, asked: Sequence[str]) -> 
 
 
 def _write(out: Path, facts: Mapping[str, Any], rows: Sequence[Mapping[str, str]]) -> None:
-    """The answers as a page and as JSON."""
-    lines = ["# Answers of a trained instruction adapter", ""]
-    lines += [f"- {name.replace('_', ' ')}: {value}" for name, value in facts.items()]
-    lines += ["", "Made by `python benchmarks/paper/answers.py`. Prompts are held out; text is greedy.", ""]
-    titles = {
-        "base": "before training",
-        "adapter": "with the adapter, and as LoRA in PEFT",
-        "alpaca": "Alpaca",
-    }
-    for row in rows:
-        lines += [f"## {row['prompt'].splitlines()[0]}", "", *_quoted(row["prompt"]), ""]
-        for key, title in titles.items():
-            lines += [f"{title}:", "", *_quoted(row[key]), ""]
+    """Write what was trained and the answers."""
     content = json.dumps({**facts, "answers": list(rows)}, indent=1, ensure_ascii=False) + "\n"
-    replace_files({out / "answers.md": "\n".join(lines).encode(), out / "answers.json": content.encode()})
-
-
-def _quoted(text: str) -> list[str]:
-    return [f"> {line}".rstrip() for line in text.splitlines()] or [">"]
+    replace_files({out / "answers.json": content.encode()})
 
 
 def _arguments() -> argparse.Namespace:

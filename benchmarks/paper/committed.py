@@ -12,10 +12,7 @@ from dataclasses import dataclass
 import pandas as pd
 from scipy import optimize, stats
 
-from tensoradapt.analysis.statistics.significance import holm
-from tensoradapt.analysis.tables import LEVEL, Row
-
-ABOUT = 1.1  # sizes have about as many parameters where one has at most so many times those of the other
+from tensoradapt.analysis.tables import Row
 
 
 @dataclass(frozen=True)
@@ -73,30 +70,3 @@ def apart_by_seed(runs: pd.DataFrame, row: Row, reference: str, n_params: int) -
     sides = ((row["method"], row["n_params"]), (reference, n_params))
     own, other = (of_task[of_task["method"].eq(name) & of_task["n_params"].eq(n)]["score"] for name, n in sides)
     return (own - other).dropna()
-
-
-def alike(pairs: pd.DataFrame, runs: pd.DataFrame, margin: float) -> pd.DataFrame:
-    """Return the rows of ``pairs.csv`` between sizes of about as many parameters, and which are alike.
-
-    They are alike where the two-sided 95 % interval of their difference, corrected after Holm over all of them beside
-    one reference, lies within the margin on both sides (two one-sided tests; Schuirmann 1987).
-
-    Returns:
-        The rows with ``n_seeds``; ``p_apart``, the one-sided p that they are at least ``margin`` apart, the larger one
-        of the crossed model and of the t test over seeds; ``p_apart_holm`` and ``alike``.
-    """
-    ratio = pairs["n_params"] / pairs["reference_n_params"]
-    found = [
-        _apart(own.to_dict("records"), runs, margin)
-        for _, own in pairs[ratio.between(1 / ABOUT, ABOUT)].groupby("reference", sort=False)
-    ]
-    return pd.concat(found, ignore_index=True)
-
-
-def _apart(rows: list[Row], runs: pd.DataFrame, margin: float) -> pd.DataFrame:
-    table = pd.DataFrame(rows)
-    seeds = [apart_by_seed(runs, row, row["reference"], row["reference_n_params"]) for row in rows]
-    gaps = margin - table["difference"].abs()
-    p = [errors(row, own).p_above(gap) for row, own, gap in zip(rows, seeds, gaps, strict=True)]
-    table = table.assign(n_seeds=[len(own) for own in seeds], p_apart=p, p_apart_holm=holm(p))
-    return table.assign(alike=table["p_apart_holm"] < LEVEL / 2)

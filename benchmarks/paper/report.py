@@ -2,7 +2,7 @@
 
 ``run.py --report`` writes them: its specification, ``records.csv`` with a row for each run, ``means.csv``,
 ``differences.csv`` (each size against LoRA r=8, paired, with p and Holm's p), ``within.csv``, the same by margin,
-``pairs.csv``, sizes beside CP and LoRA r=1, ``table.md`` and figures of each task.
+``pairs.csv``, sizes beside CP and LoRA r=1, and figures of each task.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from tensoradapt.analysis import paper, plots
 from tensoradapt.analysis.facts import size
 from tensoradapt.analysis.names import display
 from tensoradapt.analysis.tables import compare, corrected, reported, summarise
-from tensoradapt.files import replace_file
 from tensoradapt.runs.store import Run, load_runs
 from tensoradapt.sweeps.results import results
 
@@ -45,18 +44,22 @@ WITHIN += ("n_seeds", "p_holm", "decided", "margin", "p_within_holm", "within", 
 Row = dict[str, Any]
 
 
-def write(files: Sequence[Path], out: Path, folder: Path, figure: str = "frontier") -> Path:
-    """Write a family's files into ``folder`` from the finished runs of ``out``; returns the former."""
+def write_records(files: Sequence[Path], out: Path, folder: Path) -> pd.DataFrame:
+    """Write the specifications of a family and a row for each run of ``out`` into ``folder``; returns the rows."""
     folder.mkdir(parents=True, exist_ok=True)
     runs = records(out)
     for file in files:
         shutil.copy(file, folder / file.name)
     paper.write(runs.drop(columns="path").dropna(axis=1, how="all"), folder / "records.csv")
+    return runs
+
+
+def write(files: Sequence[Path], out: Path, folder: Path, figure: str = "frontier") -> Path:
+    """Write a family's files into ``folder`` from the finished runs of ``out``; returns the former."""
+    runs = write_records(files, out, folder)
     paper.write(summarise(runs).drop(columns="paths"), folder / "means.csv")
     if rows := list(differences(runs)):
         paper.write(pd.DataFrame(rows), folder / "differences.csv")
-    if not reported(runs).groupby("task")["steps"].nunique().gt(1).any():  # a table marks the best of one protocol
-        write_scores(runs, folder / "table.md")
     for stem, own in _by_task(reported(runs), figure):
         draw(own, figure, folder / stem)
     return folder
@@ -96,12 +99,6 @@ def write_pairs(out: Path, folder: Path) -> None:
     if not tables:
         return
     paper.write(pd.concat(tables)[list(PAIR)].round(6), folder / "pairs.csv")
-
-
-def write_scores(runs: pd.DataFrame, path: Path) -> None:
-    """Write the page of a family's table of scores."""
-    paper.write(paper.paper(runs), path)
-    replace_file(path, b"# Scores\n\n" + path.read_bytes())
 
 
 def records(out: Path) -> pd.DataFrame:

@@ -228,14 +228,14 @@ def _measured(entry: Entry) -> list[str]:
     else:
         points = [point for point in frontier() if point["parameterization"] == entry.name]
     if not points:
-        return ["Not measured on the frontier ([figures](../results/figures/README.md))."]
+        return ["Not measured on the frontier at one rate ([runs](../results/figures/frontier.csv))."]
     rows = ["| rank | parameters | accuracy | 95 % interval | on the frontier |", "|---|---|---|---|---|"]
     for point in points:
         mean, low, high = (float(point[key]) for key in ("mean", "low", "high"))
         on = "yes" if point["on_frontier"] == "True" else "no"
         rows.append(f"| {point['rank']} | {int(point['n_params']):,} | {mean:.3f} | {low:.3f} to {high:.3f} | {on} |")
     return [
-        "The [frontier](../results/figures/README.md) of all-MiniLM-L6-v2 on rated sentences, 300 equal steps, five "
-        "seeds:",
+        "The [frontier](../results/figures/frontier.csv) of all-MiniLM-L6-v2 on rated sentences, 300 equal steps at one "
+        "rate, 1.5e-3, five seeds:",
         "\n".join(rows),
     ]

@@ -33,12 +33,12 @@ class Proposal:
     page: str = WHICH
 
 
-LORA = Proposal("lora", None, "easiest to train; no tensor of its size is decided to be better")
-CP_LAYER = Proposal("cp", "layer : out : in", "with 37,152 parameters within 0.01 of LoRA r=8, on MiniLM")
-TUCKER = Proposal("tucker", "layer : out : in", "with 36,840 parameters within 0.01 of LoRA r=8, on MiniLM")
-TRAIN = Proposal("tensor_train", "layer proj : out : in", "the highest mean with 1,640 parameters on MiniLM")
-CP = Proposal("cp", "layer proj : out : in", "not told apart from tensor-train with 1,640 parameters on MiniLM")
-CP_HEADS = Proposal("cp", None, "LoRTA: the fewest parameters of all")
+LORA = Proposal("lora", None, "easiest to train; no tensor is shown to beat it at its size")
+CP_LAYER = Proposal("cp", "layer : out : in", "sizes between and below LoRA's ranks")
+TUCKER = Proposal("tucker", "layer : out : in", "sizes between and below LoRA's ranks, as CP's")
+TRAIN = Proposal("tensor_train", "layer proj : out : in", "far below LoRA r=1; try a head without an adapter first")
+CP = Proposal("cp", "layer proj : out : in", "as tensor-train; with 1,640 parameters on MiniLM not told apart from it")
+CP_HEADS = Proposal("cp", None, "LoRTA, the fewest of all; on MiniLM a fitted head without an adapter has more")
 TENSORS = (CP_LAYER, TRAIN, CP, CP_HEADS)
 PURPOSES = {
     "smallest": "the smallest file",

@@ -92,7 +92,7 @@ def reduce_rank(
     Give one of rank, budget and energy. In a tree of bonds a truncation's error is at most the root of the
     sum of the squared singular values it drops. CP drops the component that adds least to the error. Factors keep the
     sizes of their entries and the tensor its multiplier. Factors become new Parameters without gradients, so wrap a
-    model for several processes after this. docs/results/figures/README.md has measurements.
+    model for several processes after this. benchmarks/rank_adaptation.py measures it.
 
     Args:
         model: a model with an attached adapter.

@@ -220,7 +220,7 @@ def test_headlines_say_what_is_kept_and_what_is_decided() -> None:
     def told(name: str, file: str, task: str | None = None, **options: Any) -> str:
         return plots._MODULES[name].headline(rows_of(name, runs_of(file, task), **options))
 
-    kept = "CP (LoRTA) r=1 keeps 45 % of full fine-tuning's gain with 438 parameters, LoRA r=2 91 % with 36,864"
+    kept = "LoRA r=2 keeps 91 % of full fine-tuning's gain with 36,864 parameters"
     assert told("frontier", "results/figures/frontier.csv") == kept
     assert told("frontier", "examples/minilm-sweep/means.csv", "sst2").startswith("Nothing is decided")
     one = "(74,304 parameters, 0.820); 1 of 22 is below LoRA r=8, decided after Holm's correction"
@@ -263,7 +263,7 @@ def test_files_of_a_figure_have_its_rows_and_its_sentences(tmp_path: Path) -> No
     assert all(path.stat().st_size > 100 for path in paths)
     assert set(pd.read_csv(tmp_path / "out/frontier.csv")["task"]) == set(runs["task"])
     text = (tmp_path / "out/frontier.txt").read_text()
-    assert "sst2: LoRTA r=4 keeps 79 %" in text and "Means over 3 seeds" in text and "39 runs" in text
+    assert "sst2: LoRA r=1 keeps 93 % of" in text and "Means over 3 seeds" in text and "39 runs" in text
     one, two = (plots.save(runs, "frontier", tmp_path / place, ("svg",))[0].read_bytes() for place in "ab")
     assert (one == two) is True
     plots.save(runs, "differences", tmp_path, ("png",))  # of one task alone, as the other has one configuration

@@ -186,7 +186,7 @@ def test_the_frontiers_headline_decides_as_the_verdict_does_also_with_one_seed(t
     text = said(tmp_path)
     assert "is decided to be above the frozen base (0.600) (over the test examples of one seed)" in text
     headline = plots.frontier(tmp_path, headline=True).get_figure(root=True).get_suptitle()
-    assert headline.startswith("CP (LoRTA) r=4 keeps 83 % of full fine-tuning's gain with 10")
+    assert headline.startswith("No smaller size keeps 90 % of full fine-tuning's gain: CP (LoRTA) r=4 83 % with 10")
 
 
 def test_nothing_is_said_to_be_within_a_reference_all_of_whose_runs_are_lost() -> None:

@@ -1,7 +1,7 @@
 """The plug-ins of ms-swift, LLaMA-Factory and Axolotl train what a TensorConfig says, or say what is missing.
 
 The trainers themselves are not installed here: they ask for an older PEFT. `.ci/trainers.sh` trains in two of them, and
-what was run besides is in docs/results/trainers.md.
+what was run besides is in docs/results/performance.md.
 """
 
 from __future__ import annotations

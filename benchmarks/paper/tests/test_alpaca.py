@@ -214,8 +214,7 @@ def test_an_adapter_answers_the_same_when_peft_loads_its_export(
     found = json.loads((tmp_path / "out" / "answers.json").read_text())
     assert found["same_text_in_peft"] == "5 of 5" and len(found["answers"]) == 5
     assert any(row["adapter"] != row["base"] for row in found["answers"])
-    page = (tmp_path / "out" / "answers.md").read_text()
-    assert page.count("## ") == 5 and all(row["prompt"].splitlines()[0] in page for row in found["answers"])
+    assert all(row["prompt"] and row["alpaca"] for row in found["answers"])
     both = {"question_id": 81, "turns": ["Say.", "Again."]}, {"question_id": 82, "turns": ["Name.", "Why?"]}
     (tmp_path / "questions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in both))
     told = ["--questions", str(tmp_path / "questions.jsonl"), "--model-id", "mine", "--tokens", "5"]

@@ -13,7 +13,6 @@ from support import roberta
 
 sys.path.append(str(Path(__file__).parents[1]))
 import first_looks
-import overview
 import report
 import run
 
@@ -83,7 +82,7 @@ def test_a_family_is_run_by_one_command_and_written_as_files(command, tmp_path: 
     assert command("--report") == 0
     folder = tmp_path / "results" / "glue"
     names = {path.name for path in folder.iterdir()}
-    tables = {"records.csv", "means.csv", "differences.csv", "within.csv", "table.md"}
+    tables = {"records.csv", "means.csv", "differences.csv", "within.csv"}
     assert names == {"spec.toml", *tables, "frontier.png", "differences.png"}
     rows = report.read(folder / "records.csv")
     assert {row["id"] for row in rows} == {one.name for one in runs} and {row["seed"] for row in rows} == {"0", "1"}
@@ -113,10 +112,6 @@ def test_sizes_are_compared_at_each_number_of_steps(command, tmp_path: Path, mon
         key, rank = (int(row["steps"]), row["method"]), int(row["size"].removeprefix("r="))
         gaps = [scores[*key, rank, s]["accuracy"] - scores[key[0], "lora", 8, s]["accuracy"] for s in (0, 1)]
         assert float(row["difference"]) == pytest.approx(np.mean(gaps), abs=1e-4)
-    lines = overview.by_steps(folder.parent).splitlines()[2:]
-    assert len(lines) == len({line.split("|")[1] + line.split("|")[2] for line in lines}) == 6  # with the head alone
-    assert [line for line in lines if f"{float(rows[0]['difference']):+.4f} (" in line and rows[0]["steps"] in line]
-    assert sum(line.endswith("|  |  |") for line in lines) == 4  # LoRA r=8 and the head alone, twice
 
 
 @pytest.mark.thorough
@@ -134,16 +129,6 @@ def test_the_sizes_within_a_margin_are_those_of_compare(command, tmp_path: Path)
             one["difference"], abs=1e-6
         )
         assert (row["seeds_within"] or None) == (None if pd.isna(one["seeds_within"]) else str(one["seeds_within"]))
-    lines = overview.sizes(tmp_path).splitlines()
-    assert lines[0].endswith("| within 0.01 | within 0.02 |") and [line[:8] for line in lines[2:]] == [
-        "| CP r=2",
-        "| LoRA r",
-    ]
-    least = overview.smallest(tmp_path).splitlines()
-    assert least[0] == "| | within 0.01 | within 0.02 |" and [line[:9] for line in least[2:]] == [
-        "| CP | no",
-        "| LoRA | ",
-    ]
 
 
 def test_a_reference_is_a_method_at_a_rank_or_at_any_budget() -> None:
@@ -162,21 +147,6 @@ def test_without_lora_8_sizes_are_compared_with_the_smallest_of_their_method(com
     rows = report.read(tmp_path / "results" / "glue" / "differences.csv")
     compared = {(row["method"], row["size"], row["reference"]) for row in rows}
     assert compared == {("lora", "r=4", "lora r=2"), ("cp", "r=3", "cp r=2"), ("cp", "r=5", "cp r=2")}
-
-
-@pytest.mark.thorough
-def test_the_page_of_all_families_has_a_row_for_each_mean(command, tmp_path: Path) -> None:
-    command()
-    command("--report")
-    page = tmp_path / "results" / "README.md"
-    marks = [mark.format(name) for name in overview.PARTS for mark in (overview.BEGIN, overview.END)]
-    page.write_text("\n".join(["before", *marks, "after"]))
-    overview.fill(page)
-    text = page.read_text()
-    overview.fill(page)
-    assert page.read_text() == text and text.startswith("before") and text.rstrip().endswith("after")
-    assert text.count("| glue | planted | LoRA |") == 1  # the claim: r=4 against r=8
-    assert text.count("| glue | planted | tiny-random-bert |") == 4
 
 
 @pytest.mark.thorough
@@ -296,35 +266,3 @@ def test_differences_of_a_metric_without_examples_are_what_their_records_say() -
     folder = report.RESULTS / "instruct" / "ranks"
     rows = list(report.differences(pd.read_csv(folder / "records.csv")))
     assert csv_bytes(list(rows[0]), rows) == (folder / "differences.csv").read_bytes()
-
-
-@pytest.mark.parametrize("file", sorted(report.RESULTS.rglob("table.md")), ids=lambda file: file.parent.name)
-def test_tables_of_docs_are_what_their_records_say(file: Path, tmp_path: Path) -> None:
-    report.write_scores(pd.read_csv(file.with_name("records.csv")), tmp_path / "table.md")
-    assert (tmp_path / "table.md").read_text() == file.read_text()
-
-
-def test_the_claim_names_the_smallest_size_of_each_kind_or_the_nearest(tmp_path: Path) -> None:
-    (tmp_path / "glue").mkdir()
-    rows = [  # method, size, n_params, times_fewer, difference, low, high, p_holm, within
-        ("cp", "r=1", 10, 80.0, -0.08, -0.1, -0.06, 0.01, False),
-        ("cp", "r=2", 20, 40.0, -0.02, -0.03, -0.01, 0.06, False),
-        ("cp", "r=4", 40, 20.0, 0.0, -0.005, 0.005, 1.0, True),
-        ("cp", "r=8", 80, 10.0, 0.0, -0.004, 0.004, 1.0, True),
-        ("vera", "r=1", 10, 80.0, -0.3, -0.4, -0.2, 0.001, False),
-        ("vera", "r=2", 20, 40.0, -0.1, -0.2, -0.05, 0.002, False),
-    ]
-    rows = [(*row, round(row[5] - 0.001, 4), 0.001, row[3] / 2, row[7] < 0.05, 0.2, 0.4) for row in rows]
-    names = ("method", "size", "n_params", "times_fewer", "difference", "low", "high", "p_holm", "within")
-    names += ("low_seeds", "p", "times_fewer_trained", "decided", "p_within", "p_within_holm")
-    lines = [",".join(("task", "reference", *names))]
-    lines += [",".join(("sst2", "lora r=8", *map(str, row))) for row in rows]
-    lines += [",".join(("sst2", "cp r=1", *map(str, rows[2])))]  # a sweep without LoRA r=8 says nothing of it
-    (tmp_path / "glue" / "differences.csv").write_text("\n".join(lines))
-    cp, vera = overview.claim(tmp_path).splitlines()[2:]
-    within = "r=4: +0.0000 (-0.0050 to +0.0050; seeds alone from -0.0060) | 0.2, 0.4 | 20.0 | 10.0"
-    assert cp == f"| glue | sst2 | CP | {within} | r=2: -0.0200 (-0.0300 to -0.0100) | 0.001, 0.06 | 40.0 | 20.0 |"
-    nearest = "r=2: -0.1000 (-0.2000 to -0.0500; seeds alone from -0.2010) | 0.2, 0.4 | none | none"
-    assert (
-        vera == f"| glue | sst2 | VeRA | {nearest} | r=2: -0.1000 (-0.2000 to -0.0500) | 0.001, 0.002 | none | none |"
-    )

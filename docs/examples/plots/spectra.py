@@ -9,7 +9,7 @@ import pandas as pd
 
 import tensoradapt as ta
 
-modes = pd.read_csv("docs/results/figures/spectra.csv").groupby("mode", sort=False)
+modes = pd.read_csv("docs/examples/plots/spectra.csv").groupby("mode", sort=False)
 values = modes["singular_value"].apply(np.array).to_dict()
 shape, noise_rank = (modes[name].first().to_dict() for name in ("size", "noise_rank"))
 ta.plots.spectra(ta.spectra.Spectra(shape, values, noise=float("nan"), noise_rank=noise_rank), figsize=7)

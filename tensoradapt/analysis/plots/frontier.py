@@ -40,6 +40,7 @@ UNITS = {  # what a number of a cost is followed by
     "step_seconds_median": "s a step",
     "seconds": "s",
 }
+KEPT = 0.9  # the share of a gain that a headline asks for
 MOST = 8  # methods that have a colour each; of more, those that are nowhere on the frontier are grey
 FEW = 6  # points whose ranks narrow axes have room for
 
@@ -198,12 +199,11 @@ def _names(ax: Axes, adapters: pd.DataFrame, styles: Mapping[str, Look], names: 
 
 
 def headline(rows: pd.DataFrame) -> str:
-    """Say which share of a gain the smallest configuration keeps that is decided to have one, and which keeps 90 %.
+    """Name the smallest configuration that keeps 90 % of a gain, and the smallest LoRA that does.
 
-    The gain is that of full fine-tuning, or without it of LoRA r=8 (its largest size), over the frozen base. Of the
-    configurations on the frontier the smallest is taken, of another method than LoRA where there is one, whose scores
-    are decided to be above the frozen base's, as ``compare`` decides; then the smallest whose mean keeps 90 %. Shares
-    are of means: whether two configurations differ, ``differences`` says.
+    The gain is that of full fine-tuning, or without it of LoRA r=8 (its largest size), over the frozen base. The
+    configuration is one on the frontier that ``compare`` decides to be above the frozen base. Shares are of means:
+    whether two configurations differ, ``differences`` says.
     """
     adapters, best = rows[rows["kind"] == "adapter"], rows[rows["on_frontier"]]
     if best.empty:
@@ -224,14 +224,22 @@ def headline(rows: pd.DataFrame) -> str:
     above = _above(rows, base.iloc[0])
     if not (sure := best[above[best.index]]).size:
         return "Nothing is decided: after correction no configuration on the frontier is above the frozen base"
-    share = (sure["mean"] - base["mean"].iloc[0]) / gain
-    other = sure[[not _is(method, "lora") for method in sure["method"]]]
-    first = (other if len(other) else sure).iloc[0]
-    most = sure[(share >= 0.9) & (share > share[first.name])]
-    said = f"{_name(first)} keeps {100 * share[first.name]:.0f} % of {whose} with {_cost(first)}"
-    if share[first.name] < 0.9 and len(most):
-        said += f", {_name(most.iloc[0])} {100 * share[most.index[0]]:.0f} % with {most['cost'].iloc[0]:,.6g}"
-    return said
+    share = (adapters["mean"] - base["mean"].iloc[0]) / gain
+    share = share.drop(goal.index, errors="ignore")  # whose gain it is keeps all of it
+    sure = sure[sure.index.isin(share.index)]
+    if not (share[sure.index] >= KEPT).any():
+        most = f": {_kept(sure.loc[share[sure.index].idxmax()], share)}" if len(sure) else ""
+        return f"No smaller size keeps 90 % of {whose}{most}"
+    kept = sure[share[sure.index] >= KEPT]
+    said = f"{_name(kept.iloc[0])} keeps {100 * share[kept.index[0]]:.0f} % of {whose} with {_cost(kept.iloc[0])}"
+    lora = adapters.loc[share.index[share >= KEPT]]
+    lora = lora[[_is(method, "lora") for method in lora["method"]]].sort_values("cost")
+    beside = len(lora) and not _is(kept["method"].iloc[0], "lora")
+    return f"{said}, {_kept(lora.iloc[0], share)}" if beside else said
+
+
+def _kept(row: pd.Series, share: pd.Series) -> str:
+    return f"{_name(row)} {100 * share[row.name]:.0f} % with {row['cost']:,.6g}"
 
 
 def _beside_lora(adapters: pd.DataFrame) -> str:
