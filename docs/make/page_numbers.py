@@ -130,6 +130,13 @@ def which() -> str:
     return "\n".join(lines)
 
 
+def reads(run: Row) -> str:
+    """What the fitted head of a run reads; "" for a model without a head."""
+    if pd.isna(run["n_head"]) or not run["n_head"]:
+        return ""
+    return "mean of tokens" if run["readout"] == "mean" else "its classifier's"
+
+
 def front() -> str:
     """The front page's table: a few sizes, each with LoRA of as many parameters."""
     rows = of("rated sentences", ("CP", 6192), ("lora", 18432), ("CP", 18576), ("lora", 36864), ("CP", 37152))
@@ -142,11 +149,7 @@ def floors() -> str:
     columns: tuple[Column, ...] = (
         ("model", "---", lambda row: str(row["model"])),
         ("task", "---", lambda row: str(row["task"])),
-        (
-            "what the head reads",
-            "---",
-            lambda row: "mean of tokens" if row["readout"] == "mean" else "its classifier's",
-        ),
+        ("what the head reads", "---", reads),
         ("test", "--:", lambda row: f"{row['score']:.3f}"),
         ("validation", "--:", lambda row: f"{row['validation']:.3f}"),
     )
