@@ -8,6 +8,7 @@ import pytest
 from scipy import stats
 
 import tensoradapt as ta
+from tensoradapt.analysis.cells import cell_text
 from tensoradapt.analysis.verdict import lines
 
 SEEDS = range(6)
@@ -95,3 +96,8 @@ def test_the_cheapest_size_has_no_probability_of_being_on_the_frontier() -> None
     assert pd.isna(found.loc[60, "p_frontier"]) and found.loc[60, "on_frontier"]
     assert found.loc[800, "p_frontier"] == pytest.approx(1, abs=0.01)
     assert found.loc[800, "validation"] == pytest.approx(0.84)
+
+
+def test_what_stands_beside_is_written_as_differences_and_shares_are() -> None:
+    cells = {"validation_difference": 0.0, "control_difference": -0.0123, "share": 0.678}
+    assert [cell_text(name, value) for name, value in cells.items()] == ["+0.000", "-0.012", "68 %"]
