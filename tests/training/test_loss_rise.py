@@ -46,10 +46,10 @@ def test_a_loss_that_rose_is_said_with_the_rates_to_try() -> None:
 @pytest.mark.thorough
 def test_a_run_says_so_in_its_line_its_note_and_the_report(tmp_path: Path) -> None:
     said: list[str] = []
-    spec = {**TINY, "method": "lora", "rank": 1, "reference": "head", "steps": 8}
+    spec = {**TINY, "method": "lora", "rank": 1, "reference": "full", "steps": 8}
     ta.sweep({**spec, "head_lr": 50.0}, tmp_path, executor="inline", say=said.append, probe=False)
     notes = {run.row["kind"]: run.result["note"] for run in load_runs(tmp_path)}
-    assert "head rate 50 is too high; try 5" in notes["head"] and "loss rose from 0." in notes["head"]
+    assert "head rate 50 or learning rate" in notes["full"] and "loss rose from 0." in notes["full"]
     assert "head rate 50 or learning rate 0.001 is too high; try 5, then 0.0001" in notes["adapter"]
     for note in notes.values():
         assert any(note in line for line in said), "the terminal"
