@@ -37,7 +37,7 @@ def written(given: Any, where: str) -> str:
     lines = (json.dumps({str(name): _json(value) for name, value in row.items()}) for row in rows)
     text = "\n".join(lines).encode() + b"\n"
     path = cache_dir() / GIVEN / f"{hashlib.sha256(text).hexdigest()[:16]}.jsonl"
-    if not path.is_file():
+    if not path.is_file() or path.read_bytes() != text:  # which was cut or changed since
         path.parent.mkdir(parents=True, exist_ok=True)
         replace_file(path, text)
     return str(path)

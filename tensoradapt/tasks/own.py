@@ -132,7 +132,7 @@ def _three(own: OwnData, parts: Mapping[str, Split], left_out: Sequence[str]) ->
     train, validation, removed = disjoint(parts["train"], parts.get("validation", none), test)
     # in this order, so that giving a validation file does not move test
     drawn = [part for part in ("test", "validation") if part in shares]
-    *cut, train = divide(train, [round(shares[part] * len(train)) for part in drawn], own.seed)
+    *cut, train = divide(train, [shares[part] for part in drawn], own.seed)
     whole: dict[str, Split] = {
         "train": train,
         "validation": validation,

@@ -152,16 +152,25 @@ def _key(text: str) -> str:
     return " ".join(text.casefold().split())
 
 
-def divide(split: Split, sizes: Sequence[int], seed: int) -> tuple[Split, ...]:
-    """Return parts of at least the given sizes, then the rest, by a hash of seed and text: equal ones stay together."""
+def divide(split: Split, shares: Sequence[float], seed: int) -> tuple[Split, ...]:
+    """Return parts with these shares of the rows and of each class, then the rest, drawn by a hash of seed and text.
+
+    Equal texts stay together. The first text of each class is in the rest, from which a rare class is learned.
+    """
     order, digests = _hashed(split, str(seed))
-    ends, at = [], 0
-    for size in sizes:
-        at = min(at + size, len(order))
-        while 0 < at < len(order) and digests[order[at]] == digests[order[at - 1]]:
-            at += 1
-        ends.append(at)
-    return _cut(split, order, ends)
+    classes = split.labels if split.labels.dtype.kind == "i" else np.zeros(len(split))
+    equal: dict[bytes, list[int]] = {}
+    for row in order:
+        equal.setdefault(digests[row], []).append(row)
+    parts: list[list[int]] = [[] for _ in (*shares, "the rest")]
+    seen, known = 0, set[float]()
+    for rows in sorted(equal.values(), key=lambda rows: min(classes[rows])):  # which keeps the hash's order in a class
+        seen += len(rows)
+        due = [part for part, share in zip(parts, shares, strict=False) if len(part) + len(rows) / 2 <= share * seen]
+        to = due[0] if due and known.issuperset(classes[rows]) else parts[-1]
+        to += rows
+        known.update(classes[rows])
+    return tuple(take(split, np.sort(np.array(part, dtype=np.int64))) for part in parts)
 
 
 def _hashed(split: Split, *salt: str) -> tuple[list[int], list[bytes]]:

@@ -98,7 +98,8 @@ def fit(
 ) -> FitResult:
     """Train whatever requires gradients with AdamW; leave the model in eval mode (docs/start/first-run.md).
 
-    A loss or gradient that is not finite stops the training before its step: a result ("diverged"), not an error.
+    A loss or gradient that is not finite stops the training before its step: a result ("diverged"), not an error. An
+    error leaves the modules in the mode, training or not, that they had.
 
     Args:
         model: what is trained; usually a model with an adapter.
@@ -118,7 +119,8 @@ def fit(
             "auto": bf16 on a GPU or CPU that has units for it, else fp32.
         reduce: step -> rank that ``reduce_rank`` reduces the adapter to after that step.
         on_step: called with step (from 1) and loss.
-        progress: whether a bar with the loss and the rate of steps is shown, on stderr where that is a terminal.
+        progress: whether a bar with the loss and the rate of steps is shown, in a notebook or on stderr where that is a
+            terminal.
         checkpoint: where the state is kept. A training that was stopped resumes from it and skips the batches before.
 
     Returns:
@@ -160,6 +162,7 @@ def training(
     check_arguments(locals(), **CHECKS)
     groups = parameter_groups(model, options.lr, options.head_lr, heads)
     check_schedule(model, reduce or {}, options.steps)
+    _check_length(batches, options.steps)
     if options.orthonormal and reduce:
         raise TensorAdaptError(
             "both orthonormal= and reduce= were given; reducing ranks makes factors that are not orthonormal. Leave "
@@ -170,7 +173,8 @@ def training(
             "both checkpoint= and reduce= were given; a state has the shapes of one rank. Leave one of them out"
         )
     stepper = optimizer_of(model, groups, options)
-    return _steps(model, batches, options, stepper, loss, reduce or {}, on_step, checkpoint)
+    work = _steps(model, batches, options, stepper, loss, reduce or {}, on_step, checkpoint)
+    return _in_training_mode(model, work)
 
 
 def _steps(
@@ -182,7 +186,6 @@ def _steps(
     losses, seconds = _resumed(checkpoint, model, stepper)
     schedule, note = _schedule(stepper, options, len(losses)), ""
     context = autocast(options.precision, next(iter(named.values())).device)
-    model.train()
     feed = Feed(batches, model, len(losses), steps)
     for step, batch in enumerate(feed, len(losses) + 1):
         start = time.perf_counter()
@@ -208,10 +211,36 @@ def _steps(
             on_step(step, losses[-1])
         del value  # its graph, which would be kept while others have their turn
         yield
-    model.eval()
     if not note and len(losses) < steps:
         raise TensorAdaptError(f"the batches ended after {len(losses)} of {steps} steps; give one for each step")
     return FitResult("diverged" if note else "finished", note, tuple(losses), tuple(seconds))
+
+
+def _in_training_mode(model: nn.Module, work: Turns[FitResult]) -> Turns[FitResult]:
+    """Do work with a model in training mode and leave it in eval mode; an error puts back the modes that were there."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.train()
+    try:
+        result = yield from work
+    except BaseException:
+        for module, mode in modes:
+            module.training = mode
+        raise
+    model.eval()
+    return result
+
+
+def _check_length(batches: Iterable[Batch], steps: int) -> None:
+    """Raise TensorAdaptError where batches say how many they are, and are fewer than the steps."""
+    try:
+        n = len(batches)  # type: ignore[arg-type]
+    except TypeError:  # a generator, or a loader over one
+        return
+    if n < steps:
+        raise TensorAdaptError(
+            f"len(batches) is {n} and steps is {steps}; expected a batch for each step: take fewer, or repeat the "
+            f"batches, as in (batch for _ in range({-(-steps // max(n, 1))}) for batch in batches)"
+        )
 
 
 def optimizer_of(model: nn.Module, groups: Sequence[Mapping[str, Any]], options: Training) -> torch.optim.Optimizer:

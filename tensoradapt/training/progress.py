@@ -1,4 +1,4 @@
-"""A progress bar of a training on stderr: its steps, their rate and the loss."""
+"""A progress bar of a training, in a notebook or on stderr: its steps, their rate and the loss."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 
 import torch.distributed as dist
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from tensoradapt.checks import check_is
 
@@ -14,7 +14,7 @@ OnStep = Callable[[int, float], None]
 
 
 class ProgressBar:
-    """A bar that is on stderr from the beginning to the end of a ``with`` block, and is called as ``on_step`` is.
+    """A bar that is shown from the beginning to the end of a ``with`` block, and is called as ``on_step`` is.
 
     The loss it shows is the number that ``fit`` keeps of each step, so a device is waited for no more often.
     """
@@ -42,6 +42,14 @@ class ProgressBar:
 
 
 def is_watched() -> bool:
-    """Return whether stderr is a terminal, and no other rank of a distributed training shows its bar there."""
+    """Return whether somebody sees the bar, and no other rank of a distributed training shows its own there."""
     ranked = dist.is_available() and dist.is_initialized()
-    return sys.stderr is not None and sys.stderr.isatty() and not (ranked and dist.get_rank() > 0)
+    terminal = sys.stderr is not None and sys.stderr.isatty()
+    return (terminal or _in_notebook()) and not (ranked and dist.get_rank() > 0)
+
+
+def _in_notebook() -> bool:
+    """Return whether the code runs in a kernel of Jupyter, whose stderr is no terminal."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython else None
+    return shell is not None and "IPKernelApp" in shell.config

@@ -30,7 +30,7 @@ from tensoradapt.metrics.library import resolve
 from tensoradapt.records import add_options, as_json, given_options, read
 from tensoradapt.runs.config import RunConfig
 from tensoradapt.runs.execute import execute
-from tensoradapt.tasks import registry
+from tensoradapt.tasks import given_rows, registry
 from tensoradapt.tasks.classification import Classification, Regression
 from tensoradapt.tasks.language.rows import ROLES
 from tensoradapt.tasks.own_settings import KINDS, OwnData
@@ -105,10 +105,36 @@ def test_splits_are_disjoint_by_text_and_counted_and_a_seed_draws_others() -> No
 
 def test_equal_texts_stay_together_wherever_a_part_ends() -> None:
     texts = tuple((f"text {i % 20}",) for i in range(140))
-    parts = divide(Split(texts, np.zeros(140), tuple(map(str, range(140)))), [31, 24], 0)
+    parts = divide(Split(texts, np.zeros(140), tuple(map(str, range(140)))), [0.22, 0.17], 0)
     keys = [set(part.texts or ()) for part in parts]
     assert sum(map(len, parts)) == 140 and sum(map(len, keys)) == 20
-    assert [len(part) for part in parts[:2]] == [35, 28]
+    assert [len(part) for part in parts[:2]] == [28, 21]
+
+
+@given(
+    st.lists(st.integers(1, 60), min_size=1, max_size=25), st.tuples(st.floats(0.05, 0.4), st.floats(0.05, 0.4)),
+    st.integers(0, 9),
+)  # fmt: skip
+def test_each_part_has_its_share_of_each_class_and_train_has_every_class(
+    sizes: list[int], shares: tuple[float, float], seed: int
+) -> None:
+    labels = np.repeat(np.arange(len(sizes)), sizes)
+    texts = tuple((f"text {i}",) for i in range(len(labels)))
+    *drawn, train = divide(Split(texts, labels, tuple(map(str, range(len(labels))))), shares, seed)
+    assert set(train.labels) == set(labels)
+    assert sorted(text for part in (*drawn, train) for text in part.contents) == sorted(texts)
+    for part, share in zip(drawn, shares, strict=True):
+        off = np.bincount(part.labels, minlength=len(sizes)) - share * np.array(sizes)
+        assert np.abs(off).max() <= 3 and abs(off.sum()) <= 2, off
+
+
+def test_rows_in_memory_are_written_again_where_their_file_was_changed() -> None:
+    path = Path(given_rows.written(rows(20), "train"))
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(b"good", b"bad"))
+    assert Path(given_rows.written(rows(20), "train")).read_bytes() == whole
+    path.write_bytes(whole[:-9])
+    assert Path(given_rows.written(rows(20), "train")).read_bytes() == whole
 
 
 def test_leaks_between_given_files_are_removed_and_counted() -> None:

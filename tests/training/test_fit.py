@@ -1,6 +1,9 @@
 """The training loop: what moves, how fast, and what happens when numbers blow up."""
 
+import io
 import itertools
+import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,6 +12,7 @@ from torch import nn
 
 import tensoradapt as ta
 from tensoradapt.training.fit import fit
+from tensoradapt.training.progress import is_watched
 
 
 class Regression(nn.Module):
@@ -165,10 +169,35 @@ def test_a_merged_adapter_is_not_trained_in_vain():
 
 
 def test_too_few_batches_and_nothing_to_train_are_refused():
+    model = Regression().eval()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with pytest.raises(ta.TensorAdaptError, match=r"len\(batches\) is 2 and steps is 5; .*for _ in range\(3\)"):
+        fit(model, list(batches(2)), lr=0.1, steps=5)
+    assert not model.training and all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     with pytest.raises(ta.TensorAdaptError, match="ended after 2 of 5 steps"):
-        fit(Regression(), batches(2), lr=0.1, steps=5)
+        fit(Regression(), (batch for batch in batches(2)), lr=0.1, steps=5)
     with pytest.raises(ta.TensorAdaptError, match="nothing in the model requires gradients"):
         fit(Regression().requires_grad_(False), batches(), lr=0.1, steps=5)
+
+
+@pytest.mark.parametrize("wrong", ["batch", "loss"])
+def test_an_error_puts_back_the_mode_that_each_module_had(wrong: str) -> None:
+    model = make("bert").eval()
+    ta.attach(model, "cp", rank=2)
+    model.dropout.train()  # some modules train and others do not
+    before = {name: module.training for name, module in model.named_modules()}
+    given = [{"nonsense": torch.zeros(2)}] if wrong == "batch" else [inputs("bert")]
+    with pytest.raises((ta.TensorAdaptError, TypeError)):
+        fit(model, given, lr=0.1, steps=1, loss=None if wrong == "batch" else lambda model, batch: "no tensor")
+    assert {name: module.training for name, module in model.named_modules()} == before
+
+
+def test_a_notebook_shows_the_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", io.StringIO())  # which is no terminal
+    assert not is_watched()
+    shell = SimpleNamespace(config={"IPKernelApp": {}})
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
+    assert is_watched()
 
 
 def test_the_rank_falls_on_schedule_while_training_goes_on() -> None:
