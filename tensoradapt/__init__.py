@@ -34,12 +34,15 @@ if TYPE_CHECKING:  # so that editors and type checkers know the names below, wit
     from tensoradapt.planning.plan import Plan as Plan
     from tensoradapt.planning.spec import AdapterSpec as AdapterSpec
     from tensoradapt.runs.store import load_runs as load_runs
+    from tensoradapt.runs.trained import load_run as load_run
+    from tensoradapt.runs.trained import train as train
     from tensoradapt.sites.find import find_sites as find_sites
     from tensoradapt.storage.card import model_card as model_card
     from tensoradapt.storage.hub import push_to_hub as push_to_hub
     from tensoradapt.storage.load import from_pretrained as from_pretrained
     from tensoradapt.storage.load import load as load
     from tensoradapt.storage.load import restore as restore
+    from tensoradapt.storage.save_model import save_model as save_model
     from tensoradapt.surgery.attach import attach as attach
     from tensoradapt.surgery.attach import detach as detach
     from tensoradapt.surgery.attach import disabled as disabled
@@ -95,6 +98,7 @@ _HOME = {
     "push_to_hub": "tensoradapt.storage.hub",
     "model_card": "tensoradapt.storage.card",
     "restore": "tensoradapt.storage.load",
+    "save_model": "tensoradapt.storage.save_model",
     "use": "tensoradapt.surgery.use",
     "compress": "tensoradapt.compression.compress",
     "export_lora": "tensoradapt.lora.export",
@@ -107,6 +111,8 @@ _HOME = {
     "preconditioned": "tensoradapt.training.preconditioning",
     "reduce_rank": "tensoradapt.training.reduce_rank",
     "load_runs": "tensoradapt.runs.store",
+    "load_run": "tensoradapt.runs.trained",
+    "train": "tensoradapt.runs.trained",
     "results": "tensoradapt.sweeps.results",
     "report": "tensoradapt.sweeps.report",
     "summarise": "tensoradapt.analysis.tables",

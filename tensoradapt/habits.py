@@ -24,7 +24,7 @@ PACKAGE = {
     **dict.fromkeys(("read_results", "load_results", "runs", "table"), "ta.results(folder)"),
     **dict.fromkeys(("summarize", "summary"), "ta.summarise(runs)"),
     **dict.fromkeys(("plot", "figures", "plot_frontier"), "ta.plots.frontier(runs)"),
-    **dict.fromkeys(("train", "Trainer", "finetune"), "ta.fit(model, batches, lr=..., steps=...)"),
+    **dict.fromkeys(("Trainer", "finetune"), "ta.fit(model, batches, lr=..., steps=...)"),
     **dict.fromkeys(("get_peft_model", "inject_adapter", "wrap"), "ta.attach(model, method, rank=8)"),
     **dict.fromkeys(("LoRA", "Lora", "lora"), 'ta.attach(model, "lora", rank=8)'),
     **dict.fromkeys(("CP", "PARAFAC", "cp"), 'ta.attach(model, "cp", rank=8)'),

@@ -62,7 +62,7 @@ PAGES = {
     "save": Page(
         "Save, load, export",
         "Checkpoints, the hub, and LoRA folders for other readers.",
-        "load restore from_pretrained push_to_hub model_card export_lora",
+        "load restore from_pretrained push_to_hub model_card save_model export_lora",
     ),
     "compress": Page("Compress", "Trained updates in another factored form.", "compress"),
     "peft": Page(
@@ -82,7 +82,7 @@ PAGES = {
     "sweep": Page(
         "Sweep",
         "Tasks and models by name, and many runs from one specification.",
-        "sweep register_task load_task model_folder Task Metric load_runs",
+        "sweep register_task load_task model_folder Task Metric load_runs load_run train",
     ),
     "analyse": Page(
         "Analyse",

@@ -32,13 +32,15 @@ TINY_SIZES = {
 
 
 class HeadSpec(Protocol):
-    """What a task asks of a head: the number of outputs, and "classification" or "regression"."""
+    """What a task asks of a head: the number of outputs, "classification" or "regression", and names of classes."""
 
     @property
     def n_labels(self) -> int: ...
 
     @property
     def kind(self) -> str: ...
+    @property
+    def classes(self) -> tuple[str, ...]: ...
 
 
 Encode = Callable[[Sequence[tuple[str, ...]], int], list[list[int]]]
@@ -68,9 +70,9 @@ def load(name: str, task: HeadSpec) -> Any:
 
 def _pad(name: str, settings: Any) -> int:
     """Return the token that fills up short texts: the tokenizer's, or else the one that ends texts."""
-    tokenizer = from_pretrained(transformers().AutoTokenizer, name)
+    known = tokenizer(name)
     ends = settings.eos_token_id
-    given = (tokenizer.pad_token_id, tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends]))
+    given = (known.pad_token_id, known.eos_token_id, *(ends if isinstance(ends, list) else [ends]))
     if (found := next((token for token in given if token is not None), None)) is None:
         raise TensorAdaptError(
             f"the tokenizer of {name} has no token that pads and none that ends a text; expected one, as in "
@@ -118,9 +120,13 @@ def load_causal(name: str) -> tuple[Any, Any]:
 
     Raises TensorAdaptError for a name that is neither a plug-in's, nor a folder, nor on the hub.
     """
-    hf = transformers()
-    tokenizer = from_pretrained(hf.AutoTokenizer, name)
-    return from_pretrained(hf.AutoModelForCausalLM, name).float().eval(), tokenizer
+    model = from_pretrained(transformers().AutoModelForCausalLM, name)
+    return model.float().eval(), tokenizer(name)
+
+
+def tokenizer(name: str) -> Any:
+    """Return the tokenizer of a named model; None for the tiny one, which has none."""
+    return None if name == TINY else from_pretrained(transformers().AutoTokenizer, name)
 
 
 @lru_cache(maxsize=2)
@@ -128,11 +134,11 @@ def encoder(name: str) -> Encode:
     """Return the text encoder of a named model: token ids of one or two sentences each, cut to a length."""
     if name == TINY:
         return hashed_words
-    tokenizer = from_pretrained(transformers().AutoTokenizer, name)
+    split = tokenizer(name)
 
     def encode(texts: Sequence[tuple[str, ...]], max_length: int) -> list[list[int]]:
         columns = [list(column) for column in zip(*texts, strict=True)]
-        rows = tokenizer(*columns, truncation=True, max_length=max_length)["input_ids"]
+        rows = split(*columns, truncation=True, max_length=max_length)["input_ids"]
         if all(rows):
             return rows
         empty = [_pad(name, config(name))]  # some tokenizers make nothing of a blank text
@@ -192,7 +198,14 @@ def hashed_words(texts: Sequence[tuple[str, ...]], max_length: int) -> list[list
 
 def _labels(task: HeadSpec) -> dict[str, Any]:
     regression = {"problem_type": "regression"} if task.kind == "regression" else {}
-    return {"num_labels": task.n_labels, **regression}
+    return {"num_labels": task.n_labels, **regression, **class_names(task.classes)}
+
+
+def class_names(classes: Sequence[str]) -> dict[str, Any]:
+    """Return the entries of a config of transformers by which a pipeline answers names of classes; none without."""
+    if not classes:
+        return {}
+    return {"id2label": dict(enumerate(classes)), "label2id": {name: i for i, name in enumerate(classes)}}
 
 
 def from_pretrained(kind: Any, name: str, **options: Any) -> Any:

@@ -49,7 +49,7 @@ def execute(
     on_step: Callable[[int, float], None] | None = None,
     checkpoint: TrainingState | None = None,
 ) -> dict[str, Any]:
-    """Compute a run, from a checkpoint if there is one; return the contents of its folder.
+    """Compute a run, from a checkpoint if there is one; return the contents of its folder, and its model.
 
     ``on_step``: called with each step and its loss.
     """
@@ -104,7 +104,7 @@ def execution(
         **({"adapter_bytes": 4 * sum(map(math.prod, expected(plan).values()))} if plan else {}),
     }
     arrays = _arrays(config, data, scores[config.judged], result["status"]) | {"losses": np.array(fitted.losses)}
-    return {"config": config.as_dict(), "result": result, "measurements": measured, "arrays": arrays}
+    return {"config": config.as_dict(), "result": result, "measurements": measured, "arrays": arrays, "model": model}
 
 
 def _reset_peaks(device: str) -> None:
@@ -148,14 +148,15 @@ def prepare(task: Task, config: RunConfig, base: SharedBase | None = None) -> tu
     random.seed(config.seed)
     torch.manual_seed(config.seed)
     if base is None:
-        return _trainable(_model(task, config), task, config)
+        return _trainable(model_of(task, config), task, config)
     drawn = (config.model, config.task, json.dumps(config.own, sort_keys=True), config.data.readout, config.seed)
-    model, plan = _trainable(base.model(drawn, lambda: _model(task, config)), task, config)
+    model, plan = _trainable(base.model(drawn, lambda: model_of(task, config)), task, config)
     base.separate(model)
     return model, plan
 
 
-def _model(task: Task, config: RunConfig) -> nn.Module:
+def model_of(task: Task, config: RunConfig) -> nn.Module:
+    """Return the model of a run as it is loaded, without an adapter."""
     model = task.model(config.model)
     return read_mean(model) if config.data.readout == "mean" else model
 

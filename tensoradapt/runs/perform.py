@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from tensoradapt.runs import kept
 from tensoradapt.runs.store import is_failed, is_finished, write_failure, write_run
 from tensoradapt.runs.trackers import Tracking
 from tensoradapt.runs.work_folder import WORK, Work, claim, state_key, versions
@@ -82,7 +83,7 @@ def _computing(root: Path, work: Work, device: str, base: SharedBase | None = No
     from tensoradapt.runs.execute import execution
     from tensoradapt.training.state import TrainingState
 
-    config, every, track = work.config()
+    config, every, track, keep = work.config()
     tracking = Tracking(track, config.name, root, config.as_dict())
     checkpoint = TrainingState(work.path / "state.safetensors", every, state_key(work.name))
     work.note("started", device=device, gpus=os.environ.get("CUDA_VISIBLE_DEVICES"), commit=versions()["commit"])
@@ -108,8 +109,12 @@ def _computing(root: Path, work: Work, device: str, base: SharedBase | None = No
     scores = {f"{part}/{key}": value for part in ("validation", "test") for key, value in result[part].items()}
     parts["measurements"]["tracker_errors"] = tracking.finish(scores, config.training.steps)
     work.note("finished", resumed_at_step=checkpoint.resumed)
+    if lost := kept.keep(root, config, result["status"], parts.pop("model", None), keep):
+        parts["measurements"]["adapter_not_kept"] = lost
     arrays = parts.pop("arrays")
     write_run(root, work.name, **parts, provenance=versions(), arrays=arrays, extra={"attempts.jsonl": work.attempts()})
+    if keep == "best":
+        kept.keep_best(root, config)
     work.clear()
     return "finished"
 

@@ -55,36 +55,39 @@ class Work:
     def path(self) -> Path:
         return Path(self.root) / WORK / self.name
 
-    def prepare(self, config: RunConfig, checkpoint_every: int | None = None, track: Sequence[str] = ()) -> None:
+    def prepare(
+        self, config: RunConfig, checkpoint_every: int | None = None, track: Sequence[str] = (), keep: str = "none"
+    ) -> None:
         """Write what a worker must know; what another sweep wrote stays where nothing else is asked or it is in use.
 
-        Without a number of steps and trackers these are the run's own; of a new run ``EVERY`` steps and none.
+        Without a number of steps and trackers these are the run's own; of a new run ``EVERY`` steps and none. ``keep``:
+        which adapters are kept, as in ``runs.kept``.
         """
         try:
-            _, every, trackers = known = self.config()
+            _, every, trackers, _ = known = self.config()
         except TensorAdaptError:  # none yet, damaged or of another run
-            self._write(config, EVERY if checkpoint_every is None else checkpoint_every, list(track))
+            self._write(config, EVERY if checkpoint_every is None else checkpoint_every, list(track), keep)
             return
-        asked = config, every if checkpoint_every is None else checkpoint_every, list(track) or trackers
+        asked = config, every if checkpoint_every is None else checkpoint_every, list(track) or trackers, keep
         if asked != known:
             with claim(self.path.parent, self.name) as ours:
                 if ours:
                     self._write(*asked)
 
-    def _write(self, config: RunConfig, checkpoint_every: int, track: list[str]) -> None:
-        record = {"config": config.as_dict(), "checkpoint_every": checkpoint_every, "track": track}
+    def _write(self, config: RunConfig, checkpoint_every: int, track: list[str], keep: str) -> None:
+        record = {"config": config.as_dict(), "checkpoint_every": checkpoint_every, "track": track, "keep": keep}
         replace_file(self.path / "config.json", json.dumps(record).encode())
 
-    def config(self) -> tuple[RunConfig, int, list[str]]:
-        """Return the run's config, the steps between two saved states of its training, and its trackers."""
+    def config(self) -> tuple[RunConfig, int, list[str], str]:
+        """Return the run's config, the steps between two saved states of its training, its trackers, what is kept."""
         path, again = self.path / "config.json", "delete it, then run the sweep again"
         with explained("read", path, again, TypeError, KeyError, AttributeError):
             record = parse_json(read_bounded(path, again), path, again)
             config, every = RunConfig.from_dict(record["config"]), record["checkpoint_every"]
-            track = record.get("track", [])
+            track, keep = record.get("track", []), record.get("keep", "none")
         if config.id != self.name:
             raise TensorAdaptError(f"{path} is the config of run {config.id}; expected that of {self.name}: {again}")
-        return config, every, track
+        return config, every, track, keep
 
     def note(self, event: str, **more: Any) -> None:
         """Add a line to the run's attempts, on disk before the attempt continues."""

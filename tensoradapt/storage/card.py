@@ -145,7 +145,7 @@ def _loading(repo_id: str, base: str, origin: Origin) -> Iterator[str]:
 def _as_lora(plan: Plan) -> Iterator[str]:
     if plan.spec.rule != "add":
         yield from ("## Without tensoradapt\n", "```python")
-        yield from ('ta.merge_and_unload(model).eval().save_pretrained("merged")', "```\n")
+        yield from ('ta.save_model(ta.merge_and_unload(model).eval(), "merged")', "```\n")
         yield f"saves a plain model; a LoRA cannot hold rule {plan.spec.rule}.\n"
         return
     yield from ("## As a LoRA\n", "```python", f'ta.export_lora(model, "lora"{_export_options(plan)})', "```\n")

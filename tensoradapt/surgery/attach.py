@@ -299,8 +299,8 @@ def detach(model: nn.Module, name: str | None = None) -> Adapter:
 def merge_and_unload(model: nn.Module) -> nn.Module:
     """Merge the adapters in use for good and take all adapters out (docs/guides/merge-and-save.md).
 
-    Its outputs are those of the adapted model but for rounding, trained heads stay, and ``save_pretrained`` saves it as
-    any other.
+    Its outputs are those of the adapted model but for rounding, and trained heads stay. ``save_model`` saves it with
+    its tokenizer; ``save_pretrained`` saves the model alone, as any other.
 
     Args:
         model: a model with an adapter.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -39,7 +39,12 @@ class Cost:
 
 
 def measure(
-    root: Path, configs: Sequence[RunConfig], left: Sequence[RunConfig], slots: Slots, probe: bool = True
+    root: Path,
+    configs: Sequence[RunConfig],
+    left: Sequence[RunConfig],
+    slots: Slots,
+    probe: bool = True,
+    say: Callable[[str], None] = lambda line: None,
 ) -> Cost:
     """Return what a run of a sweep takes.
 
@@ -49,10 +54,13 @@ def measure(
         left: those of them that can be begun.
         slots: where they run.
         probe: whether a short run may be computed for it.
+        say: called with a line before the short runs, which may take minutes.
     """
     done = [config.id for config in configs if is_finished(root, config.id)]
     if not left or (not done and (slots.options or not probe)):  # on a cluster a probe would measure another machine
         return Cost()
+    if not done:
+        say("timing a short run of each task, to tell how long all take")
     try:
         return _measured(root, done) if done else _probed(left, (*slots.here, slots.device)[0], slots.threads)
     except Exception as error:  # a run that fails must not stop the others

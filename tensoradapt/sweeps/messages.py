@@ -238,7 +238,7 @@ def data_text(spec: SweepSpec, task: str) -> str:
         return f"task {task} cannot be loaded here: {error}"
     parts = {"train": data.train, "validation": data.validation, "test": data.test}
     counts = ", ".join(f"{len(split):,} {part}" for part, split in parts.items())
-    classes = f"classes {', '.join(record['labels'][:5])}" if "labels" in record else ""
+    classes = _classes(record.get("labels", ()))
     texts = isinstance(chosen, Classification) and data.test.texts is not None
     encoded = [chosen.encode(split, spec.model, length + 1) for split in parts.values()] if texts else []
     over = sum(len(example) > length for examples in encoded for example in examples)
@@ -246,6 +246,12 @@ def data_text(spec: SweepSpec, task: str) -> str:
     cut = f"{over:,} of {n:,} texts have more than {length} tokens and are cut (max_length)" if over else ""
     seen, taken = chosen.described(spec.model), _taken(spec, parts)
     return f"task {task}: " + "; ".join(part for part in (counts, taken, classes, *data.notes, cut, seen) if part)
+
+
+def _classes(names: Sequence[str]) -> str:
+    """Return the first five names of classes and how many more there are; "" without classes."""
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return f"classes {', '.join(names[:5])}{more}" if names else ""
 
 
 def _taken(spec: SweepSpec, parts: Mapping[str, Sized]) -> str:

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -147,9 +148,10 @@ def sweep(
         if not dry_run:
             chosen = EXECUTORS[executor](root, slots)
             store.check_writable(root)
-        for line in (plan_text(spec, planned, now, todo), *setting_lines(spec, slots), *cut_lines(spec)):
+        say(plan_text(spec, planned, now, todo))  # before texts are encoded, which may take minutes
+        for line in chain(setting_lines(spec, slots), cut_lines(spec)):
             say(line)
-        cost = measure(root, now.configs, left, slots, probe)
+        cost = measure(root, now.configs, left, slots, probe, say)
         asked = Asked(todo, 1 if executor == "inline" else workers, spec.pack, _largest(planned))
         slots, pack, shared = packed(slots, asked, cost)
         for line in filter(None, (shared, cost_text(cost, todo if left else 0, slots))):
@@ -282,7 +284,7 @@ class _Sweep:
         for config in new:
             store.check_free(self.root, config.id)
             self._known[config.id] = config
-            Work(self.root, config.id).prepare(config, self.checkpoint_every, self.track)
+            self._prepare(config.id)
         shared = [config.id for config in new if config.kind != "full"]
         # so many take turns in one process that no worker is without a run
         executor.submit(shared, max(1, min(self._pack, math.ceil(len(shared) / (executor.slots.workers or 1)))))
@@ -337,8 +339,8 @@ class _Sweep:
         executor.submit([name])
 
     def _prepare(self, name: str) -> None:
-        """Write the work folder of a run, which the process that computed it may have removed."""
-        Work(self.root, name).prepare(self._known[name], self.checkpoint_every, self.track)
+        """Write the work folder of a run; the process that computed it may have removed it."""
+        Work(self.root, name).prepare(self._known[name], self.checkpoint_every, self.track, self.spec.keep)
 
     def _give_up(self, name: str) -> bool:
         """Write the failure of a run whose process keeps dying; False if another process computes it."""

@@ -39,6 +39,7 @@ from tensoradapt.records import (
     values_of,
 )
 from tensoradapt.runs.config import REFERENCES, RunConfig
+from tensoradapt.runs.kept import KEEP
 from tensoradapt.runs.row import TARGETS
 from tensoradapt.tasks.classification import Classification
 from tensoradapt.tasks.registry import resolve, restore
@@ -246,6 +247,12 @@ class SweepSpec:
     pack: int = value(
         partial(checks.whole, most=MOST_PACKED), "how many runs take turns in one process, over one base in memory", 1
     )
+    keep: str = value(
+        partial(checks.one_of, KEEP),
+        "whose adapters are kept for ta.load_run: best (of each method and size the run that is best on validation), "
+        "all or none",
+        "best",
+    )
     own: Mapping[str, Mapping[str, Any]] = value(checks.anything, "records of tasks of own data, by name", {})
     head_rates: Mapping[str, float] = value(checks.anything, "the head's rate by task, where a method has none", {})
 
@@ -294,10 +301,10 @@ class SweepSpec:
     def id(self) -> str:
         """Return the hash of what is computed.
 
-        How many runs are packed and where own data lies are no part of it, nor are the head's rates, which follow from
-        model and tasks.
+        How many runs are packed, whose adapters are kept and where own data lies are no part of it, nor are the head's
+        rates, which follow from model and tasks.
         """
-        table = {key: item for key, item in table_of(self).items() if key != "pack"}
+        table = {key: item for key, item in table_of(self).items() if key not in ("pack", "keep")}
         own = {name: {**record, "source": longest_of(record)} for name, record in self.own.items()}
         return digest({**table, "own": own})
 
@@ -309,7 +316,7 @@ def longest_of(record: Mapping[str, Any]) -> int | None:
 
 
 INNER = ("own", "head_rates")  # no keys of a file
-PLAIN = ("model", "task", "seed", "search", "pack")  # keys that no other key changes
+PLAIN = ("model", "task", "seed", "search", "pack", "keep")  # keys that no other key changes
 SWEEP = [f for f in fields(SweepSpec) if f.name not in INNER]
 ADAPTER = [f for f in fields(AdapterSpec) if f.name not in ("tasks", "train")]
 TRAINING = [f for f in fields(Training) if f.name != "lr"]
@@ -686,6 +693,7 @@ def table_of(spec: SweepSpec) -> dict[str, Any]:
         "tuning": tuning,
         "search": said(spec.search) if spec.search else {},
         "pack": spec.pack,
+        "keep": spec.keep,
     }
     return {key: item for key, item in found.items() if item != [] and item != {}}
 

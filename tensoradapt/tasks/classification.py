@@ -34,6 +34,7 @@ class Classification(Task):
     """A task that gives each example a class, by transformers' classifier of the model.
 
     ``pair``: whether an example is two texts. ``load_splits``: what ``splits`` returns, of the same two numbers.
+    ``classes``: names of the classes in the order of their labels, which the model's config keeps.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Classification(Task):
     licence: str = ""
     load_splits: Load | None = field(default=None, repr=False)
     content: str = ""
+    classes: tuple[str, ...] = ()
     kind: ClassVar[str] = "classification"
     readouts: ClassVar[tuple[str, ...]] = READOUTS
 

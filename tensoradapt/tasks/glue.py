@@ -42,18 +42,25 @@ _binary = {"0": 0, "1": 1}.__getitem__
 _entailment = {"entailment": 0, "not_entailment": 1}.__getitem__  # GLUE's own numbering
 
 
-def _task(name: str, metric: str, licence: str, *, pair: bool = True, regression: bool = False) -> Classification:
+def _task(
+    name: str, metric: str, licence: str, classes: tuple[str, ...] = (), *, pair: bool = True, regression: bool = False
+) -> Classification:
     kind, n_labels, beside = (Regression, 1, "pearson") if regression else (Classification, 2, "accuracy")
     source = f"GLUE {name}: the folder named by TENSORADAPT_DATA, or {_HUB} online"
     metrics = tuple(dict.fromkeys((metric, beside)))
-    return kind(name, n_labels, metrics, pair, source, licence, lambda n_train, n_test: load_splits(name))
+    own: Any = {"classes": classes, "load_splits": lambda n_train, n_test: load_splits(name)}
+    return kind(name, n_labels, metrics, pair, source, licence, **own)
 
 
 TASKS = {
-    "sst2": _task("sst2", "accuracy", "SST: research use, no explicit licence", pair=False),
-    "cola": _task("cola", "matthews", "CoLA: published examples under fair use", pair=False),
-    "rte": _task("rte", "accuracy", "PASCAL RTE 1, 2, 3 and 5: research use"),
-    "mrpc": _task("mrpc", "f1", "Microsoft Research Paraphrase Corpus licence: research use"),
+    "sst2": _task("sst2", "accuracy", "SST: research use, no explicit licence", ("negative", "positive"), pair=False),
+    "cola": _task(
+        "cola", "matthews", "CoLA: published examples under fair use", ("unacceptable", "acceptable"), pair=False
+    ),
+    "rte": _task("rte", "accuracy", "PASCAL RTE 1, 2, 3 and 5: research use", ("entailment", "not_entailment")),
+    "mrpc": _task(
+        "mrpc", "f1", "Microsoft Research Paraphrase Corpus licence: research use", ("not_equivalent", "equivalent")
+    ),
     "stsb": _task("stsb", "spearman", "scores CC BY-SA 4.0; texts by their sources' licences", regression=True),
 }
 _MRPC_COLUMNS = ("Quality", "#1 ID", "#2 ID", "#1 String", "#2 String")

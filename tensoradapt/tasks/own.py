@@ -74,7 +74,8 @@ def _labelled(own: OwnData, kind: str | None, tables: Mapping[str, Table]) -> tu
     metrics = (metric, *(usual for usual in USUAL[labels.kind] if usual != resolve(metric).name))
     made = KINDS.get("pictures" if pictures else labels.kind, Classification)
     n_labels, where = len(labels.classes) or 1, _where(tables)
-    task = made(str(own.name), n_labels, metrics, len(texts) == 2, where, "your own", lambda n_train, n_test: splits)
+    of: Any = {"load_splits": lambda n_train, n_test: splits, "classes": labels.classes}
+    task = made(str(own.name), n_labels, metrics, len(texts) == 2, where, "your own", **of)
     _check(task, labels, splits)
     return task, {"kind": labels.kind, "metric": metric, **({"labels": labels.classes} if labels.classes else {})}
 

@@ -59,5 +59,6 @@ TASK = Classification(
     source="movieReviewSnippets_GroundTruth.txt of vaderSentiment 2.5; label 1 where the mean rating is positive",
     licence=assets.ASSETS["vader-snippets"].licence,
     load_splits=load_splits,
+    classes=("negative", "positive"),
 )
 TASKS = {TASK.name: TASK}

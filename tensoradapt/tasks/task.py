@@ -96,6 +96,13 @@ class Task(ABC):
     def model(self, name: str) -> nn.Module:
         """Load a named model for the task; its new weights are drawn from torch's generator."""
 
+    def processor(self, name: str) -> Any:
+        """Return the tokenizer of a named model, None for "tiny-random-bert"; a task of pictures its image processor.
+
+        It is what pipelines of transformers need beside a saved model.
+        """
+        return models.tokenizer(name)
+
     def heads(self, model: nn.Module) -> tuple[str, ...]:
         """Return the names of the modules of a model that are trained whole, beside its adapter."""
         return ()

@@ -27,6 +27,7 @@ from tensoradapt.analysis.verdict import MARGIN, Compared, compared, lost_of, se
 from tensoradapt.checks import strings
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.files import replace_file
+from tensoradapt.runs.kept import ADAPTERS
 from tensoradapt.runs.store import Failure
 from tensoradapt.text import count_text, duration_text, plain
 
@@ -311,16 +312,23 @@ def _table(
 
 def _runs(runs: DataFrame, folder: Path) -> str:
     rows = _written(runs)
-    rows["links"] = [_folder_link(row, folder) for _, row in rows.iterrows()]
+    roots = dict.fromkeys(Path(path).parent for path in rows["path"].dropna())
+    kept = {path.name: path for root in roots for path in (root / ADAPTERS).glob("*/*")}
+    rows["links"] = [_folder_link(row, folder, kept) for _, row in rows.iterrows()]
     about = "A link is the folder of the run, with its config, result, measurements, provenance and predictions."
+    about += " ta.load_run(folder, run) loads a run whose adapter was kept." if kept else ""
     linked = about if rows["path"].notna().any() else ""
     return f'<h2 id="runs">Runs</h2>\n{_table("All runs", rows, RUNS, linked, list(rows["id"]))}'
 
 
-def _folder_link(row: Any, folder: Path) -> str:
+def _folder_link(row: Any, folder: Path, kept: Mapping[str, Path]) -> str:
     if not notna(row["path"]):
         return _text(row["id"])
-    return f'<a href="{escape(Path(os.path.relpath(row["path"], folder)).as_posix())}/">{_text(row["id"])}</a>'
+    targets = {row["id"]: row["path"], **({"adapter": kept[row["id"]]} if row["id"] in kept else {})}
+    return " ".join(
+        f'<a href="{escape(Path(os.path.relpath(path, folder)).as_posix())}/">{_text(name)}</a>'
+        for name, path in targets.items()
+    )
 
 
 def _lost(runs: DataFrame, told: Told) -> Iterator[str]:

@@ -50,6 +50,10 @@ class Pictures(Classification):
         made, heads = _shapes(pixels(first[0], name, self.name)), ", ".join(self.heads(self.base(name)))
         return f"a picture becomes {made} by the image processor of {name}; head trained with each adapter: {heads}"
 
+    def processor(self, name: str) -> Any:
+        """Return the image processor of a named model."""
+        return image_models.processor(name)
+
     def model(self, name: str) -> nn.Module:
         """Load the image classifier; its head is drawn from torch's generator."""
         return image_models.load(name, self)
