@@ -51,9 +51,10 @@ def add_parsers(commands: Any) -> None:
         "export",
         export,
         "turn a saved adapter into a LoRA folder that PEFT and servers load",
-        "ADAPTER_FOLDER --model NAME --out DIR [options]",
+        "FOLDER --out DIR [--model NAME] [options]",
+        "FOLDER is an adapter as adapter.save wrote it, with --model, or a run of a sweep that kept its adapter. "
         "Writes adapter_config.json and adapter_model.safetensors, exactly unless --rank is given. "
-        "Prints rank and errors of every module, and the --max-lora-rank that vLLM needs. No weights are read.",
+        "Prints rank and errors of every module, and the --max-lora-rank that vLLM needs.",
     )
     _export_options(p)
 
@@ -82,9 +83,9 @@ def _compress_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _export_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", type=path, metavar="ADAPTER_FOLDER", help="as adapter.save wrote it")
+    parser.add_argument("folder", type=path, metavar="FOLDER", help="of an adapter, or of a run: runs/x/ID")
     p = parser.add_argument_group("model and folder")
-    p.add_argument("--model", required=True, metavar="NAME", help="its base model; only the config is read")
+    p.add_argument("--model", metavar="NAME", help="an adapter's base model; only the config is read")
     p.add_argument("--out", type=path, required=True, metavar="DIR", help="a new folder, or an earlier export")
     p.add_argument(
         "--architecture",
@@ -166,14 +167,13 @@ def compress(args: argparse.Namespace) -> int:
 def export(args: argparse.Namespace) -> int:
     """Export and print the report."""
     from tensoradapt.cli.documents import export_document
-    from tensoradapt.data import models
     from tensoradapt.lora.export import export_lora
-    from tensoradapt.storage.load import unattached
 
+    model, adapter = _exported(args)
     report = export_lora(
-        models.skeleton(args.model, args.architecture),
+        model,
         args.out,
-        adapter=unattached(args.folder),
+        adapter=adapter,
         heads="leave" if args.leave_heads else "refuse",
         **picked(args, "rank", "round_up", "dtype", "task", "task_type", "prefix", "target", "base_model"),
     )
@@ -183,3 +183,21 @@ def export(args: argparse.Namespace) -> int:
         show_text(*report.lines(), "")
         show(*align(report.rows(), width()))
     return 0
+
+
+def _exported(args: argparse.Namespace) -> tuple[Any, Any]:
+    """Return the model and the adapter of a folder: a run's, or a saved adapter's with a model without weights."""
+    from tensoradapt.data import models
+    from tensoradapt.runs.store import is_finished
+    from tensoradapt.runs.trained import load_run
+    from tensoradapt.storage.load import unattached
+
+    if is_finished(args.folder.parent, args.folder.name):
+        trained = load_run(args.folder.parent, args.folder.name)
+        return trained.model, trained.adapter
+    if args.model is None:
+        raise TensorAdaptError(
+            f"{args.folder} is no folder of a run, and --model is missing; give --model NAME, the base model of the "
+            "adapter in it"
+        )
+    return models.skeleton(args.model, args.architecture), unattached(args.folder)

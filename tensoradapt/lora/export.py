@@ -165,7 +165,8 @@ def export_lora(
         dtype: float32, float16, bfloat16 or float64.
         task: the task to export, of an adapter with tasks.
         task_type: PEFT's name of the task; default CAUSAL_LM for a causal language model, else none.
-        heads: "leave" exports without trained modules and shared biases, which a LoRA cannot hold.
+        heads: "leave" exports without trained modules and shared biases, which a LoRA cannot hold. With target "peft"
+            an attached adapter's trained modules are written too, as ``modules_to_save``.
         prefix: path of this model in the one that will be served: "model" for a LlamaModel in a LlamaForCausalLM.
         target: "every" reader, "peft" or "llama.cpp" alone. These two have a place for stacked experts: PEFT 0.17 and
             later for any model's, llama.cpp for those of Mixtral and Qwen's MoE models. llama.cpp's converter also
@@ -195,7 +196,8 @@ def export_lora(
     name = _dtype(dtype, "dtype")
     refuse_sharded(model, "export")
     model, adapter, modules, left_out = _source(model, adapter)
-    _check(adapter, task, heads, left_out)
+    trained = adapter.attachment.head_tensors() if target == "peft" and heads != "leave" else {}
+    _check(adapter, task, heads, left_out := (tuple(_left_out(adapter, bool(trained))) if trained else left_out))
     check_folder(path)
     for site in adapter.plan.sites:
         check_site(modules, site, type(model).__name__)
@@ -215,9 +217,12 @@ def export_lora(
     config = lora_config(model, r, set(alone), names, bool(turned), task_type, alone=not prefix)
     if stacks:
         config["target_parameters"] = sorted({_under(prefix, matrix.parameter) for matrix in experts.values()})
+    if trained:
+        config["modules_to_save"] = [_under(prefix, module) for module in adapter.attachment.heads]
     served = alone | {_under(prefix, module): pair for module, pair in stacks.items()}
-    write_lora(path, config if base_model is None else {**config, NAMED: base_model}, served)
-    n_bytes = sum(half.nbytes for pair in served.values() for half in pair)
+    saved = {_under(prefix, key): value.to(DTYPES[name]) for key, value in trained.items()}
+    write_lora(path, config if base_model is None else {**config, NAMED: base_model}, served, saved)
+    n_bytes = sum(half.nbytes for pair in (*served.values(), tuple(saved.values())) for half in pair)
     held_as = "" if prefix else bare_name(model)
     ends = ", ".join(dict.fromkeys(module.rpartition(".")[2] for module in turned))
     readers = "" if not turned else TURNED if target == "llama.cpp" else TURNS.format(ends)
@@ -274,8 +279,8 @@ def _check(adapter: Adapter, task: str | None, heads: str, left_out: Sequence[st
     if left_out and heads != "leave":
         raise TensorAdaptError(
             f"besides its updates the adapter trains {' and '.join(left_out)}, and a LoRA folder that every server "
-            "reads has no place for them. Save them with the model (ta.merge_and_unload(model), then its "
-            "save_pretrained), or pass heads='leave' to export the updates alone"
+            "reads has no place for them. Save the whole model (ta.save_model(ta.merge_and_unload(model), folder)), "
+            "write the modules for PEFT alone (target='peft'), or pass heads='leave' to export the updates alone"
         )
     tasks = adapter.plan.spec.tasks
     if tasks and task is None:
@@ -286,9 +291,9 @@ def _check(adapter: Adapter, task: str | None, heads: str, left_out: Sequence[st
         raise TensorAdaptError(f"task={task!r} was given, and this adapter has no tasks; leave it out")
 
 
-def _left_out(adapter: Adapter) -> Iterator[str]:
-    """Name the trained parameters that are no update of a matrix."""
-    if adapter.plan.train:
+def _left_out(adapter: Adapter, with_heads: bool = False) -> Iterator[str]:
+    """Name the trained parameters that are no update of a matrix, and of no module that is written with them."""
+    if adapter.plan.train and not with_heads:
         yield f"the modules {', '.join(adapter.plan.train)}"
     if adapter.plan.biases:
         yield f"the shared biases of {', '.join(proj for proj, _ in adapter.plan.biases)}"

@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from safetensors.torch import save as pack_tensors
@@ -21,6 +22,7 @@ from tensoradapt.files import reason, replace_files
 from tensoradapt.lora.config import CONFIG, TENSORS
 from tensoradapt.lora.read_folder import PREFIX
 
+EMPTY: Mapping[str, Tensor] = MappingProxyType({})
 Halves = tuple[Tensor, Tensor]  # A (R, in) and B (out, R) in the dtype of the file
 
 # PEFT looks for a trained head in a folder of any other task type, and fails
@@ -38,13 +40,15 @@ NAMED = "base_model_name_or_path"
 VARIED = ("auto_mapping", "base_model_name_or_path", "fan_in_fan_out", "lora_alpha", "r", "target_modules", "task_type")
 
 
-def write_lora(path: Path, config: Mapping[str, Any], pairs: Mapping[str, Halves]) -> None:
-    """Write config and tensors, once both are whole on disk, the config last."""
+def write_lora(
+    path: Path, config: Mapping[str, Any], pairs: Mapping[str, Halves], heads: Mapping[str, Tensor] = EMPTY
+) -> None:
+    """Write config and tensors, once both are whole on disk, the config last; ``heads`` are of ``modules_to_save``."""
     tensors = {
         f"{PREFIX}{module}.lora_{side}.weight": half.contiguous()
         for module, pair in pairs.items()
         for side, half in zip("AB", pair, strict=True)
-    }
+    } | {f"{PREFIX}{name}": value.contiguous() for name, value in heads.items()}
     text = (json.dumps(config, indent=2, sort_keys=True) + "\n").encode()
     replace_files({path / TENSORS: pack_tensors(tensors, metadata={"format": "pt"}), path / CONFIG: text})
 

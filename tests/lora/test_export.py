@@ -175,6 +175,19 @@ def test_conv1d_is_said_and_names_are_the_base_models(tmp_path: Path) -> None:
     assert pair.b[:30].any() and not pair.b[30:].any()  # keys and values are not adapted
 
 
+def test_peft_has_the_head_that_was_trained_with_the_adapter(tmp_path: Path) -> None:
+    model = make("bert")
+    perturb(ta.attach(model, ta.plan(model, "cp", rank=2, train=("classifier",))))
+    with torch.no_grad():
+        model.classifier.weight.mul_(3)
+    report = ta.export_lora(model, tmp_path, target="peft")
+    assert not report.left_out
+    theirs = peft.PeftModel.from_pretrained(make("bert"), str(tmp_path)).eval()
+    torch.testing.assert_close(theirs(**inputs("bert")).logits, model.eval()(**inputs("bert")).logits)
+    ta.export_lora(model, tmp_path, target="peft", heads="leave")  # an earlier export is replaced
+    assert json.loads((tmp_path / "adapter_config.json").read_text())["modules_to_save"] is None
+
+
 TARGETS = {
     ("q", "o", "down"): ["output.dense", "query"],
     ("o",): ["attention.output.dense"],
