@@ -146,7 +146,7 @@ def sync_folder(path: Path) -> None:
 
 def reason(error: Exception) -> str:
     """Return the operating system's message, without the path."""
-    return str(getattr(error, "strerror", None) or error)
+    return str(getattr(error, "strerror", None) or error).strip()
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import pandas as pd
 from pandas import DataFrame, Series
@@ -16,6 +16,7 @@ from pandas import DataFrame, Series
 from tensoradapt.analysis.names import display
 from tensoradapt.checks import items, of_kind, shown
 from tensoradapt.errors import TensorAdaptError, closest, did_you_mean, few
+from tensoradapt.files import explained, open_bytes
 from tensoradapt.metrics.library import LESS_IS_BETTER, range_of
 from tensoradapt.planning.spec import AdapterSpec
 from tensoradapt.runs.row import COLUMNS, FAILED, FLAGS, NUMBERS, REFERENCES, SETUP, STATUSES, WHOLE, Row
@@ -94,11 +95,14 @@ def table_of(source: Path | str | Iterable[Run] | Iterable[Mapping[str, Any]] | 
     """Return what stands for runs as a table with all columns of ``RUN``, without runs that failed.
 
     Args:
-        source: a folder of runs, runs of ``load_runs``, or a DataFrame or list of dicts with a row for each run.
+        source: a folder of runs, runs of ``load_runs``, or a CSV file, DataFrame or list of dicts with a row for each
+            run.
 
     Raises:
-        TensorAdaptError: for a folder without runs, and as ``complete`` does.
+        TensorAdaptError: for a folder without runs, a file that cannot be read, and as ``complete`` does.
     """
+    if is_csv(source):
+        source = read_csv(Path(source))
     if isinstance(source, str | os.PathLike):
         source = with_sweep(frame(load_runs(Path(source))), Path(source))
     if isinstance(source, list | tuple) and source and all(isinstance(row, Mapping) for row in source):
@@ -107,6 +111,21 @@ def table_of(source: Path | str | Iterable[Run] | Iterable[Mapping[str, Any]] | 
         source = frame(items(of_kind(Run), source, "runs", most=MOST_RUNS))
     table = complete(source)
     return table[table["status"] != FAILED].reset_index(drop=True)
+
+
+def is_csv(source: Any) -> TypeGuard[str | os.PathLike[str]]:
+    """Say whether a source of runs is the path of a CSV file."""
+    return isinstance(source, str | os.PathLike) and str(source).lower().endswith(".csv") and not Path(source).is_dir()
+
+
+def read_csv(path: Path) -> DataFrame:
+    """Read a CSV file with a row for each run, without empty columns, whose type a file does not say.
+
+    Raises TensorAdaptError where it cannot be read.
+    """
+    wanted = "expected a CSV file with a row for each run, as runs.to_csv(path, index=False) writes"
+    with explained("read", path, wanted, ValueError), open_bytes(path) as file:
+        return pd.read_csv(file, low_memory=False).dropna(axis="columns", how="all")
 
 
 def frame(runs: Iterable[Run], failures: Iterable[Failure] = ()) -> DataFrame:

@@ -208,7 +208,7 @@ def plot(args: argparse.Namespace) -> int:
     with _styled(args.style):
         for name in [name for name, reason in said.items() if reason is None]:
             how = {**texts, **_options(name, args, several=len(said) > 1)}
-            files += plots.save(runs, name, args.out or args.runs, formats, width, **how)
+            files += plots.save(runs, name, args.out or _beside(args.runs), formats, width, **how)
             if not args.json:
                 show(*files[-len(formats) - 2 :])
     left = {name: reason for name, reason in said.items() if reason is not None}
@@ -241,6 +241,11 @@ def _options(name: str, args: argparse.Namespace, several: bool) -> Mapping[str,
     given = _comparison(args) | ({} if args.x is None else {"x": args.x})
     taken = inspect.signature(plots.figure(name)).parameters
     return {key: value for key, value in given.items() if key in taken or not several}
+
+
+def _beside(runs: Path) -> Path:
+    """Return the folder where files about runs are written by default: their own, or that of their CSV file."""
+    return runs.parent if runs.is_file() else runs
 
 
 def _styled(style: str | None) -> AbstractContextManager[Any]:
@@ -288,7 +293,7 @@ def report(args: argparse.Namespace) -> int:
     from tensoradapt.sweeps.report import report as write_page
 
     args.runs = runs_folder(args.runs)
-    out = args.out or args.runs / "report.html"
+    out = args.out or _beside(args.runs) / "report.html"
     page = write_page(args.runs, out, where=args.where, spec=args.spec, reference=args.reference)
     _print_files([page], args)
     return 0

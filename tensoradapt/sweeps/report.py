@@ -10,9 +10,10 @@ from typing import Any
 
 from tensoradapt.analysis.names import display
 from tensoradapt.analysis.page.report import Told, write_page
-from tensoradapt.analysis.results import frame, table_of
+from tensoradapt.analysis.results import frame, is_csv, table_of
 from tensoradapt.analysis.verdict import MARGIN
 from tensoradapt.errors import TensorAdaptError
+from tensoradapt.habits import answers_keywords
 from tensoradapt.records import toml_of
 from tensoradapt.runs.store import load_failures, load_runs
 from tensoradapt.sweeps import record
@@ -23,6 +24,7 @@ from tensoradapt.sweeps.spec import table_of as specification
 MADE = ("commit", "python", "platform", "cpu")
 
 
+@answers_keywords()
 def report(
     source: Any,
     path: Path | str | None = None,
@@ -35,7 +37,7 @@ def report(
     """Write a page about runs, whole or not at all; examples are in docs/guides/sweeps/results.md.
 
     Args:
-        source: a folder of runs, of whose failures and sweeps the page tells too; or runs, or a DataFrame.
+        source: a folder of runs, of whose failures and sweeps the page tells too; or runs, a CSV file or a DataFrame.
         path: of the page; by default report.html in the folder of runs. Links to these are relative to it.
         where: conditions that the runs meet, such as "task=sst2".
         spec: only the runs of this sweep.
@@ -57,7 +59,7 @@ def report(
     >>> ta.report(runs, f"{tempfile.mkdtemp()}/report.html").name
     'report.html'
     """
-    if not isinstance(source, str | os.PathLike):
+    if not isinstance(source, str | os.PathLike) or is_csv(source):
         if path is None:
             raise TensorAdaptError('the path of the page is missing; expected one, as in report(runs, "report.html")')
         return write_page(table_of(source), path, where=where, reference=reference, margin=margin)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tensoradapt.analysis.protocol import differing
-from tensoradapt.analysis.results import MOST_RUNS, folder, frame, meeting
+from tensoradapt.analysis.results import MOST_RUNS, complete, folder, frame, is_csv, meeting, read_csv
 from tensoradapt.checks import as_path, flag, items, of_kind, strings
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.runs.store import Run
@@ -35,7 +35,8 @@ def results(
     are rows with the status "failed" and no score.
 
     Args:
-        source: a folder of runs, or runs of ``load_runs``.
+        source: a folder of runs, runs of ``load_runs``, or a CSV file with a row for each run, as of other experiments
+            or ``table.to_csv``.
         tuning: with the runs that only helped to choose a learning rate, whose ``tuning`` is True.
         where: conditions that all rows meet, such as "task=sst2"; a missing value meets "!=" alone.
         spec: of a folder, only the runs of this sweep, a file or what it holds, under the names that it gives to
@@ -45,8 +46,8 @@ def results(
         The DataFrame.
 
     Raises:
-        TensorAdaptError: for a missing folder, a damaged run, a condition that cannot be read, and a specification that
-            was not run into the folder.
+        TensorAdaptError: for a missing folder, a damaged run or file, a condition that cannot be read, and a
+            specification that was not run into the folder.
 
     >>> import tempfile
     >>> import tensoradapt as ta
@@ -59,7 +60,9 @@ def results(
     """
     flag(tuning, "tuning")
     conditions = strings(where, "where")
-    if isinstance(source, str | os.PathLike):
+    if is_csv(source):
+        table = complete(read_csv(as_path(source, "source")))
+    elif isinstance(source, str | os.PathLike):
         table = _of_folder(as_path(source, "source"), as_path(spec, "spec") if isinstance(spec, str) else spec)
     elif hasattr(source, "columns"):
         raise TensorAdaptError(

@@ -14,6 +14,7 @@ from tensoradapt.analysis import plots
 from tensoradapt.analysis.tables import compare, summarise
 from tensoradapt.analysis.verdict import lines
 from tensoradapt.cli.main import main
+from tensoradapt.errors import TensorAdaptError
 from tensoradapt.runs.store import write_failure
 from tensoradapt.sweeps.results import results
 
@@ -162,3 +163,35 @@ def test_all_draws_what_the_runs_allow_and_says_what_they_do_not(
     allowed = plots.allowed(results(tmp_path / "runs"))
     assert left_out == {name for name, reason in allowed.items() if reason is not None} != set()
     assert {path.stem for path in (tmp_path / "out").glob("*.png")} == set(allowed) - left_out != set()
+
+
+def test_a_csv_file_of_runs_is_read_as_the_folder_is(root: Path, tmp_path: Path) -> None:
+    path, table = tmp_path / "mine.csv", results(root, where="status!=failed")
+    table.to_csv(path, index=False)
+    for source in (path, str(path)):
+        pandas.testing.assert_frame_equal(compare(results(source)), compare(table), check_dtype=False)
+        pandas.testing.assert_frame_equal(summarise(source), summarise(table), check_dtype=False)
+    assert plots.allowed(path) == plots.allowed(table) and results(path, where="method=cp")["rank"].isin([2, 4]).all()
+    assert run("results", path, "--means") == 0
+    assert run("plot", path, "--format", "png") == run("report", path) == 0
+    assert {"frontier.png", "report.html", "mine.csv"} < {file.name for file in tmp_path.iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (None, r"mine\.csv cannot be read \(No such file.* a row for each run, as runs\.to_csv"),
+        (b"", r"mine\.csv cannot be read \(No columns"),
+        (b"method,score\n\xff\xfe,1\n", r"mine\.csv cannot be read .*codec"),
+        (b"a,b\n1\n1,2,3\n", r"mine\.csv cannot be read .*expected a CSV file"),
+        (b"method,test\n", "the table has 0 rows"),
+        (b"method,loss\nlora,1\n", "the table has no column 'score'; found method, loss"),
+    ],
+)
+def test_a_csv_file_that_holds_no_runs_is_refused(content: bytes | None, says: str, tmp_path: Path) -> None:
+    path = tmp_path / "mine.csv"
+    if content is not None:
+        path.write_bytes(content)
+    for read in (results, plots.frontier):
+        with pytest.raises(TensorAdaptError, match=says):
+            read(path)
