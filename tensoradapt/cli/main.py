@@ -79,10 +79,10 @@ def _groups(first: Sequence[str]) -> Sequence[tuple[str, Any]]:
     if first == ["doctor"]:
         return others
     try:
-        from tensoradapt.cli import adapters, choose, completion, methods, results, sweep
+        from tensoradapt.cli import adapters, catalogue, choose, completion, methods, results, sweep
     except ImportError as error:
         raise TensorAdaptError(f"the commands cannot be loaded ({error}): run tensoradapt doctor") from None
-    runs = [("make runs", sweep), ("read runs", results)]
+    runs = [("make runs", sweep), ("make runs", catalogue), ("read runs", results)]
     one = [("plan and convert adapters", module) for module in (methods, choose, adapters)]
     return [*runs, *one, *others, (others[0][0], completion)]
 

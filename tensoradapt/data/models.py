@@ -51,6 +51,16 @@ def names() -> tuple[str, ...]:
     return (MINILM, TINY, *_entries())
 
 
+def holds(name: str) -> str:
+    """Say what a model that is built in or of a plug-in is, in a line."""
+    if name == TINY:
+        return "a BERT of 3 layers and width 24 with random weights, made in memory: for tests"
+    if name == MINILM:
+        return assets.ASSETS[name].holds
+    package = _entries()[name].dist
+    return f"of the plug-in {package.name}" if package else "of a plug-in"
+
+
 def load(name: str, task: HeadSpec) -> Any:
     """Load a sequence classifier for ``task``; its head is drawn from torch's generator.
 
@@ -281,6 +291,8 @@ def _unknown(name: str, error: Exception) -> str:
         if not (Path(name) / UNPACKED).exists():
             return f"folder {name} holds no {UNPACKED}; expected a model's folder, as save_pretrained writes it"
         return f"folder {name} does not hold a model that transformers can load ({first_line(error)})"
+    built_in = name.rpartition("/")[2].lower()
+    also = f'; "{built_in}" is built in or of a plug-in' if built_in in names() else ""
     if wrong := hub_fault():
-        return f"unknown model {name!r}: no such folder, not fetched before, and {wrong}"
-    return f"unknown model {name!r}: no such folder, and not loaded from the hub ({first_line(error)})"
+        return f"unknown model {name!r}: no such folder, not fetched before, and {wrong}{also}"
+    return f"unknown model {name!r}: no such folder, and not loaded from the hub ({first_line(error)}){also}"

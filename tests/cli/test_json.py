@@ -15,6 +15,7 @@ import tensoradapt as ta
 from tensoradapt.analysis.tables import compare, summarise
 from tensoradapt.cli.main import main
 from tensoradapt.data import models
+from tensoradapt.tasks import registry
 
 TINY = "tiny-random-bert"
 CURVES = {"cp": [(2, 300, 0.75), (4, 600, 0.9)], "lora": [(1, 300, 0.75), (2, 600, 0.8)]}
@@ -92,6 +93,19 @@ def test_methods_and_doctor(document) -> None:
     assert {row["name"]: row["n_params"] for row in document("methods", "vera", "--model", TINY)["methods"]}["vera"]
     found = document("doctor")
     assert found["broken"] == 0 and {check["state"] for check in found["checks"]} <= {"ok", "note"}
+
+
+def test_tasks_and_models(document, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(registry, "_REGISTERED", {})
+    tasks = {row["name"]: row for row in document("tasks")["tasks"]}
+    assert list(tasks) == [*registry.names()] and (tasks["sst2"]["metric"], tasks["sst2"]["classes"]) == ("accuracy", 2)
+    assert tasks["stsb"]["classes"] is None
+    rows = document("models")["models"]
+    assert [row["name"] for row in rows] == [*models.names()] and all(row["holds"] for row in rows)
+    for command, names in (("tasks", tasks), ("models", models.names())):
+        assert main([command]) == 0
+        shown = capsys.readouterr().out.splitlines()
+        assert shown[0].startswith("name ") and [line.split()[0] for line in shown[1 : len(names) + 1]] == [*names]
 
 
 def test_adapters_that_are_compressed_and_exported(document, tmp_path: Path) -> None:
