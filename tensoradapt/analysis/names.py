@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from tensoradapt.checks import check_is
+from tensoradapt.parameterizations import label_of
 
 # Okabe and Ito's colours, told apart with any colour vision, and Tol's wine in place of their yellow, which white paper
 # swallows.
@@ -64,7 +65,8 @@ def display(method: str) -> str:
 
     Case, spaces, hyphens and underscores of the given name do not count.
 
-    A name that is not in the table keeps its letters, but for a first word that is.
+    A name that is not in the table keeps its letters, but for a first word that is, or that is a plug-in's with a
+    label.
 
     Raises:
         TensorAdaptError: for what is no text.
@@ -76,7 +78,7 @@ def display(method: str) -> str:
     if (name := known(method)) is not None:
         return name
     word = first_word(method)
-    name = known(word)
+    name = known(word) or label_of(word)
     return method if name is None else method.replace(word, name, 1)
 
 

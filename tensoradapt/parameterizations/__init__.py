@@ -75,6 +75,18 @@ def name_of(parameterization: str | Any) -> str:
     return str(getattr(parameterization, "__name__", type(parameterization).__name__)).rpartition(".")[2]
 
 
+def label_of(name: str) -> str | None:
+    """Return the label of a plug-in's parameterization; None where it has none, cannot be loaded, or is no plug-in's.
+
+    >>> label_of("no plug-in") is None
+    True
+    """
+    try:
+        return getattr(_plugins()[name].load(), "label", None) if name in _plugins() else None
+    except Exception:  # it is anybody's code, and only a name is asked of it
+        return None
+
+
 def layouts_of(parameterization: Any) -> tuple[str, ...]:
     """Return the layouts that a parameterization is usually used with."""
     return tuple(getattr(get(parameterization), "layouts", LAYOUTS))

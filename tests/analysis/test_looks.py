@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from types import SimpleNamespace
 from typing import Any
 
 import matplotlib as mpl
@@ -141,3 +142,13 @@ def test_many_names_of_one_first_word_share_its_colour() -> None:
 def test_sixteen_methods_differ_in_their_lines_too() -> None:
     found = looks(list(itertools.islice(published.names(), 16)))
     assert len({str(look.line) for look in found.values()}) > 1
+
+
+def test_a_plug_in_is_shown_by_its_label(monkeypatch: pytest.MonkeyPatch) -> None:
+    modules = {"mine": SimpleNamespace(label="My Tree"), "plain": SimpleNamespace(), "cp": SimpleNamespace(label="no")}
+    entries = {name: SimpleNamespace(load=lambda module=module: module) for name, module in modules.items()}
+    entries["broken"] = SimpleNamespace(load=lambda: 1 / 0)
+    monkeypatch.setattr(parameterizations, "_plugins", lambda: entries)
+    shown = [display(name) for name in ("mine", "mine over layer : out : in", "plain", "broken", "cp", "mineral")]
+    assert shown == ["My Tree", "My Tree over layer : out : in", "plain", "broken", "CP", "mineral"]
+    assert looks(["mine", "cp"])["mine"].name == "My Tree"
