@@ -133,7 +133,10 @@ __version__ = "0.2.0"
 
 def __getattr__(name: str) -> Any:
     if name in _MODULES:
-        return importlib.import_module(_MODULES[name])
+        module, habits = importlib.import_module(_MODULES[name]), importlib.import_module("tensoradapt.habits")
+        if name in habits.MODULES:
+            module.__class__ = habits.Module
+        return module
     if name in _HOME:
         return getattr(importlib.import_module(_HOME[name]), name)
     if name.startswith("__"):  # as importlib and inspect look for

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import math
 import os
 import re
@@ -82,7 +83,13 @@ def check_is(what: str, value: Any, kind: type) -> None:
     """Raise TensorAdaptError unless ``value`` is an instance of a class."""
     if not isinstance(value, kind):
         home = kind.__module__.partition(".modules.")[0]  # torch.nn.Module, as one types it
-        raise TensorAdaptError(f"{what} is {shown(value)}; expected a {home}.{kind.__qualname__}")
+        raise TensorAdaptError(f"{what} is {shown(value)}; expected a {home}.{kind.__qualname__}{its_model(value)}")
+
+
+def its_model(value: Any) -> str:
+    """Return the end of a message about what is no model and holds one, such as a pipeline or a trainer; else ""."""
+    held = inspect.getattr_static(value, "model", None)
+    return ": pass its model, as in pipeline.model" if hasattr(held, "named_modules") else ""
 
 
 def check_rank(rank: Any, what: str = "rank") -> None:
@@ -103,8 +110,8 @@ def _refuse_list(what: str, rank: Any) -> None:
     """Raise TensorAdaptError for ranks in an order, which a network does not have: its modes and bonds have names."""
     if isinstance(rank, list | tuple):
         raise TensorAdaptError(
-            f"{what} is {shown(rank)}; expected one whole number, or a number for each mode by its name, such as "
-            '{"layer": 2, "in": 8}; the printed plan of one rank names them'
+            f"{what} is {shown(rank)}; expected one whole number (a sweep takes a list of ranks), or a number for "
+            'each mode by its name, such as {"layer": 2, "in": 8}; the printed plan of one rank names them'
         )
 
 
@@ -137,7 +144,13 @@ def count(value: Any, where: str) -> int:
     short = SHORT_COUNT.fullmatch(value.strip()) if isinstance(value, str) else None
     if isinstance(value, str) and not short:
         raise TensorAdaptError(f'{where} is {shown(value)}; expected a whole number, such as 18600 or "18.6k"')
-    return whole(float(Decimal(short[1]) * POWERS[short[2].lower()]) if short else value, where)
+    n = float(Decimal(short[1]) * POWERS[short[2].lower()]) if short else value
+    if is_number(n, 0) and n < 1:
+        raise TensorAdaptError(
+            f'{where} is {shown(value)}; expected a number of parameters, such as 18600 or "18.6k", and no share: a '
+            "printed plan says which share of its matrices that is"
+        )
+    return whole(n, where)
 
 
 def number(value: Any, where: str) -> float:

@@ -10,13 +10,45 @@ import inspect
 import json
 from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
-from typing import ParamSpec, TypeVar
+from types import ModuleType
+from typing import Any, ParamSpec, TypeVar
 
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
+# Other words for keys of files, keywords of functions and metrics: the name here, which is said where it is valid, or
+# else the sentence that follows it. A field's own ``former`` names come first.
+WORDS: Mapping[str, tuple[str, ...]] = {
+    **dict.fromkeys(("train_size", "train_samples", "max_train_samples", "num_train_samples"), ("n_train",)),
+    **dict.fromkeys(("n_samples", "num_samples", "max_samples"), ("n_train",)),
+    "n_jobs": ("workers",),
+    "report_to": ("track",),
+    "resume": ("", "a sweep goes on by itself: run it again with the same folder"),
+    "baseline": ("reference", 'an adapter has none; a sweep has reference=, and ta.compare(runs, reference="lora")'),
+    **dict.fromkeys(
+        ("dtype", "torch_dtype"),
+        ("precision", 'factors are trained in float32; to compute in bfloat16: ta.fit(..., precision="bf16")'),
+    ),
+    **{
+        word: ("", f'less of it is better, so take its negative, "{name}"')
+        for word, name in {
+            "mse": "neg_mean_squared_error",
+            "rmse": "neg_root_mean_squared_error",
+            "mae": "neg_mean_absolute_error",
+        }.items()
+    },
+}
+# endings of files that are not read, as of ``train="reviews.xlsx"``
+FILES = dict.fromkeys(
+    (".xlsx", ".xls"), "write it as .csv, or give rows in memory, as in train=pandas.read_excel({path!r})"
+)
+# modules of the package that are called as if they were functions, as in ``ta.spectra(adapter)``
+MODULES = {
+    "spectra": "ta.spectra.spectra(tensor, names), of an adapter with tensor = adapter.tensors[0].full() and "
+    "names = adapter.tensors[0].network.layout.names"
+}
 # names of the package, as in ``ta.list_methods``
 PACKAGE = {
     **dict.fromkeys(("list_methods", "list_parameterizations", "available_methods", "available"), "ta.methods()"),
@@ -44,8 +76,10 @@ PACKAGE = {
     **dict.fromkeys(("get_adapter", "get_adapters", "attached"), "ta.adapters(model)"),
     **dict.fromkeys(("decompose", "factorize", "compress_lora"), "ta.compress(folder, model, layout, method, rank=8)"),
     **dict.fromkeys(
-        ("count_parameters", "count_params", "n_params", "num_parameters"), "ta.plan(model, method, rank=8).n_params"
+        ("count", "count_parameters", "count_params", "n_params", "num_parameters"),
+        "ta.plan(model, method, rank=8).n_params",
     ),
+    **dict.fromkeys(("reconstruct", "dense", "full"), "adapter.tensors[0].full()"),
     **dict.fromkeys(("recommend", "suggest"), "ta.choose(model, budget=...)"),
 }
 # attributes of an adapter, which does not know the model that it is attached to
@@ -67,11 +101,16 @@ ADAPTER = {
     **dict.fromkeys(("attach", "inject"), "ta.attach(model, plan)"),
     **dict.fromkeys(("to_dict", "config", "rank", "method"), "adapter.plan.spec"),
     **dict.fromkeys(("factors", "weights"), "adapter.tensors[0].factors"),
-    **dict.fromkeys(("reconstruct", "get_delta_weight", "delta_weight", "deltas", "updates"), "adapter.delta(site)"),
+    **dict.fromkeys(("get_delta_weight", "delta_weight", "deltas", "updates"), "adapter.delta(site)"),
+    **dict.fromkeys(
+        ("reconstruct", "dense", "full"), "adapter.tensors[0].full(), or of one matrix adapter.delta(site)"
+    ),
     "scale": "adapter.plan.scale",
     "reduce_rank": "ta.reduce_rank(model, optimizer, rank=...)",
     "compress": "ta.compress(model, ...)",
 }
+# attributes of a factored tensor, as in ``adapter.tensors[0].dense``
+TENSOR = dict.fromkeys(("dense", "reconstruct", "to_dense", "to_tensor"), "tensor.full()")
 PLAN = {
     **dict.fromkeys(("attach", "apply", "build"), "ta.attach(model, plan)"),
     **dict.fromkeys(("summary", "show", "table", "describe"), "print(plan)"),
@@ -121,6 +160,10 @@ METHODS = {
     **dict.fromkeys(("head", "linearprobe", "linearprobing"), 'in a sweep it is a reference: reference = "head"'),
     "bitfit": 'in a sweep it is a reference: reference = "bitfit"',
     **dict.fromkeys(
+        ("hierarchicaltucker", "httucker", "ht"),
+        "the notebook docs/notebooks/4_your_own_parameterization.md builds it, as a parameterization of your own",
+    ),
+    **dict.fromkeys(
         ("ia3", "oft", "boft", "hra", "road", "shira", "reft", "cpt", "poly", "xlora", "vblora", "lntuning"),
         _IN_PEFT,
     ),
@@ -146,6 +189,19 @@ def unknown_method(name: str, valid: Iterable[str]) -> str:
     return f"unknown method {name!r}{hint}"
 
 
+def called(word: object, valid: Iterable[str]) -> str:
+    """Return the end of a message about an unknown word: what it is called here, or else the closest valid name.
+
+    >>> called("n_jobs", ["workers"]), called("stpes", ["steps"])
+    ('; it is called workers', '; did you mean "steps"? Valid: steps')
+    """
+    names = [*valid]
+    here, *sentence = WORDS.get(str(word), ("",))
+    if here in names:
+        return f"; it is called {here}"
+    return f"; {sentence[0]}" if sentence else did_you_mean(word, names)
+
+
 def no_attribute(owner: str, name: str, meant: Mapping[str, str], valid: Iterable[str]) -> AttributeError:
     """Make the error for an attribute that is missing, which names what to type in its place.
 
@@ -157,20 +213,29 @@ def no_attribute(owner: str, name: str, meant: Mapping[str, str], valid: Iterabl
     return AttributeError(f"{owner} has no {name}{hint}")
 
 
-def answers_keywords(**meant: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+class Module(ModuleType):
+    """A module that says, where it is called, which function of it to call."""
+
+    def __call__(self, *given: Any, **named: Any) -> Any:
+        """Raise TypeError with what to type."""
+        raise TypeError(f"{self.__name__} is a module; type {MODULES[self.__name__.rpartition('.')[2]]}")
+
+
+def answers_keywords(*others: str, **meant: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Decorate a function so that it answers an unknown keyword with the one to type.
 
-    ``meant`` says what to do about words that no comparison of letters finds; others are compared with the names of the
-    function's arguments.
+    ``others`` are keywords that the function takes by ``**``. ``meant`` says what to do about words of this function
+    alone, beside ``WORDS``; others are compared with the names of the function's arguments.
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
-        known = inspect.signature(function).parameters
+        every = inspect.signature(function).parameters.values()
+        known = (*(each.name for each in every if each.kind is not each.VAR_KEYWORD), *others)
 
         @wraps(function)
         def call(*args: P.args, **given: P.kwargs) -> R:
             if unknown := [name for name in given if name not in known]:
-                hint = f"; {meant[unknown[0]]}" if unknown[0] in meant else did_you_mean(unknown[0], known)
+                hint = f"; {meant[unknown[0]]}" if unknown[0] in meant else called(unknown[0], known)
                 raise TensorAdaptError(f"{function.__name__} takes no {unknown[0]}{hint}")
             return function(*args, **given)
 

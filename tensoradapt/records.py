@@ -20,7 +20,8 @@ from typing import Any, ParamSpec, Protocol, TypeVar, overload
 
 from tensoradapt.checks import Check, shown
 from tensoradapt.checks import optional as or_none
-from tensoradapt.errors import TensorAdaptError, closest, did_you_mean, located
+from tensoradapt.errors import TensorAdaptError, closest, located
+from tensoradapt.habits import WORDS, called
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -128,9 +129,9 @@ def check_known(table: Mapping[str, Any], declared: Iterable[Field[Any]], others
     former = {name: f for f in by_name.values() for name in f.metadata["former"]}
     for key in table:
         if key not in valid:
-            near = closest(key, [*valid, *former])
+            near = key if key in WORDS else closest(key, [*valid, *former])
             meant = former[near].name if near in former else near
-            hint = _advice(former[key], key) if key in former else did_you_mean(meant, valid)
+            hint = _advice(former[key], key) if key in former else called(meant, valid)
             raise TensorAdaptError(f"unknown key {key}{hint}")
 
 

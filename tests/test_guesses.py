@@ -19,6 +19,13 @@ RUNS = pandas.DataFrame({"method": ["lora", "cp"] * 2, "seed": [0, 0, 1, 1], "n_
 FRAME = pandas.DataFrame(ROWS)
 
 
+class Holder:
+    """What holds a model and is none, as a pipeline of transformers."""
+
+    def __init__(self) -> None:
+        self.model = make("bert")
+
+
 def adapted() -> tuple[Any, ta.Adapter]:
     model = make("bert")
     return model, ta.attach(model, "cp", rank=2)
@@ -142,6 +149,35 @@ ANSWERED: dict[str, tuple[Callable[[], Any], str]] = {
     "fit(epochs=)": (lambda: ta.fit(torch.nn.Linear(1, 1), [], epochs=3), "fit takes no epochs; give steps"),  # type: ignore[call-arg]
     "fit(learning_rate=)": (lambda: ta.fit(torch.nn.Linear(1, 1), [], learning_rate=1), "it is called lr"),  # type: ignore[call-arg]
     "fit(stpes=)": (lambda: ta.fit(torch.nn.Linear(1, 1), [], stpes=1), 'did you mean "steps"?'),  # type: ignore[call-arg]
+    "sweep(train_size)": (sweep_of(train_size=9), "unknown key train_size; it is called n_train"),
+    "sweep(n_samples)": (sweep_of(n_samples=9), "unknown key n_samples; it is called n_train"),
+    "sweep(max_train_samples)": (sweep_of(max_train_samples=9), "max_train_samples; it is called n_train"),
+    "load_task(train_samples=)": (lambda: ta.load_task("planted", train_samples=9), "it is called n_train"),  # type: ignore[call-arg]
+    "sweep(n_jobs=)": (lambda: ta.sweep({}, "runs", n_jobs=2), "sweep takes no n_jobs; it is called workers"),  # type: ignore[arg-type]
+    "sweep(report_to=)": (lambda: ta.sweep({}, "runs", report_to="wandb"), "it is called track"),  # type: ignore[arg-type]
+    "sweep(resume=)": (lambda: ta.sweep({}, "runs", resume=True), "run it again with the same folder"),  # type: ignore[arg-type]
+    "sweep(methods=)": (lambda: ta.sweep(methods=["cp"]), 'as in ta.sweep({"model": ..., "task": ...'),  # type: ignore[call-arg]
+    "a pipeline": (lambda: ta.plan(Holder(), "lora", 2), "a Holder; expected a torch.nn.Module or its config: pass"),
+    "attach to a pipeline": (lambda: ta.attach(Holder(), "lora", 2), "pass its model, as in pipeline.model"),  # type: ignore[arg-type]
+    "a sweep of a pipeline": (sweep_of(model=Holder()), "pass its model, as in pipeline.model"),
+    "the method in place of the model": (lambda: ta.plan("CP", rank=8), "the model is 'CP', which is a method"),
+    "a built-in model by its name on the hub": (
+        lambda: ta.plan("sentence-transformers/all-MiniLM-L6-v2", "cp", 2),
+        '"all-minilm-l6-v2" is built in',
+    ),
+    "plan(dtype=)": (plan_of("cp", rank=2, dtype="bf16"), 'to compute in bfloat16: ta.fit(..., precision="bf16")'),
+    "a share as budget": (plan_of("cp", budget=0.01), "expected a number of parameters, such as 18600"),
+    "a share as budget of choose": (lambda: ta.choose("tiny-random-bert", "0.01"), "and no share"),
+    "plan(baseline=)": (plan_of("cp", rank=2, baseline="lora"), 'ta.compare(runs, reference="lora")'),
+    "sweep(baseline)": (sweep_of(baseline="lora"), 'baseline; reference is "head", "full" or "bitfit"; LoRA is a'),
+    "compare(baseline=)": (lambda: ta.compare(RUNS, baseline="lora"), "it is called reference"),  # type: ignore[call-arg]
+    "report(baseline=)": (lambda: ta.report(RUNS, baseline="lora"), "it is called reference"),  # type: ignore[call-arg]
+    "several ranks": (plan_of("cp", rank=[1, 2, 4]), "expected one whole number (a sweep takes a list of ranks)"),
+    "hierarchical Tucker": (plan_of("hierarchical_tucker", rank=2), "docs/notebooks/4_your_own_parameterization.md"),
+    "an error as metric": (
+        lambda: ta.register_task("t", train=FRAME.assign(label=np.linspace(0, 1, 40)), metric="mse"),
+        'less of it is better, so take its negative, "neg_mean_squared_error"',
+    ),
     "a sweep's method": (sweep_of(method=["loar"]), 'did you mean "lora"?'),
     "a report of a table": (lambda: ta.report(RUNS), 'as in report(runs, "report.html")'),
     "choose, for what": (lambda: ta.choose("tiny-random-bert", 500, "smalest"), 'did you mean "smallest"?'),
@@ -157,6 +193,7 @@ ATTRIBUTES = {
             "train": "ta.fit(", "get_peft_model": "ta.attach(", "LoraConfig": "ta.AdapterSpec(", "attch": '"attach"?',
             "CP": 'ta.attach(model, "cp", rank=8)', "get_adapter": "ta.adapters(model)", "decompose": "ta.compress(",
             "count_parameters": "ta.plan(model, method, rank=8).n_params", "AdapterConfig": "ta.AdapterSpec(",
+            "count": "ta.plan(model, method, rank=8).n_params", "reconstruct": "adapter.tensors[0].full()",
         },
     ),
     "plan": (
@@ -172,7 +209,12 @@ ATTRIBUTES = {
             "merge": "ta.merge(model)", "detach": "ta.detach(model)", "save_pretrained": "adapter.save(folder)",
             "print_trainable_parameters": "ta.print_trainable_parameters(model)", "unload": "ta.detach(model)",
             "num_parameters": "adapter.n_params", "scale": "adapter.plan.scale", "deltas": "adapter.delta(site)",
+            "dense": "adapter.tensors[0].full()", "full": "adapter.tensors[0].full()",
         },
+    ),
+    "tensor": (
+        lambda: adapted()[1].tensors[0],
+        {"dense": "tensor.full()", "reconstruct": "tensor.full()"},
     ),
     "plots": (
         lambda: ta.plots,
@@ -197,6 +239,39 @@ def test_a_missing_attribute_names_the_call(of: str, name: str) -> None:
         getattr(owner, name)
     assert says[name] in str(error.value) and "\n" not in str(error.value)
     assert not hasattr(owner, name)
+
+
+@pytest.mark.parametrize(
+    ("typed", "says"),
+    [
+        (lambda: len(ta.plan("tiny-random-bert", "cp", 2)), "type plan.sites for its matrices, plan.groups for its"),
+        (lambda: ta.plan("tiny-random-bert", "cp", 2)[0], "type plan.sites for its matrices, plan.groups for its"),
+        (lambda: [*ta.plan("tiny-random-bert", "cp", 2)], "type plan.sites for its matrices, plan.groups for its"),
+        (lambda: ta.spectra(adapted()[1]), "is a module; type ta.spectra.spectra(tensor, names), of an adapter with"),
+    ],
+)  # fmt: skip
+def test_what_is_used_as_something_else_says_what_to_type(typed: Callable[[], Any], says: str) -> None:
+    with pytest.raises(TypeError) as error:
+        typed()
+    assert says in str(error.value)
+    assert ta.plan("tiny-random-bert", "cp", 2)
+
+
+def test_the_spectra_of_an_adapter_are_had_as_the_error_says() -> None:
+    adapter = adapted()[1]
+    tensor = adapter.factored[0]
+    names = tensor.network.layout.names
+    assert [*ta.spectra.spectra(tensor.full().detach() + 1, names).shape] == [*names]
+
+
+def test_the_hint_on_lora_alpha_gives_the_scale_of_peft() -> None:
+    with pytest.raises(ta.TensorAdaptError, match=r'r=16 and alpha=32 .* 2\.83, and PEFT\'s .* 2 is scale="paper"'):
+        plan_of("lora", rank=16, lora_alpha=32)()
+    settings: dict[str, Any] = {"rank": 4, "alpha": 8}
+    adapters = [ta.attach(make("bert"), "lora", **settings, **more) for more in ({}, {"scale": "paper"})]
+    scales = [adapter.factored[0].scale for adapter in adapters]
+    assert scales == pytest.approx([8 / 8 * 2**0.5, 8 / 4])  # 2.83 and 2 where r=16 and alpha=32 do the same
+    assert 32 / 8 * (8 / 16) ** 0.5 == pytest.approx(2.83, abs=0.01)
 
 
 def test_what_is_typed_in_place_of_a_missing_name_exists() -> None:

@@ -31,6 +31,7 @@ from tensoradapt.checks import (
     text,
 )
 from tensoradapt.errors import TensorAdaptError
+from tensoradapt.habits import TENSOR, no_attribute
 from tensoradapt.networks.contraction import Labels, compile_program
 from tensoradapt.networks.layout import At
 from tensoradapt.networks.network import MADE, Factor, Network
@@ -129,6 +130,11 @@ class FactoredTensor(nn.Module):
         fixed = [f.name for f in network.factors if f.source not in MADE and not f.trainable]
         self.fixed = FrozenValues({name: stored[name].clone() for name in fixed})  # the caller may keep theirs
         self.initial = FrozenValues(trained if start == "subtract" else {})
+
+    def __getattr__(self, name: str) -> Any:
+        if name in TENSOR:
+            raise no_attribute("a FactoredTensor", name, TENSOR, ())
+        return super().__getattr__(name)
 
     def made_by(self, mapped: FactorMap) -> None:
         """Let a map make the trained factors, of numbers that it holds for the tensor of this name; held are none."""

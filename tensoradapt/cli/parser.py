@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 from tensoradapt.cli.output import NARROWEST, one_line
 from tensoradapt.errors import closest, did_you_mean
-from tensoradapt.habits import COMMANDS
+from tensoradapt.habits import COMMANDS, WORDS, called
 
 Command = Callable[[argparse.Namespace], int]
 
@@ -59,6 +59,8 @@ class Parser(argparse.ArgumentParser):
                     self.one_value(option, value, word)
             unset = [name for name in ("--model", "--method") if name in self._option_string_actions.keys() - {*words}]
             self.error(f"unexpected argument {word!r}" + (f"; write {unset[0]} {shlex.quote(word)}" if unset else ""))
+        if (other := given.lstrip("-").replace("-", "_")) in WORDS:
+            self.error(f"unknown option {given}{called(other, [action.dest for action in self._actions])}")
         options = {option for action in self._actions for option in action.option_strings}
         former = {
             f"--{name.replace('_', '-')}": action.option_strings[0]

@@ -10,7 +10,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from tensoradapt.checks import shown
+from tensoradapt.checks import its_model, shown
 from tensoradapt.data import assets, models
 from tensoradapt.errors import TensorAdaptError
 
@@ -32,7 +32,7 @@ def with_saved_model(settings: Mapping[str, Any], root: Path) -> Mapping[str, An
             raise TensorAdaptError("tokenizer was given with a model's name; expected it beside a model object alone")
         return rest
     if not isinstance(model, models.transformers().PreTrainedModel):
-        raise TensorAdaptError(f"model is {shown(model)}; {EXPECTED}")
+        raise TensorAdaptError(f"model is {shown(model)}; {EXPECTED}{its_model(model)}")
     return {**rest, "model": str(_saved(model, tokenizer or _tokenizer_of(model), root / FOLDER))}
 
 

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from tensoradapt.checks import imported, name_in, shown
-from tensoradapt.errors import TensorAdaptError, did_you_mean, first_line, of_extra
+from tensoradapt.errors import TensorAdaptError, first_line, of_extra
+from tensoradapt.habits import called
 from tensoradapt.metrics.metric import Metric, none, of_share
 from tensoradapt.metrics.table import TABLE, Floats, checked
 
@@ -149,7 +150,7 @@ def _scorer(name: str) -> Metric:
     library = of_extra("sklearn.metrics", "data", f"metric {name!r}", "scikit-learn")
     if name not in (known := library.get_scorer_names()):
         valid = [*TABLE, *known]
-        raise TensorAdaptError(f"unknown metric {name!r}{did_you_mean(name, valid)}")
+        raise TensorAdaptError(f"unknown metric {name!r}{called(name, valid)}")
     scorer = library.get_scorer(name)
     return _metric(name, lambda scores, labels: scorer(_given(scores), scores, labels))
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
+from tensoradapt.data.model_names import is_folder
 from tensoradapt.errors import BudgetError, TensorAdaptError, did_you_mean, located
 from tensoradapt.networks import mapped
 from tensoradapt.networks.layout import Layout
@@ -21,6 +22,7 @@ from tensoradapt.planning.plan import Group, Plan
 from tensoradapt.planning.ranks import networks, with_rank_pattern, within_budget, within_budget_of_sum
 from tensoradapt.planning.spec import AdapterSpec, by_place, with_defaults
 from tensoradapt.planning.trained_modules import count_trained, with_heads
+from tensoradapt.published.methods import names, spelled
 from tensoradapt.published.row import Published
 from tensoradapt.published.sums import named_sum
 from tensoradapt.records import sugared
@@ -89,10 +91,14 @@ class Request:
 def _refuse_swapped(sites: Any, method: Any) -> None:
     """Raise for a method that stands where the model belongs."""
     if isinstance(sites, str) and (hasattr(method, "named_modules") or hasattr(method, "model_type")):
-        raise TensorAdaptError(
-            f"the model is {sites!r} and the method a {type(method).__name__}; expected the model first, as in "
-            f"plan(model, {sites!r}, rank=8)"
-        )
+        second = f" and the method a {type(method).__name__}"
+    elif isinstance(sites, str) and spelled(sites) in names() and not is_folder(sites):
+        second = ", which is a method"
+    else:
+        return
+    raise TensorAdaptError(
+        f"the model is {sites!r}{second}; expected the model first, as in plan(model, {sites!r}, rank=8)"
+    )
 
 
 def _sites(sites: Any, request: Request, asked: AdapterSpec) -> Sequence[Site]:

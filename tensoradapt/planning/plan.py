@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from html import escape
 from itertools import pairwise
-from typing import Any
+from typing import Any, NoReturn
 
 from tensoradapt.habits import PLAN, no_attribute
 from tensoradapt.networks import mapped
@@ -34,6 +34,7 @@ from tensoradapt.text import Rank, align, bonds_text, count_text, cut, html_tabl
 
 REPEATED = frozenset(("layer", "expert"))  # whose projections are folded into one row of the printed plan
 WAYS = "How a layer is computed in training (fp32), by tokens in the batch (R: rank of A and B):"
+NO_LIST = "a Plan is no list; type plan.sites for its matrices, plan.groups for its tensors"
 KINDS = 8  # so many kinds of groups are shown of a plan; ``print`` has all
 
 
@@ -104,6 +105,15 @@ class Plan:
         if name.startswith("_"):  # copies, pickles and notebooks look for methods that a plan lacks
             raise AttributeError(name)
         raise no_attribute("a Plan", name, PLAN, dir(self))
+
+    def __len__(self) -> int:
+        raise TypeError(NO_LIST)
+
+    def __getitem__(self, item: Any) -> NoReturn:
+        raise TypeError(NO_LIST)
+
+    def __bool__(self) -> bool:
+        return True
 
     @property
     def parameterization(self) -> str:

@@ -210,7 +210,12 @@ class AdapterSpec:
         former={"scaling": "it is called scale", "use_rslora": 'where it is true write method="rslora", paper=True'},
     )
     alpha: float | None = value(
-        checks.number, "the alpha of the scale; by default 16 where matched, else the paper's", former=("lora_alpha",)
+        checks.number,
+        "the alpha of the scale; by default 16 where matched, else the paper's",
+        former={
+            "lora_alpha": "it is called alpha; with r=16 and alpha=32 the matched scale of LoRA is 2.83, and PEFT's "
+            'alpha / r = 2 is scale="paper"',
+        },
     )
     start: str | None = value(
         partial(checks.one_of, STARTS),

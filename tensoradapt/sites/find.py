@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from tensoradapt.checks import flag, numbers, optional, shown, strings, text
+from tensoradapt.checks import flag, its_model, numbers, optional, shown, strings, text
 from tensoradapt.checks import projections as named_projections
 from tensoradapt.data import models
 from tensoradapt.errors import TensorAdaptError, few
@@ -72,6 +72,9 @@ def find_sites(
     layers, scope, blocks = optional(numbers)(layers, "layers"), optional(text)(scope, "scope"), flag(blocks, "blocks")
     model_or_config = without_adapters(config_of(model_or_config))
     is_model = hasattr(model_or_config, "named_modules")
+    if not is_model and (advice := its_model(model_or_config)):
+        what = type(model_or_config).__name__
+        raise TensorAdaptError(f"the model is a {what}; expected a torch.nn.Module or its config{advice}")
     if is_model:
         candidates, source = _in_model(model_or_config, recipe, scope, bool(modules))
     elif modules:

@@ -16,6 +16,7 @@ from tensoradapt.analysis.edges import edge_text
 from tensoradapt.checks import Check, as_path, check_arguments, flag, of_kind, one_of, optional, text, whole
 from tensoradapt.data.model_objects import with_saved_model
 from tensoradapt.errors import TensorAdaptError
+from tensoradapt.habits import answers_keywords
 from tensoradapt.runs import store, trackers
 from tensoradapt.runs.config import RunConfig
 from tensoradapt.runs.perform import CROWDED
@@ -24,7 +25,7 @@ from tensoradapt.sweeps import record as recorded
 from tensoradapt.sweeps.cost import cost_text, measure
 from tensoradapt.sweeps.data_check import check_validation, cut_lines
 from tensoradapt.sweeps.due import Cell, Due, SweepPart, base_of, cells, due, joined, part, parts, with_head_rates
-from tensoradapt.sweeps.executors.catalogue import EXECUTORS, slots_for
+from tensoradapt.sweeps.executors.catalogue import CLUSTERS, EXECUTORS, slots_for
 from tensoradapt.sweeps.executors.executor import ELSEWHERE, Executor
 from tensoradapt.sweeps.messages import (
     Progress,
@@ -35,7 +36,7 @@ from tensoradapt.sweeps.messages import (
     setting_lines,
 )
 from tensoradapt.sweeps.packing import Asked, packed
-from tensoradapt.sweeps.spec import SweepSpec, read_spec
+from tensoradapt.sweeps.spec import KEYS, SweepSpec, read_spec
 
 AGAIN = 1.0  # seconds until a run that another process computes is submitted again
 DEATHS = 10  # after so many of the process of one run, the run is taken to be the cause
@@ -76,8 +77,10 @@ CHECKS: Mapping[str, Check] = {
     "probe": flag,
     "say": of_kind(Callable),  # type: ignore[arg-type]
 }
+IN_SPEC = 'it is a key of the specification, as in ta.sweep({"model": ..., "task": ..., "method": ...}, folder)'
 
 
+@answers_keywords(*CLUSTERS, **dict.fromkeys(KEYS, IN_SPEC))
 def sweep(
     spec: SweepSpec | Mapping[str, Any] | Path | str,
     out: Path | str,

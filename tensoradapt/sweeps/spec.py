@@ -21,6 +21,7 @@ from tensoradapt import checks
 from tensoradapt.checks import Check, shown
 from tensoradapt.errors import TensorAdaptError, closest, did_you_mean, located
 from tensoradapt.files import read_bounded, reason
+from tensoradapt.habits import WORDS
 from tensoradapt.networks.starts import STARTS
 from tensoradapt.planning.scale import SCALES
 from tensoradapt.planning.spec import AdapterSpec, with_defaults
@@ -68,6 +69,7 @@ MOVED = {  # keys that no field is called, or has been called by another form
     ),
     "warmup_steps": "warmup is a share of the steps: warmup_steps / steps",
     "n_seeds": "the seeds themselves are listed: seed = [0, 1, 2]",
+    "baseline": 'reference is "head", "full" or "bitfit"; LoRA is a method, which tables compare the others with',
     "tasks": "the tasks of a sweep are called task, and each run sets those of its adapter",
     "train": "each run trains the head of its task, so leave it out; task names the tasks",
     "layouts": 'it is called layout, and several are a list of lists, such as layout = [[": out : in"], ...]',
@@ -323,6 +325,7 @@ TRAINING = [f for f in fields(Training) if f.name != "lr"]
 LR = [f for f in fields(Training) if f.name == "lr"]
 DATA = list(fields(DataSpec))
 OF_METHODS = [*ADAPTER, *TRAINING, *DATA]
+KEYS = {name for f in (*SWEEP, *OF_METHODS, *LR) for name in (f.name, *f.metadata["former"])}
 
 
 @dataclass(frozen=True)
@@ -391,7 +394,7 @@ def _check_known(table: Mapping[str, Any], declared: Sequence[Any]) -> None:
     moved = [key for key in MOVED if key not in names]
     others = [name for f in declared for name in (f.name, *f.metadata["former"])]
     for key in table:
-        near = key if key in moved or key in others else closest(key, [*others, *moved])
+        near = key if key in (*moved, *others, *WORDS) else closest(key, [*others, *moved])
         if near in moved:
             raise TensorAdaptError(f"unknown key {key}; {'' if key == near else f'{near}: '}{MOVED[near]}")
     check_known(table, declared)

@@ -18,6 +18,7 @@ from typing import Any
 from tensoradapt import tasks
 from tensoradapt.checks import as_path, flag, imported, name_in, shown, text, whole
 from tensoradapt.errors import TensorAdaptError, did_you_mean
+from tensoradapt.habits import answers_keywords
 from tensoradapt.metrics.library import check_reported
 from tensoradapt.records import keywords, read
 from tensoradapt.tasks import own
@@ -74,6 +75,7 @@ def register_task(task: Task | str | None = None, train: Any = None, *, replace:
     return made
 
 
+@answers_keywords()
 def load_task(name: str, *, n_train: int | None = None, n_test: int | None = None, seed: int = 0) -> Data:
     """Load the splits of a task: one that is built in, installed or registered, or a file of own data.
 

@@ -1,6 +1,6 @@
 """Hypothesis strategies for layouts and networks, and a check of every law on a parameterization.
 
-It needs hypothesis.
+It needs hypothesis, as `pip install "tensoradapt[dev]"` installs, and raises TensorAdaptError without it.
 
 >>> from tensoradapt.testing import laws
 >>> laws("cp", examples=2)
@@ -19,17 +19,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from hypothesis import HealthCheck, Phase, given, reject, settings
-from hypothesis import strategies as st
-from hypothesis.errors import FailedHealthCheck, Unsatisfiable
-
 from tensoradapt import parameterizations
-from tensoradapt.errors import NetworkError, TensorAdaptError
+from tensoradapt.errors import NetworkError, TensorAdaptError, missing_extra
 from tensoradapt.networks.layout import INDEX, RUNTIME, At, Layout, Pattern
 from tensoradapt.networks.network import Network
 from tensoradapt.planning.builder import Builder
 from tensoradapt.planning.scale import SCALES
 from tensoradapt.testing.laws import LAWS, Case
+
+try:
+    from hypothesis import HealthCheck, Phase, given, reject, settings
+    from hypothesis import strategies as st
+    from hypothesis.errors import FailedHealthCheck, Unsatisfiable
+except ImportError:
+    raise missing_extra("hypothesis", "dev", "tensoradapt.testing") from None
 
 ROWS = ("out", "ff", "head dim", "(head dim)", "out1 out2", "out1 out2 out3")
 COLS = ("model", "in", "in1 in2", "model1 model2")

@@ -47,7 +47,7 @@ REFUSED: dict[str, list[tuple[Any, str]]] = {
         (0, "budget is 0; expected a whole number from 1"),
         (1.5, "budget is 1.5; expected a whole number"),
         ("1.5", "budget is 1.5; expected a whole number"),
-        ("0.0005k", "budget is 0.5; expected a whole number"),
+        ("0.0005k", "budget is '0.0005k'; expected a number of parameters, such as 18600 or \"18.6k\", and no share"),
         ("3M k", "budget is '3M k'; expected a whole number, such as 18600 or \"18.6k\""),
         ("3000M", "expected a whole number from 1 up to 2"),
     ],

@@ -188,7 +188,7 @@ def test_what_will_not_do_is_refused_before_anything_is_written(more, says, tmp_
 
 
 def test_an_unknown_option_names_the_clusters(tmp_path):
-    with pytest.raises(TypeError, match='slrum is no option of a sweep and no cluster; did you mean "slurm"'):
+    with pytest.raises(ta.TensorAdaptError, match='sweep takes no slrum; did you mean "slurm"'):
         sweep(tmp_path / "runs", slrum={"time": 60})
 
 

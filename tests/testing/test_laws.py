@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import math
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from types import SimpleNamespace
@@ -149,3 +151,10 @@ def test_laws_say_how_many_cases_there_were_and_what_was_refused() -> None:
     found = laws(mine(not_over_tasks), examples=8)
     assert found.cases > 4 * len(LAWS) and set(found.refused) == {"tasks are not for this one"}
     assert repr(found).endswith("because tasks are not for this one")
+
+
+def test_without_hypothesis_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "tensoradapt.testing")
+    monkeypatch.setitem(sys.modules, "hypothesis", None)
+    with pytest.raises(TensorAdaptError, match=r'tensoradapt.testing needs `hypothesis`.* "tensoradapt\[dev\]"'):
+        importlib.import_module("tensoradapt.testing")

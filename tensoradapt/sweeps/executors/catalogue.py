@@ -33,8 +33,6 @@ def slots_for(
     if executor == "inline" and workers not in (None, 1):
         raise TensorAdaptError(f"workers is {workers} for the inline executor, which has one; use executor local")
     for name, given in asked.items():
-        if name not in CLUSTERS:
-            raise TypeError(f"{name} is no option of a sweep and no cluster{did_you_mean(name, CLUSTERS)}")
         if given is not None and name != executor:
             raise TensorAdaptError(f"options of {name} are given and the executor is {executor!r}; use {name}")
     if executor in CLUSTERS:
