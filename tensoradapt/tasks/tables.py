@@ -14,6 +14,7 @@ from typing import Any
 
 from tensoradapt.errors import TensorAdaptError, did_you_mean, first_line, of_extra
 from tensoradapt.files import explained, open_bytes
+from tensoradapt.habits import FILES
 
 PARTS = ("train", "validation", "test")
 HUB_NAME = re.compile(r"\w[\w.-]{0,95}/\w[\w.-]{0,95}", re.ASCII)
@@ -50,7 +51,10 @@ class Table:
 def read_file(path: Path) -> Table:
     """Read a file by its suffix; raises TensorAdaptError where it is no such file, damaged, or without rows."""
     if path.suffix.lower() not in _READERS:
-        raise TensorAdaptError(f"{path} is no data that can be read; expected {FORMS}, or {PICTURES}")
+        advice = FILES.get(path.suffix.lower(), "").format(path=path.name)
+        raise TensorAdaptError(
+            f"{path} is no data that can be read; expected {FORMS}, or {PICTURES}{advice and f': {advice}'}"
+        )
     if path.exists() and not path.is_file():  # a device can be without end
         raise TensorAdaptError(f"{path} is no file; expected {FORMS}")
     with explained("read", path, f"expected {FORMS}", ValueError, csv.Error, RecursionError):
@@ -162,13 +166,31 @@ def columns_of_dataset(rows: Any) -> dict[str, list[Any]]:
 
 
 def _csv(path: Path, data: bytes) -> Table:
-    """Read a comma separated file with a header; a cell with commas, quotes or line breaks is in double quotes."""
-    return _separated(path, data, csv.reader(io.StringIO(data.decode("utf-8-sig"), newline=""), strict=True))
+    """Read a comma separated file with a header; a cell with commas, quotes or line breaks is in double quotes.
+
+    Semicolons separate the cells where the header has some and no comma, as spreadsheets write where the comma is the
+    decimal sign.
+    """
+    text = _decoded(path, data)
+    header = text.partition("\n")[0]
+    sign = ";" if ";" in header and "," not in header else ","
+    return _separated(path, data, csv.reader(io.StringIO(text, newline=""), delimiter=sign, strict=True))
+
+
+def _decoded(path: Path, data: bytes) -> str:
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise TensorAdaptError(
+            f"{path}, line {line} has the byte 0x{data[error.start]:02x}, which is no UTF-8; expected a file in UTF-8: "
+            f'write it as such, as pandas.read_csv({path.name!r}, encoding="latin-1") reads many others'
+        ) from None
 
 
 def _tsv(path: Path, data: bytes) -> Table:
     """Read a tab separated file with a header; quotes are plain characters."""
-    lines = io.StringIO(data.decode("utf-8-sig"), newline="")
+    lines = io.StringIO(_decoded(path, data), newline="")
     return _separated(path, data, csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE))
 
 
@@ -194,7 +216,7 @@ def _separated(path: Path, data: bytes, reader: Any) -> Table:
 def _jsonl(path: Path, data: bytes) -> Table:
     """Read a file with a JSON object on each line."""
     rows, lines = [], []
-    for number, line in enumerate(data.decode("utf-8-sig").split("\n"), 1):
+    for number, line in enumerate(_decoded(path, data).split("\n"), 1):
         if line.strip():
             try:
                 rows.append(json.loads(line))
@@ -208,7 +230,7 @@ def _jsonl(path: Path, data: bytes) -> Table:
 
 def _json(path: Path, data: bytes) -> Table:
     """Read a JSON file that is a list of objects."""
-    rows = json.loads(data.decode("utf-8-sig"))
+    rows = json.loads(_decoded(path, data))
     if not isinstance(rows, list):
         raise TensorAdaptError(f"{path} holds a {type(rows).__name__}; expected a list of objects")
     return _objects(str(path), rows, lambda row: f"{path}, row {row + 1}")
