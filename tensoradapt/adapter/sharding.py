@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from tensoradapt.errors import TensorAdaptError
@@ -23,9 +24,10 @@ ATTACH_FIRST = (
 
 
 def gathered(tensor: Tensor) -> Tensor:
-    """Return a tensor on the CPU, contiguous; a DTensor is gathered from all ranks, which all must call."""
+    """Return a contiguous copy on the CPU; a DTensor is gathered from all ranks, which all must call."""
+    # a copy, because another thread may train the tensor while the numbers are hashed and written
     gather = getattr(tensor.detach(), "full_tensor", None)
-    return (gather() if gather else tensor.detach()).contiguous().cpu()
+    return (gather() if gather else tensor.detach()).to("cpu", copy=True, memory_format=torch.contiguous_format)
 
 
 def placed_like(value: Tensor, tensor: Tensor) -> Tensor:  # value: the same numbers on each rank

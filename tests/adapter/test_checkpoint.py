@@ -12,6 +12,7 @@ from support.families import PLANNED
 from support.models import assert_identical, inputs, make
 
 import tensoradapt as ta
+from tensoradapt.adapter import checkpoint
 
 FAMILIES = PLANNED
 
@@ -139,3 +140,20 @@ def test_merged_and_non_finite_adapters_are_not_saved(tmp_path):
     with pytest.raises(ta.TensorAdaptError, match="non-finite"):
         adapter.save(tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_save_while_another_thread_trains_is_whole_and_of_the_moment_of_its_call(tmp_path, monkeypatch):
+    model, pack = bert(), checkpoint.pack_tensors
+    adapter, expected = trained(model, "cp"), model(IDS).logits
+
+    def after_a_step(tensors):
+        with torch.no_grad():
+            for parameter in (p for p in model.parameters() if p.requires_grad):
+                parameter.add_(1.0)
+        return pack(tensors)
+
+    monkeypatch.setattr(checkpoint, "pack_tensors", after_a_step)
+    adapter.save(tmp_path)
+    again = bert()
+    ta.load(again, tmp_path)
+    assert torch.equal(again(IDS).logits, expected)
