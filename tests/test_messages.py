@@ -48,6 +48,12 @@ def loose(layout: Layout, rank: Any) -> Network:
     return Network(layout, (first, inner, Factor("out", ("r3", "out"), "zero")), {"r1": 2, "r2": 2, "r3": 2})
 
 
+def symmetric(layout: Layout, rank: Any) -> Network:
+    """A CP in which one factor stands for both sides."""
+    side, other = Factor("side", ("in", "r")), Factor("side", ("out", "r"))
+    return Network(layout, (side, other, Factor("layer", ("layer", "r"), "zero")), {"r": 2})
+
+
 def building(**made: Any) -> Any:
     """A parameterization of one's own: ``first`` is what its build returns for rank 1, ``later`` for others."""
 
@@ -282,6 +288,14 @@ REFUSED: dict[str, tuple[Call, list[str]]] = {
         [
             "site model.layers.0.self_attn.q_proj: bond 'r1' is held by 1 factor(s)",
             "of in[in=24 r1], layer[r2 layer=3 r3], out[r3 out=48]; a bond joins two or more",
+        ],
+    ),
+    "two factors of one name": (
+        plan(layout="layer : out : in", method=SimpleNamespace(build=symmetric, count=cp.count, oracle=cp.oracle)),
+        [
+            "site model.layers.0.self_attn.q_proj: two factors have one name, 'side', by which their numbers are",
+            "give each its own. No factor can stand for two modes, as a symmetric form would need",
+            "index modes, by plan(..., shared={'side': [mode]})",
         ],
     ),
     "blocks of a layout and whole sites": (

@@ -79,8 +79,8 @@ class Cut:
 class Network:
     """Factors and bonds over a layout, which ``build`` of a parameterization returns (CONTRIBUTING.md).
 
-    Raises TensorAdaptError for a mode that no factor has, a label that is neither mode nor bond, a bond that joins
-    fewer than two factors, and any number but one of factors that start at zero.
+    Raises TensorAdaptError for two factors of one name, a mode that no factor has, a label that is neither mode nor
+    bond, a bond that joins fewer than two factors, and any number but one of factors that start at zero.
 
     Attributes:
         layout: what ``build`` was given.
@@ -104,6 +104,13 @@ class Network:
     derived: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        names = [factor.name for factor in self.factors]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise NetworkError(
+                f"two factors have one name, {twice[0]!r}, by which their numbers are trained and saved; give each its "
+                "own. No factor can stand for two modes, as a symmetric form would need: all that a factor can be "
+                f"shared over is index modes, by plan(..., shared={{{twice[0]!r}: [mode]}})"
+            )
         held = [label for factor in self.factors for label in factor.labels]
         if absent := [name for name in self.layout.names if name not in held]:
             raise NetworkError(f"no factor has mode {absent[0]!r} of layout {str(self.layout)!r}; every mode needs one")

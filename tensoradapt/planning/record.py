@@ -156,8 +156,6 @@ def _read_network(
     if not 0 < len(factors) <= FACTORS:
         raise ValueError(f"a network of {len(factors)} factors; expected 1 to {FACTORS}")
     parts = tuple(_read_factor(*factor) for factor in factors)
-    if len({factor.name for factor in parts}) < len(parts):
-        raise ValueError("two factors have one name")
     sizes = {_name(bond): whole(size, 1) for bond, size in bonds.items()}
     scale = number(alpha, TINY), number(divisor, TINY)
     return Network(Layout.parse(*layout), parts, sizes, *scale, tuple(map(_name, derived)))
