@@ -58,7 +58,7 @@ def read_library(source: Any, sites: Any = None, damaged: str = "error") -> Trai
             unless they are skipped, those that cannot be read or have other sites than the first.
     """
     whole, rows = dict[str, Any](), dict[str, Any]()
-    found, n_params, bases, skipped, besides = given(sites), 0, dict[str, str](), list[str](), list[str]()
+    found, n_params, bases, skipped, besides = given(sites), 0, dict[Any, str](), list[str](), list[str]()
     for name, one in _named(source).items():
         try:
             with located(f"adapter {name!r}"):
@@ -107,17 +107,30 @@ def _named(source: Any) -> Mapping[str, Any]:
     return named
 
 
-def _base(one: Any) -> str:
-    """Return the base model that the config of a folder names; "" where none does."""
-    return str(read_config(Path(one)).get(BASE) or "") if isinstance(one, str | os.PathLike) else ""
+def _base(one: Any) -> tuple[tuple[str, ...], str]:
+    """Return the base model that a folder's config names, or the hash of an adapter's; "" where it is not known.
+
+    Before it stands what it can be compared in: hashes are of matrices in their order, and names are of none.
+    """
+    if isinstance(one, Adapter):
+        return tuple(site.name for site in one.plan.sites), one.attachment.base
+    return (), str(read_config(Path(one)).get(BASE) or "") if isinstance(one, str | os.PathLike) else ""
 
 
-def _check_bases(bases: Mapping[str, str]) -> None:
-    """Raise TensorAdaptError for two base models, each with an adapter that names it."""
-    named = {base: name for base, name in bases.items() if base}
-    if len(named) > 1:
-        (one, first), (other, second) = list(named.items())[:2]
-        raise TensorAdaptError(
-            f"adapter {first!r} is of the base model {one} and {second!r} of {other}; a library is of one model. Give "
-            "those of one, or set base_model_name_or_path in their configs where the models are the same"
-        )
+def _check_bases(bases: Mapping[tuple[tuple[str, ...], str], str]) -> None:
+    """Raise TensorAdaptError for two base models, each with an adapter that knows it."""
+    firsts: dict[tuple[str, ...], tuple[str, str]] = {}
+    for (order, base), name in bases.items():
+        if not base:
+            continue
+        other, first = firsts.setdefault(order, (base, name))
+        if other != base and order:
+            raise TensorAdaptError(
+                f"adapter {first!r} is of base weights with hash {other[-12:]} and {name!r} of others, {base[-12:]}; a "
+                "library is of one model. Give those of one, or, of one model in two dtypes, what export_lora writes"
+            )
+        if other != base:
+            raise TensorAdaptError(
+                f"adapter {first!r} is of the base model {other} and {name!r} of {base}; a library is of one model. "
+                "Give those of one, or set base_model_name_or_path in their configs where the models are the same"
+            )

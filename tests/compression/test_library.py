@@ -273,6 +273,18 @@ def test_adapters_of_two_base_models_are_refused(tmp_path: Path) -> None:
     assert compress(folders[:2], make("bert"), LAYOUT, "tucker", 2).plan.spec.tasks == ("a", "b")
 
 
+def test_adapters_that_know_of_two_base_weights_are_refused() -> None:
+    models = [make("bert"), make("bert"), make("bert")]
+    with torch.no_grad():
+        next(p for name, p in models[2].named_parameters() if "query.weight" in name).add_(1.0)
+    given = {name: ta.attach(model, "lora", rank=1) for name, model in zip("abc", models, strict=True)}
+    known = "adapter 'a' is of base weights with hash [0-9a-f]{12} and 'c' of others"
+    with pytest.raises(TensorAdaptError, match=known):
+        compress(given, None, LAYOUT, "tucker", 2)
+    del given["c"]
+    assert compress(given, None, LAYOUT, "tucker", 2).plan.spec.tasks == ("a", "b")
+
+
 def test_a_damaged_one_is_named_and_the_rest_go_on_if_asked(tmp_path: Path) -> None:
     folders = saved(tmp_path, "abcd")
     tensors = load_file(folders[1] / "adapter_model.safetensors")
