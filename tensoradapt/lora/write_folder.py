@@ -18,7 +18,7 @@ from torch import Tensor
 
 from tensoradapt.checks import one_of, shown
 from tensoradapt.errors import TensorAdaptError, few
-from tensoradapt.files import reason, replace_files
+from tensoradapt.files import parse_json, read_bounded, reason, replace_files
 from tensoradapt.lora.config import CONFIG, TENSORS
 from tensoradapt.lora.read_folder import PREFIX
 
@@ -69,8 +69,8 @@ def check_folder(path: Path) -> None:
 def _is_export(path: Path) -> bool:
     """Say whether a config was written here: PEFT writes its version and more into those of trained adapters."""
     try:
-        config = json.loads(path.read_text())
-    except (OSError, ValueError):
+        config = parse_json(read_bounded(path, "which no export has"), path, "it is no export")
+    except (OSError, TensorAdaptError):
         return False
     return isinstance(config, dict) and set(config) - {"target_parameters"} == {*PLAIN, *VARIED}
 

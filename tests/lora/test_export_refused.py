@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -173,6 +174,19 @@ def test_only_an_earlier_export_is_replaced(tmp_path: Path) -> None:
     with pytest.raises(ta.TensorAdaptError, match=r"file is no folder to export to \(Not a directory\)"):
         ta.export_lora(model, tmp_path / "file")
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_a_config_that_is_a_pipe_or_endless_is_no_earlier_export(tmp_path: Path) -> None:
+    model, _ = attached("bert")
+    for name, put in (("pipe", os.mkfifo), ("device", lambda path: Path(path).symlink_to("/dev/zero"))):
+        (tmp_path / name).mkdir()
+        put(tmp_path / name / "adapter_config.json")
+        with pytest.raises(ta.TensorAdaptError, match=f"{name} holds adapter_config.json; expected a new or empty"):
+            ta.export_lora(model, tmp_path / name)
+    ta.export_lora(model, tmp_path / "deep")
+    (tmp_path / "deep" / "adapter_config.json").write_text("[" * 100_000)
+    with pytest.raises(ta.TensorAdaptError, match=r"deep holds .*; expected a new or empty"):
+        ta.export_lora(model, tmp_path / "deep")
 
 
 def test_rows_are_merged_where_they_are_multiples_and_nowhere_else() -> None:
