@@ -23,6 +23,7 @@ from tensoradapt.layers.quantised import quantised
 from tensoradapt.layers.wrapper import wrapped
 from tensoradapt.sites.modules import ROOT, without_adapters
 
+MERGED = "weights_are_merged"  # a buffer that says so in a state dict, while they are
 SAVE, RESIZE, PRINT = "save_pretrained", "resize_token_embeddings", "print_trainable_parameters"
 
 
@@ -39,15 +40,39 @@ class Adapters(nn.ModuleDict):
         self.merged = False
         self.used: dict[str, Adapter] = {}  # the adapters whose updates the layers add
         self.changed: list[tuple[nn.Module, str, Any]] = []  # attributes of modules, as they were; fast paths are some
-        self.hooks: list[Any] = []  # on the model, that begin and end a forward pass
+        self.hooks: list[Any] = []  # on the model, that begin and end a forward pass and check what it loads
+
+    @property
+    def merged(self) -> bool:
+        """Whether the updates are in the weights."""
+        return MERGED in self._buffers
+
+    @merged.setter
+    def merged(self, value: bool) -> None:
+        self._buffers.pop(MERGED, None)
+        if value:
+            self.register_buffer(MERGED, torch.ones((), device=next(self.parameters()).device))
 
     def follow_passes(self, model: nn.Module) -> None:
-        """Let the adapters know when a forward pass of the model begins and ends."""
+        """Let the adapters know when a forward pass of the model begins and ends, and what it loads."""
         self.unfollow()
         self.hooks = [
             model.register_forward_pre_hook(self._begin),
             model.register_forward_hook(self._end, always_call=True),
+            model.register_load_state_dict_pre_hook(self._check_merged),
         ]
+
+    def _check_merged(self, model: nn.Module, state: Mapping[str, Any], prefix: str, *_: Any) -> None:
+        """Raise TensorAdaptError for merged weights in an unmerged model, and for unmerged ones in a merged model."""
+        merged = f"{prefix}{ROOT}.{MERGED}" in state
+        matrices = ((name, matrix) for name, layer in wrapped(model) for matrix in layer.matrices.values())
+        keys = (f"{prefix}{name}.base.{matrix.site.parameter}" for name, matrix in matrices)
+        if merged != self.merged and any(key in state for key in keys):
+            words = ("merged", "unmerged", "twice") if merged else ("not merged", "merged", "not at all")
+            raise TensorAdaptError(
+                f"the state dict is of a model whose adapters are {words[0]}, and those of this model are {words[1]}: "
+                f"their updates would count {words[2]}. Call ta.merge(model) or ta.unmerge(model) on one of the two"
+            )
 
     def unfollow(self) -> None:
         """Take the hooks off the model."""

@@ -81,3 +81,28 @@ def test_a_second_adapter_leaves_the_guard_until_the_last_is_gone(tmp_path: Path
         model.save_pretrained(tmp_path)
     ta.detach(model)
     model.save_pretrained(tmp_path)
+
+
+def test_merged_weights_are_not_loaded_into_an_unmerged_model_nor_the_other_way() -> None:
+    merged, unmerged = adapted(), adapted()
+    ta.merge(merged)
+    for source, target, found in ((merged, unmerged, "merged"), (unmerged, merged, "not merged")):
+        before = {name: value.clone() for name, value in target.state_dict().items()}
+        for strict in (True, False):
+            with pytest.raises(TensorAdaptError, match=f"a model whose adapters are {found}, and those of this model"):
+                target.load_state_dict(source.state_dict(), strict=strict)
+        assert all(torch.equal(value, before[name]) for name, value in target.state_dict().items())
+
+
+def test_a_merged_model_is_loaded_into_a_merged_one_and_a_head_alone_into_any() -> None:
+    merged, other = adapted(), adapted()
+    ta.merge(merged)
+    ta.merge(other)
+    expected = merged(IDS).logits
+    with torch.no_grad():
+        other.bert.encoder.layer[0].attention.self.query.base.weight.zero_()
+    other.load_state_dict(merged.state_dict())
+    assert torch.equal(other(IDS).logits, expected)
+    other.load_state_dict({"classifier.bias": torch.ones(2)}, strict=False)
+    ta.unmerge(other)
+    assert list(other.state_dict()) == list(adapted().state_dict())
