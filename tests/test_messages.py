@@ -290,6 +290,13 @@ REFUSED: dict[str, tuple[Call, list[str]]] = {
             "of in[in=24 r1], layer[r2 layer=3 r3], out[r3 out=48]; a bond joins two or more",
         ],
     ),
+    "a layout that an earlier one hides": (
+        plan(layout=("layer : out : in", "layer proj : out : in")),
+        [
+            "no matrix takes layout 'layer proj : out : in', as 'layer : out : in' before it fits each too",
+            "put the narrower one first; to compare them, plan each alone",
+        ],
+    ),
     "two factors of one name": (
         plan(layout="layer : out : in", method=SimpleNamespace(build=symmetric, count=cp.count, oracle=cp.oracle)),
         [

@@ -24,7 +24,7 @@ def plan_document(plan: Plan) -> dict[str, Any]:
         "needs_weights": plan.needs_weights,
         "settings": settings,
         "tensors": [_tensor(group) for group in plan.groups],
-        "skipped": [{"module": module, "reason": reason} for module, reason in plan.skipped],
+        "skipped": [{"module": module, "reason": reason} for module, reason in plan.skipped or ()],
     }
 
 

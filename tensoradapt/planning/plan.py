@@ -84,7 +84,7 @@ class Plan:
         train: names of the base modules that are trained in place; "auto" where only the attached model knows.
         n_trained_base: numbers of base modules in ``train``; None where only the attached model knows.
         biases: name and size of the shared biases that a published adapter trains.
-        skipped: modules that are not adapted, each with the reason.
+        skipped: modules that are not adapted, each with the reason; None for a plan that was saved.
         source: where the sites come from.
 
     >>> import tensoradapt as ta
@@ -98,7 +98,7 @@ class Plan:
     train: tuple[str, ...] = ()
     n_trained_base: int | None = 0  # None: known when attached
     biases: tuple[tuple[str, int], ...] = ()  # shared by all layers: projection and width
-    skipped: tuple[tuple[str, str], ...] = ()
+    skipped: tuple[tuple[str, str], ...] | None = ()
     source: str = ""
 
     def __getattr__(self, name: str) -> Any:
@@ -445,7 +445,7 @@ def _ranges(numbers: Iterable[Any]) -> str:
 
 
 def _skipped(plan: Plan, room: int | None = None) -> list[str]:
-    folded = Counter((_folded(name), why) for name, why in plan.skipped if name not in plan.train)
+    folded = Counter((_folded(name), why) for name, why in plan.skipped or () if name not in plan.train)
     rows = [(f"{name}{f' ({n})' if n > 1 else ''}", why) for (name, why), n in folded.items()]
     lines = align([("module", "why"), *rows], room and room - 2)[1:]
     return ["", "skipped:", *(f"  {line}" for line in lines)] if rows else []

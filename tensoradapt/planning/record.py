@@ -50,7 +50,7 @@ def plan_from_record(record: Any, path: Path) -> Plan:
         train = tuple(map(text, record["train"]))
         biases = tuple((_name(proj), whole(width, 1)) for proj, width in record["biases"])
         spec = read(AdapterSpec, record["spec"])
-        plan = Plan(spec, groups, train, record["n_trained_base"], biases, source=text(record["source"]))
+        plan = Plan(spec, groups, train, record["n_trained_base"], biases, None, text(record["source"]))
         _check_values(plan)
         _check_members(plan)
         return plan

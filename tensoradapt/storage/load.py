@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable
 from functools import partial, reduce
 from pathlib import Path
@@ -28,7 +29,7 @@ from tensoradapt.surgery.base_hash import base_hash
 from tensoradapt.surgery.checks import check_site
 from tensoradapt.surgery.memory import CPU, check_memory
 from tensoradapt.surgery.registry import attached, original_modules, untouched
-from tensoradapt.surgery.same_model import check_same_model
+from tensoradapt.surgery.same_model import check_same_model, layer_left_out
 from tensoradapt.surgery.transaction import transaction
 
 
@@ -41,7 +42,8 @@ def load(model: nn.Module, path: str | Path, *, strict: bool = True, name: str =
     Args:
         model: the base model; it may have other adapters.
         path: the folder that ``adapter.save`` wrote.
-        strict: refuse a base with other weights than the adapter was attached to when it was saved.
+        strict: refuse a base with other weights than the adapter was attached to when it was saved. Without it, a
+            warning says where the model has more layers than the adapter.
         name: the adapter's name in the model; it is used alone until ``use`` says otherwise.
 
     Returns:
@@ -70,6 +72,12 @@ def load(model: nn.Module, path: str | Path, *, strict: bool = True, name: str =
             f"the base weights of this {type(model).__name__} (hash {base[-12:]}) are not those the adapter in {path} "
             f"was trained on ({saved.base[-12:]}); load the same base in the same dtype, or pass strict=False to "
             "attach it all the same"
+        )
+    if not strict and (left := layer_left_out(model, saved.plan)):
+        warnings.warn(
+            f"this {type(model).__name__} has {left}, which the adapter in {path} does not adapt, though it adapts "
+            "such a matrix in other layers: it may be of a model with fewer layers",
+            stacklevel=2,
         )
     numbers = saved.seed, factors_from_base(saved)
     with transaction(model, apart=untouched(model)) as change:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -85,7 +86,8 @@ def attach(
             at the values of the trained factors, and a copy of these is held and subtracted.
         batches: with a start that reads gradients or inputs of layers (docs/guides/starts.md), those it reads.
         loss: ``loss(model, batch)`` for one of them; by default ``model(**batch).loss``.
-        name: the adapter's name in the model. It is used alone until ``use`` is called.
+        name: the adapter's name in the model. It is used alone until ``use`` is called, and a warning says so of the
+            second.
         {fields}
 
     Returns:
@@ -108,7 +110,19 @@ def attach(
     planned, given = _planned(model, plan, size, settings), None
     if values is not None:
         planned, given = given_values(planned, values)
-    return attach_with(model, planned, seed, given, batches, loss, name=name)
+    adapter = attach_with(model, planned, seed, given, batches, loss, name=name)
+    if len(every := adapters(model)) == 2:  # whoever attaches a third has read this
+        warnings.warn(_at_rest(every), stacklevel=2)
+    return adapter
+
+
+def _at_rest(two: Mapping[str, Adapter]) -> str:
+    """Say that the second of two adapters computes alone, and how both do."""
+    (first, one), (second, other) = two.items()
+    both = f"to use both: ta.use(model, {{{first!r}: 1.0, {second!r}: 1.0}})"
+    if one.attachment.head_parameters().keys() & other.attachment.head_parameters():
+        both = "both train the model's head, so plan them with train=() to use both at once"
+    return f"adapter {first!r} is at rest now, and {second!r} computes and trains alone; {both}"
 
 
 def _check_model(model: Any, plan: Any) -> None:

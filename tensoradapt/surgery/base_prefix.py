@@ -40,4 +40,5 @@ def _renamed(plan: Plan, rename: Callable[[str], str]) -> Plan:
         replace(group, members=tuple(replace(member, site=moved(member.site)) for member in group.members))
         for group in plan.groups
     ]
-    return replace(plan, groups=tuple(groups), skipped=tuple((rename(name), why) for name, why in plan.skipped))
+    skipped = plan.skipped and tuple((rename(name), why) for name, why in plan.skipped)
+    return replace(plan, groups=tuple(groups), skipped=skipped)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from torch import nn
 from transformers import BertConfig, BertForSequenceClassification, BertModel, T5Config, T5ForConditionalGeneration
 
 import tensoradapt as ta
@@ -72,3 +73,27 @@ def test_one_stack_of_two_is_taken_from_a_config_as_from_a_model(scope: str | No
     for source in (t5, T5ForConditionalGeneration(t5)):
         plan = ta.plan(ta.find_sites(source, ("q", "v"), scope=scope), "cp", ": head dim : model", rank=2)
         assert ta.attach(T5ForConditionalGeneration(t5), plan).n_params == plan.n_params
+
+
+class Blocks(nn.Module):
+    """A model of one's own without a config, of which a plan can adapt every matrix."""
+
+    def __init__(self, layers: int) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(nn.Sequential(nn.Linear(8, 8), nn.Tanh()) for _ in range(layers))
+
+
+def test_a_plan_that_skips_nothing_is_not_taken_by_a_model_of_more_layers() -> None:
+    plan = ta.plan(ta.find_sites(Blocks(2), "all"), "lora", rank=1)
+    assert plan.skipped == ()
+    with pytest.raises(ta.TensorAdaptError, match=r"Blocks has blocks.2.0, which the plan neither adapts nor skips"):
+        ta.attach(Blocks(3), plan)
+
+
+def test_a_saved_adapter_of_fewer_layers_is_loaded_with_a_warning(tmp_path: Path) -> None:
+    ta.attach(BertModel(config()), "cp", rank=2).save(tmp_path)
+    with pytest.warns(
+        UserWarning, match=r"this BertModel has encoder.layer.2.*, which the adapter in .* does not adapt"
+    ):
+        ta.load(BertModel(config(layers=3)), tmp_path, strict=False)
+    ta.load(BertModel(config()), tmp_path, strict=False)  # where a warning would be an error

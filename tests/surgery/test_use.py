@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
+import warnings
 from pathlib import Path
 
 import pytest
@@ -242,3 +243,22 @@ def test_modules_added_after_attach_are_left_as_they_are_by_detach() -> None:
     base.later.weight.requires_grad_(False)
     ta.detach(model)
     assert_identical(model, base)
+
+
+def test_the_second_adapter_says_that_the_first_is_at_rest_and_how_to_use_both() -> None:
+    model = make("bert")
+    ta.attach(model, "cp", rank=2, name="a", train=())
+    with pytest.warns(UserWarning, match="adapter 'a' is at rest now, and 'b' computes and trains alone") as caught:
+        ta.attach(model, "lora", rank=2, name="b", train=())
+    eval(str(caught[0].message).rpartition("to use both: ")[2], {"ta": ta, "model": model})
+    assert list(model.tensoradapt.used) == ["a", "b"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ta.attach(model, "lora", rank=2, name="c")
+
+
+def test_the_second_adapter_with_the_same_head_says_that_both_train_it() -> None:
+    model = make("bert")
+    ta.attach(model, "cp", rank=2, name="a")
+    with pytest.warns(UserWarning, match=r"both train the model's head, so plan them with train=\(\)"):
+        ta.attach(model, "lora", rank=2, name="b")
