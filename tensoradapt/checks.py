@@ -230,6 +230,8 @@ def strings(value: Any, where: str) -> tuple[str, ...]:
         values = sorted(values, key=str)
     if not isinstance(values, list | tuple) or not all(isinstance(item, str) and item for item in values):
         raise TensorAdaptError(f"{where} is {shown(value)}; expected a text, or a list of texts")
+    if odd := [item for item in values if any("\ud800" <= letter <= "\udfff" for letter in item)]:
+        raise TensorAdaptError(f"{where} has {shown(odd[0])}, in which a byte is no text; expected UTF-8")
     return tuple(values)
 
 

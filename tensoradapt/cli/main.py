@@ -21,6 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # set before torch is loaded: spinning threads slow every step on a shared machine; tokenizers warn when forked
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ["MPLBACKEND"] = "agg"  # figures are drawn into files, whatever the terminal's own is
     debug = False
     try:
         write_out_what_lacks()

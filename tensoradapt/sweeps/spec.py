@@ -9,6 +9,7 @@ left out.
 from __future__ import annotations
 
 import itertools
+import json
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -368,7 +369,9 @@ def read_spec(source: Path | str | Mapping[str, Any], own: Mapping[str, Any] | N
 def _load(path: Path) -> Mapping[str, Any]:
     try:
         data = read_bounded(path, "and no specification has as many")
-        return tomllib.loads(data.decode("utf-8-sig"))  # some editors begin a file with a byte order mark
+        table = tomllib.loads(data.decode("utf-8-sig"))  # some editors begin a file with a byte order mark
+        json.dumps(table, default=str)  # a key of many dots is read at any depth, which nothing after this can walk
+        return table
     except (OSError, ValueError, RecursionError) as error:
         why = "nested too deep" if isinstance(error, RecursionError) else reason(error)
         raise TensorAdaptError(
