@@ -88,7 +88,12 @@ def executed(path: Path, folder: Path, shorter: bool) -> Any:
     programs = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     # errors in the kernel too, but for what libraries deprecate among themselves
     warnings = "error::UserWarning,error::RuntimeWarning,error::FutureWarning"
-    environment = {**os.environ, "PATH": programs, "PYTHONWARNINGS": warnings}
+    environment = {
+        **os.environ,
+        "PATH": programs,
+        "PYTHONWARNINGS": warnings,
+        "TQDM_DISABLE": "1",
+    }  # bars are on stderr
     command = ["jupyter", "execute", "--inplace", notebook.name]
     subprocess.run(command, cwd=folder, env=environment, check=True, timeout=3600)
     return maker().nbformat.read(notebook, 4)

@@ -65,6 +65,7 @@ def executed(source: Path) -> NotebookNode:
     """The notebook of a script after all its cells ran, with what they print and draw, and nothing from stderr."""
     notebook, plain = notebook_of(source), {"record_timing": False, "timeout": 3600}
     os.environ["OMP_NUM_THREADS"] = "1"  # the order of sums, and so the last digits, depend on it
+    os.environ["TQDM_DISABLE"] = "1"  # a bar is of the moment
     with tempfile.TemporaryDirectory() as folder:  # streams are joined: where prints are cut depends on speed
         resources = {"metadata": {"path": folder}}
         NotebookClient(notebook, coalesce_streams=True, resources=resources, **plain).execute()

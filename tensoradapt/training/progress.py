@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Callable
 
 import torch.distributed as dist
-from tqdm.auto import tqdm
 
 from tensoradapt.checks import check_is
+
+with warnings.catch_warnings():  # a notebook without ipywidgets shows a bar of text, which needs no advice
+    warnings.simplefilter("ignore")
+    from tqdm.auto import tqdm
 
 OnStep = Callable[[int, float], None]
 
