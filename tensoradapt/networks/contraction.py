@@ -6,6 +6,7 @@ products of a small adapter; a product of two operands needs no search.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ import opt_einsum
 from tensoradapt.networks.contraction_order import cheapest_order
 
 Labels = tuple[str, ...]
+LETTERS = 52  # as many names of axes as torch's einsum knows
 SEARCHED = 7  # every order is searched for up to this many operands
 
 
@@ -60,6 +62,8 @@ def _compile(
     for positions in _path(inputs, output, sizes, symbol):
         taken = [stack.pop(i) for i in positions]
         kept = {label for labels in (*stack, output) for label in labels}
+        if len(sizes) > LETTERS:  # letters of this product alone
+            symbol = {x: opt_einsum.get_symbol(i) for i, x in enumerate(dict.fromkeys(itertools.chain(*taken)))}
         product = output if not stack else tuple(dict.fromkeys(x for labels in taken for x in labels if x in kept))
         text = ["".join(symbol[x] for x in labels if x not in unwritten) for labels in (*taken, product)]
         steps.append((positions, f"{','.join(text[:-1])}->{text[-1]}"))
