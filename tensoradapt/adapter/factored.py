@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
+from functools import partial, reduce
 from typing import Any
 
 import torch
@@ -194,7 +194,7 @@ class FactoredTensor(nn.Module):
         """Return the dense tensor."""
         net = self.network
         program = compile_program([f.labels for f in net.factors], net.layout.names, net.sizes)
-        return self._scaled(lambda initial: program.run([self._values(f, initial) for f in net.factors], torch.einsum))
+        return self._scaled(lambda initial: program.run([self._values(f, initial) for f in net.factors], _einsum))
 
     def delta(
         self,
@@ -203,7 +203,7 @@ class FactoredTensor(nn.Module):
         """Return the dense slice, ``full()[at]`` as a matrix."""
         run = self._slice.run
         factors = self.network.factors
-        dense = self._scaled(lambda initial: run(self._taken(at, factors, initial), torch.einsum))
+        dense = self._scaled(lambda initial: run(self._taken(at, factors, initial), _einsum))
         return dense.reshape(_widths(self.network, at))
 
     def _scaled(self, contracted: Callable[[bool], Tensor]) -> Tensor:
@@ -257,7 +257,7 @@ class FactoredTensor(nn.Module):
             given = self._made(trained, values)
             taken = [given[f.name] if f.name in given else self._values(f, initial) for f in factors]
             operands = [pick(value, f.labels) for value, f in zip(taken, factors, strict=True)]
-            return half.program.run([*operands, *eyes], torch.einsum)
+            return half.program.run([*operands, *eyes], _einsum)
 
         if not (factors or eyes):
             return self._like.new_ones(())
@@ -297,6 +297,14 @@ def apply_pair(
     """Compute ``x A^T B^T``, in the dtype of x."""
     a, b = pair
     return F.linear(F.linear(x, a.to(x)), b.to(x))
+
+
+def _einsum(equation: str, *operands: Tensor) -> Tensor:
+    """Apply torch's einsum in the widest dtype of the operands, of which it takes several in some equations alone."""
+    if any(x.dtype is not operands[0].dtype for x in operands):
+        widest = reduce(torch.promote_types, [x.dtype for x in operands])
+        operands = tuple(x.to(widest) for x in operands)
+    return torch.einsum(equation, *operands)
 
 
 def _trains(half: Half) -> bool:

@@ -124,6 +124,21 @@ def test_an_adapter_of_several_dtypes_has_each_of_them_again(tmp_path: Path) -> 
         assert loaded.dtype is kept.dtype and torch.equal(loaded, kept)
 
 
+@pytest.mark.parametrize("method", ["tucker", "tensor_train", "tt_matrix", "vera"])
+def test_an_adapter_with_one_factor_in_another_dtype_computes(method: str, tmp_path: Path) -> None:
+    model, again = (make("bert", torch.float32) for _ in range(2))
+    split = {"layout": ": out* : in*", "split": {"out": (5, 6), "in": (6, 5)}} if method == "tt_matrix" else {}
+    adapter = ta.attach(model, method, rank=2, **split)
+    perturb(adapter)
+    expected = output(model)
+    first = next(adapter.parameters())
+    first.data = first.data.double()
+    adapter.save(tmp_path)
+    ta.load(again, tmp_path)
+    assert torch.allclose(output(again), expected, atol=1e-5)
+    again(**inputs("bert")).logits.sum().backward()
+
+
 def test_a_head_of_another_number_of_labels_names_the_number_that_it_needs(saved: Path) -> None:
     config = make("bert").config
     width, config.num_labels = config.hidden_size, 5
