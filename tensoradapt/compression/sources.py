@@ -29,6 +29,7 @@ from tensoradapt.surgery.checks import DEQUANTISE, check_readable
 
 MOST_SITES = 1_000_000
 MOST = float(np.finfo(np.float32).max)
+LEAST = 1e-150  # squares of smaller norms are no longer exact in float64
 Update = LoraPair | np.ndarray  # a site's update: dense (out, in) where its pair would be larger
 
 
@@ -55,7 +56,8 @@ class TrainedUpdates:
 def read(source: Any, sites: Any = None) -> TrainedUpdates:
     """Read the updates of a source for ``sites``; both as ``compress`` takes them.
 
-    Raises TensorAdaptError where modules and sites differ, shapes do not fit, or an update is not finite.
+    Raises TensorAdaptError where modules and sites differ, shapes do not fit, an update is not finite, or all are so
+    small that their squares vanish.
     """
     if isinstance(source, str | os.PathLike):
         trained = _from_folder(as_path(source, "source"), sites)
@@ -70,8 +72,14 @@ def read(source: Any, sites: Any = None) -> TrainedUpdates:
             f"source is {shown(source)}; expected the path of a LoRA folder, an Adapter, a pair "
             "(tuned_model, base_model), or a mapping of site names to (A, B) or dense updates"
         )
+    updates = trained.updates[""]
     for site in trained.sites:
-        _check(site, trained.updates[""][site.name])
+        _check(site, updates[site.name])
+    if all(norm_of(update) < LEAST for update in updates.values()) and any(map(_is_some, updates.values())):
+        raise TensorAdaptError(
+            f"all updates have norms below {LEAST:g}, whose squares float64 does not hold, and some are not zero; "
+            "expected larger ones, or zeros"
+        )
     return trained
 
 
@@ -118,6 +126,12 @@ def _check(site: Site, update: Update) -> None:
             f"the update of site {site.name} has norm {norm:.3g}, and float32, in which adapters are held, goes up to "
             f"{MOST:.3g}; expected a smaller one. Has the training diverged?"
         )
+
+
+def _is_some(update: Update) -> bool:
+    """Say whether an update is other than zero, however small it is."""
+    parts = [part / (np.abs(part).max(initial=0.0) or 1.0) for part in _parts(update)]
+    return all(part.any() for part in parts) and bool((parts[-1] @ parts[0]).any() if parts[1:] else True)
 
 
 def _parts(update: Update) -> tuple[np.ndarray, ...]:

@@ -691,3 +691,20 @@ def test_what_a_family_of_ones_own_leaves_dead_is_revived(sites: Any) -> None:
     assert seeds == [4]
     assert result.error == pytest.approx(1)
     assert [name for name, values in result.factors[0].items() if not values.any()] == ["out"]
+
+
+@pytest.mark.parametrize("kind", ["dense", "pair"])
+def test_updates_whose_squares_vanish_are_refused_and_zeros_and_single_ones_are_not(sites: Any, kind: str) -> None:
+    g = np.random.default_rng(0)
+
+    def updates(*sizes: float) -> dict[str, Any]:
+        drawn = {site.name: (g.standard_normal((2, site.in_)), g.standard_normal((site.out, 2))) for site in sites}
+        scaled = zip(drawn.items(), itertools.cycle(sizes), strict=False)
+        return {name: (b @ a * n if kind == "dense" else (a * n, b)) for (name, (a, b)), n in scaled}
+
+    with pytest.raises(TensorAdaptError, match="all updates have norms below 1e-150, whose squares float64 does not"):
+        compress(updates(1e-170, 0.0), sites, "layer proj : out : in", "tucker", 2)
+    assert compress(updates(0.0), sites, "layer proj : out : in", "tucker", 2).error == 0
+    usual, small = (compress(updates(n), sites, "layer proj : out : in", "lora", 1).error for n in (1.0, 1e-140))
+    assert 0.3 < usual < 1 and 0.3 < small < 1
+    assert compress(updates(1.0, 1e-170), sites, "layer proj : out : in", "lora", 1).error > 0.3
