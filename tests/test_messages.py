@@ -48,6 +48,23 @@ def loose(layout: Layout, rank: Any) -> Network:
     return Network(layout, (first, inner, Factor("out", ("r3", "out"), "zero")), {"r1": 2, "r2": 2, "r3": 2})
 
 
+def blocks(first: nn.Module) -> nn.Module:
+    """A model of two layers, of which this is the first."""
+    model = nn.Module()
+    model.blocks = nn.ModuleList([nn.Sequential(first), nn.Sequential(nn.Linear(8, 8))])
+    return model
+
+
+def sparse() -> nn.Module:
+    layer = nn.Linear(8, 8)
+    layer.weight = nn.Parameter(layer.weight.detach().to_sparse())
+    return blocks(layer)
+
+
+def lazy() -> nn.Module:
+    return blocks(nn.LazyLinear(8))
+
+
 def symmetric(layout: Layout, rank: Any) -> Network:
     """A CP in which one factor stands for both sides."""
     side, other = Factor("side", ("in", "r")), Factor("side", ("out", "r"))
@@ -290,6 +307,19 @@ REFUSED: dict[str, tuple[Call, list[str]]] = {
             "of in[in=24 r1], layer[r2 layer=3 r3], out[r3 out=48]; a bond joins two or more",
         ],
     ),
+    "a rank by its place that is none": (
+        lambda: ta.plan(llama(), "lora", ": out : in", 0),
+        ["rank is 0", "expected a whole number of 1 or more"],
+    ),
+    "a class of models": (
+        lambda: ta.plan(transformers.BertModel, "lora", rank=1),
+        ["the model is the class BertModel", "expected an object of it, as BertModel.from_pretrained(name)"],
+    ),
+    "a lazy weight": (
+        find(lazy(), projections="all"),
+        ["the weight of site blocks.0.0 has no shape before its first batch", "run one"],
+    ),
+    "a sparse weight": (find(sparse(), projections="all"), ["the weight of site blocks.0.0 is sparse", "to_dense()"]),
     "a layout that an earlier one hides": (
         plan(layout=("layer : out : in", "layer proj : out : in")),
         [

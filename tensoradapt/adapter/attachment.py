@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from tensoradapt.adapter.sharding import gathered
 from tensoradapt.sites.site import RowBlock
 
-HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
+HUB_NAME = re.compile(r"[\w.-]{1,96}(/[\w.-]{1,96})?")
 LABELS = 2  # the default of num_labels in transformers
 
 

@@ -49,13 +49,14 @@ def fetch(asset: Asset | str) -> Path:
         The folder.
 
     Raises:
-        TensorAdaptError: for an unknown name, an archive that is not found, a hash that differs, and a cache that
-            cannot be written; nothing incomplete is kept.
+        TensorAdaptError: for an unknown name, one that leads out of the cache, an archive that is not found, a hash
+            that differs, and a cache that cannot be written; nothing incomplete is kept.
 
     >>> from tensoradapt.data import assets
     >>> folder = assets.fetch("vader-snippets")  # doctest: +SKIP
     """
     asset, cache = asset if isinstance(asset, Asset) else _named(asset), cache_dir()
+    _check_inside(asset)
     folder = cache / f"{asset.name}-{asset.version}"
     if _complete(asset, folder):
         return folder
@@ -83,6 +84,13 @@ def _named(name: str) -> Asset:
     if name not in ASSETS:
         raise TensorAdaptError(f'unknown asset "{name}"{did_you_mean(name, ASSETS)}')
     return ASSETS[name]
+
+
+def _check_inside(asset: Asset) -> None:
+    """Raise TensorAdaptError for an asset whose folder or archive would not lie in the cache."""
+    for what, name in (("folder", f"{asset.name}-{asset.version}"), ("archive", asset.filename)):
+        if Path(name).name != name:
+            raise TensorAdaptError(f"an asset's {what} is called {name!r}; expected one name, without slashes")
 
 
 def _complete(asset: Asset, folder: Path) -> bool:

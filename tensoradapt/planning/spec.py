@@ -318,7 +318,7 @@ TITLES["scale and training"] = tuple(f.name for f in fields(AdapterSpec) if f.na
 
 
 def by_place(args: Sequence[Any], given: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
-    """Name the layouts and ranks among arguments that are given by their places: texts with colons, whole numbers.
+    """Name the layouts and ranks among arguments that are given by their places: texts with colons, numbers.
 
     Returns the other arguments, and all named ones.
 
@@ -328,7 +328,8 @@ def by_place(args: Sequence[Any], given: Mapping[str, Any]) -> tuple[list[Any], 
     others: list[Any] = []
     named = dict(given)
     for arg in args:
-        field = "layout" if _is_layout(arg) else "rank" if checks.is_whole(arg) or isinstance(arg, Mapping) else None
+        is_rank = checks.is_whole(arg) or isinstance(arg, int | float | Mapping)
+        field = "layout" if _is_layout(arg) else "rank" if is_rank else None
         if field is None or field in named:
             others.append(arg)
         else:

@@ -98,6 +98,7 @@ def find_sites(
         sites, wanted = [*sites, *outside], wanted | {site.name for site in outside}
     kept, skipped = select.select(sites, wanted, chosen, exclude)
     if is_model:
+        select.refuse_unready(model_or_config, kept)
         select.refuse_tied(model_or_config, kept)
         skipped += select.other_modules(model_or_config, {site.key for site in sites}, scope)
     return Sites(tuple(kept), tuple(skipped), source)
@@ -113,7 +114,16 @@ def every_site(model: Any) -> tuple[list[Site], str]:
 
 
 def config_of(model_or_name: Any) -> Any:
-    """Return the config of a model that is given by its name or folder; anything else as it is."""
+    """Return the config of a model that is given by its name or folder; raise TensorAdaptError for a class.
+
+    Anything else is returned as it is.
+    """
+    if isinstance(model_or_name, type):
+        kind = model_or_name.__name__
+        raise TensorAdaptError(
+            f"the model is the class {kind}; expected an object of it, as {kind}.from_pretrained(name) or {kind}(...) "
+            "gives"
+        )
     named = isinstance(model_or_name, str | os.PathLike)
     return models.config(text(os.fspath(model_or_name), "model")) if named else model_or_name
 

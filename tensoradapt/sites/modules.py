@@ -26,6 +26,20 @@ def logical_shape(kind: str, shape: Sequence[int]) -> tuple[int, int]:
     return (rest, first) if kind in IN_FIRST else (first, rest)
 
 
+def is_lazy(weight: Any) -> bool:
+    """Say whether a parameter is of one of torch's lazy modules, before their first batch."""
+    return hasattr(weight, "materialize")
+
+
+def unready(weight: Any) -> str:
+    """Say why a weight is no matrix that can be read, and what to do; "" where it is one."""
+    if is_lazy(weight):
+        return "has no shape before its first batch; run one through the model first"
+    if str(weight.layout).startswith("torch.sparse"):
+        return "is sparse, which torch does not view as a matrix; make it dense with to_dense(), or leave it out"
+    return ""
+
+
 def input_modes(kind: str, shape: Sequence[int]) -> tuple[tuple[str, int], ...]:
     """Return names and sizes of the input modes of a weight stored in this shape, for a kind of ``INPUTS``."""
     return tuple(zip(INPUTS[kind], shape[:1] if kind in IN_FIRST else shape[1:], strict=True))

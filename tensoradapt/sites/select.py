@@ -9,6 +9,7 @@ from typing import Any
 from tensoradapt.checks import shown
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.sites.from_module_tree import why_unnamed
+from tensoradapt.sites.modules import unready
 from tensoradapt.sites.recipe_table import RECIPES
 from tensoradapt.sites.site import Candidate, Site, matches
 
@@ -113,6 +114,14 @@ def _why(site: Site, wanted: set[str], layers: set[int]) -> str:
     if site.name not in wanted:
         return f"{site.coord['proj']} is not among the projections asked for"
     return "layer not asked for" if site.coord.get("layer", -1) not in {*layers, -1} else "excluded by pattern"
+
+
+def refuse_unready(model: Any, sites: Sequence[Site]) -> None:
+    """Raise TensorAdaptError for a lazy or sparse weight."""
+    targeted = {site.key: site.name for site in sites}
+    for name, weight in model.named_parameters():
+        if name in targeted and (why := unready(weight)):
+            raise TensorAdaptError(f"the weight of site {targeted[name]} {why}")
 
 
 def refuse_tied(model: Any, sites: Sequence[Site]) -> None:

@@ -11,6 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from tensoradapt.data import models
+from tensoradapt.data.model_names import is_folder
 from tensoradapt.tasks.classification import Classification
 from tensoradapt.tasks.task import Task
 from tensoradapt.tasks.vision.task import Pictures
@@ -50,7 +51,7 @@ def kind_of(task: Task, model: str) -> str:
     """Return the kind of model below a head: a text encoder, a causal language model or a picture model."""
     if isinstance(task, Pictures):
         return PICTURES
-    return _kind_of_texts(str(Path(model).absolute()) if Path(model).is_dir() else model)
+    return _kind_of_texts(str(Path(model).absolute()) if is_folder(model) else model)
 
 
 @lru_cache(maxsize=64)

@@ -265,6 +265,17 @@ def test_an_incomplete_folder_is_made_anew(index: Index, cache: Path, toy: asset
     assert left_in(cache) == ["toy-1.0"]
 
 
+@pytest.mark.parametrize(
+    "change", [{"name": "../up"}, {"name": "/tmp/x"}, {"version": "1/2"}, {"filename": "../x.whl"}]
+)
+def test_an_asset_that_would_leave_the_cache_is_refused(cache: Path, toy: assets.Asset, change: dict[str, str]) -> None:
+    with pytest.raises(
+        TensorAdaptError, match=r"an asset's (folder|archive) is called '.*'; expected one name, without"
+    ):
+        assets.fetch(replace(toy, **change))
+    assert not left_in(cache)
+
+
 @pytest.mark.thorough
 def test_many_at_once_agree_on_one_folder(index: Index, cache: Path, toy: assets.Asset) -> None:
     index.files = {WHEEL: wheel()}

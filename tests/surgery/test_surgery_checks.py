@@ -420,3 +420,31 @@ def test_the_free_memory_is_asked_of_the_machine(monkeypatch: pytest.MonkeyPatch
     assert memory.free_memory(torch.device("meta")) is None
     monkeypatch.setattr(Path, "exists", lambda self: False)
     assert memory.free_memory(torch.device("cpu")) is None
+
+
+def test_a_model_with_a_lazy_layer_is_refused_before_its_first_batch() -> None:
+    model = make("bert")
+    model.extra = nn.LazyLinear(3)
+    with pytest.raises(
+        ta.TensorAdaptError, match=r"parameter extra.weight has no shape before its first batch; run one"
+    ):
+        ta.attach(model, "lora", rank=1)
+    assert not ta.adapters(model) and all(p.requires_grad for p in model.bert.parameters())
+    model.extra(torch.ones(1, 5))
+    assert ta.attach(model, "lora", rank=1).n_params > 0
+
+
+def test_a_plan_made_elsewhere_is_not_put_on_a_sparse_weight() -> None:
+    model, plan = make("bert"), ta.plan(make("bert"), "lora", rank=1)
+    layer = model.get_submodule(plan.sites[0].module)
+    layer.weight = nn.Parameter(layer.weight.detach().to_sparse())
+    with pytest.raises(ta.TensorAdaptError, match=r"the weight of site .* is sparse, which torch does not view"):
+        ta.attach(model, plan)
+    assert not ta.adapters(model)
+
+
+@pytest.mark.parametrize("name", ["a" * 300, "a/" + "b" * 300])
+def test_a_name_that_no_path_can_have_is_no_origin(name: str) -> None:
+    model = make("bert")
+    model.config._name_or_path = name
+    assert ta.attach(model, "lora", rank=1).attachment.origin.name == ""

@@ -366,6 +366,7 @@ def test_networks_without_an_orthonormal_form_are_refused_by_name(name: str) -> 
         ("lora-xs", {}, "frozen factors only"),
         ("pissa", {}, "factor 'A' of pissa starts from the base weights"),
         ("tucker", {"start": "gradient"}, "starts from gradients"),
+        ("lora", {"map": {"unilora": 20}}, "a map makes the adapter's factors of other numbers.*or plan without map="),
         (
             "metatt-4d",
             {"rank": 31},

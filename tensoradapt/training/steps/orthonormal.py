@@ -49,7 +49,8 @@ def orthonormal(optimizer: torch.optim.Optimizer, model: nn.Module, by: str = "l
     Raises:
         TensorAdaptError: without an adapter; for networks without an orthonormal form, ranks above a factor's size,
             factors that are all frozen or start from the base weights or gradients; for an optimizer that lacks
-            factors, or needs a closure; for sharded or merged adapters; and for retraction after ``equal_steps``.
+            factors, or needs a closure; for sharded, merged or mapped adapters; and for retraction after
+            ``equal_steps``.
 
     >>> import tensoradapt as ta
     >>> from transformers import BertConfig, BertForSequenceClassification
@@ -224,6 +225,11 @@ def _held(value: nn.Parameter, gradients: bool) -> Tensor:
 def _check(adapter: Adapter) -> None:
     """Raise TensorAdaptError unless every tensor has a trained factor that can be orthonormal."""
     method, start = adapter.plan.spec.name, adapter.plan.start
+    if adapter.mapped:
+        raise TensorAdaptError(
+            "a map makes the adapter's factors of other numbers, and orthonormal moves the factors themselves; train "
+            "with free factors, or plan without map="
+        )
     for network in dict.fromkeys(tensor.network for tensor in adapter.factored):
         found = unfoldings(network)
         if not found:
