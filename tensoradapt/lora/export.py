@@ -197,6 +197,11 @@ def export_lora(
     refuse_sharded(model, "export")
     model, adapter, modules, left_out = _source(model, adapter)
     trained = adapter.attachment.head_tensors() if target == "peft" and heads != "leave" else {}
+    if trained and getattr(model.base_model, "_forward_hooks", None):
+        raise TensorAdaptError(
+            'a hook changes what the head reads, as readout = "mean" of a run sets, and a folder has none; pass '
+            "heads='leave' to export the updates alone"
+        )
     _check(adapter, task, heads, left_out := (tuple(_left_out(adapter, bool(trained))) if trained else left_out))
     check_folder(path)
     for site in adapter.plan.sites:

@@ -70,6 +70,11 @@ def _whole(model: nn.Module) -> Any:
             "the model has adapters; call ta.merge_and_unload(model) first, or adapter.save(path) to save the adapter "
             "alone"
         )
+    if hooked := [name or type(model).__name__ for name, module in model.named_modules() if module._forward_hooks]:
+        raise TensorAdaptError(
+            f'{hooked[0]} has a hook that changes what it computes, as readout = "mean" of a run sets, and a saved '
+            "model has none; keep the adapter (adapter.save, ta.load_run), or train with the readout of the model"
+        )
     if not hasattr(model, "save_pretrained") or not hasattr(model, "config"):
         raise TensorAdaptError(f"model is {shown(model)}; expected a model of transformers, which has save_pretrained")
     return model
