@@ -257,7 +257,7 @@ class Adapter(nn.Module):
         checkpoint.check_tensors(heads, {name: tuple(p.shape) for name, p in heads.items()}, path)
         scales = tuple(tensor.scale for tensor in self.factored)
         base = at.base_now() if at.base_now else at.base
-        saved = checkpoint.Checkpoint(self.plan, self.seed, scales, base, stored, heads)
+        saved = checkpoint.Checkpoint(self.plan, self.seed, scales, base, stored, heads, at.origin.classes)
         write_once(self, lambda: checkpoint.write(saved, path))
 
     def stored(self) -> Iterator[tuple[str, Tensor]]:

@@ -23,12 +23,13 @@ LABELS = 2  # the default of num_labels in transformers
 class Origin:
     """The base model as its card names it: name on the hub, class in transformers, arguments that load it.
 
-    Fields are empty where unknown.
+    Fields are empty where unknown. ``classes``: what its config calls the classes of its head.
     """
 
     name: str = ""
     kind: str = ""
     options: tuple[tuple[str, Any], ...] = ()
+    classes: tuple[str, ...] = ()
 
 
 def origin_of(model: Any) -> Origin:
@@ -43,7 +44,14 @@ def origin_of(model: Any) -> Origin:
     labels = getattr(config, "num_labels", LABELS)
     if kind.__name__.endswith("Classification") and labels != LABELS:
         options["num_labels"] = labels
-    return Origin(name, kind.__name__, tuple(options.items()))
+    return Origin(name, kind.__name__, tuple(options.items()), class_names(config))
+
+
+def class_names(config: Any) -> tuple[str, ...]:
+    """Return the names that a config of transformers has for classes; none where they are its own LABEL_0, LABEL_1."""
+    found = getattr(config, "id2label", None) or {}
+    named = any(name != f"LABEL_{number}" for number, name in found.items())
+    return tuple(str(found[number]) for number in sorted(found)) if named else ()
 
 
 @dataclass

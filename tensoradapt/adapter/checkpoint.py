@@ -51,11 +51,15 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 
 KEYS = {"format", "schema", "seed", "plan", "scales", "base", "tensors", "checksum"}
+CLASSES = "classes"  # a key of models whose classes have names
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The contents of a saved adapter: ``factors`` and ``heads`` by name, ``base`` the hash of the base weights."""
+    """The contents of a saved adapter: ``factors`` and ``heads`` by name, ``base`` the hash of the base weights.
+
+    ``classes`` are the names that the model's config had for them.
+    """
 
     plan: Plan
     seed: int
@@ -63,6 +67,7 @@ class Checkpoint:
     base: str
     factors: Mapping[str, Tensor]
     heads: Mapping[str, Tensor]
+    classes: tuple[str, ...] = ()
 
 
 class OtherHead(TensorAdaptError):
@@ -86,6 +91,7 @@ def write(checkpoint: Checkpoint, path: Path) -> None:
         "tensors": {
             file: {k: [str(v.dtype)[6:], checksum(v)] for k, v in named.items()} for file, named in files.items()
         },
+        **({CLASSES: checkpoint.classes} if checkpoint.classes else {}),
     }
     text = json.dumps({**record, "checksum": seal(record)}, separators=(",", ":"), allow_nan=False).encode()
     if len(text) > LARGEST:
@@ -119,7 +125,8 @@ def read(path: Path, head_shapes: Callable[[Plan], Shapes] | None = None) -> Che
     shapes = head_shapes(plan) if head_shapes else None
     factors = _tensors(path, FACTORS, record, expected(plan))
     heads = {} if shapes is None else _tensors(path, HEADS, record, shapes)
-    return Checkpoint(plan, record["seed"], tuple(record["scales"]), record["base"], factors, heads)
+    numbers = record["seed"], tuple(record["scales"]), record["base"]
+    return Checkpoint(plan, *numbers, factors, heads, tuple(record.get(CLASSES, ())))
 
 
 def files(path: Path, head_shapes: Callable[[Plan], Shapes]) -> dict[str, int]:
@@ -204,7 +211,7 @@ def _record(folder: Path) -> dict[str, Any]:
         raise TensorAdaptError(
             f"{path} has schema {schema!r}, and this version reads {SCHEMA}; {advice} version that wrote it"
         )
-    if odd := sorted(set(record) ^ KEYS):
+    if odd := sorted((set(record) - {CLASSES}) ^ KEYS):
         raise TensorAdaptError(
             f"{path} lacks or has unexpected keys {', '.join(odd)}; the checkpoint is damaged, save it again"
         )
@@ -242,6 +249,8 @@ def _check_record(record: Mapping[str, Any], plan: Plan, path: Path) -> None:
             number(scale)
         if not isinstance(record["base"], str):
             raise ValueError(f"base is {record['base']!r}, not a hash")
+        if not all(isinstance(name, str) for name in [*record.get(CLASSES, ())]):
+            raise ValueError("classes are not a list of names")
         if set(record["tensors"]) != {FACTORS, HEADS}:
             raise ValueError(f"tensors names the files {sorted(record['tensors'])}, not {FACTORS} and {HEADS}")
         for name, (dtype, digest) in (item for named in record["tensors"].values() for item in named.items()):

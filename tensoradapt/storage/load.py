@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial, reduce
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 
 from tensoradapt.adapter import checkpoint
 from tensoradapt.adapter.adapter import Adapter
-from tensoradapt.adapter.attachment import Attachment
+from tensoradapt.adapter.attachment import Attachment, class_names
 from tensoradapt.adapter.sharding import ATTACH_FIRST, refuse_sharded, reshard
 from tensoradapt.checks import as_path, check_arguments, flag, of_kind, optional
 from tensoradapt.errors import TensorAdaptError, located
@@ -28,7 +29,7 @@ from tensoradapt.surgery.attach import attach_with
 from tensoradapt.surgery.base_hash import base_hash
 from tensoradapt.surgery.checks import check_site
 from tensoradapt.surgery.memory import CPU, check_memory
-from tensoradapt.surgery.registry import attached, original_modules, untouched
+from tensoradapt.surgery.registry import attached, original_modules, registered, untouched
 from tensoradapt.surgery.same_model import check_same_model, layer_left_out
 from tensoradapt.surgery.transaction import transaction
 
@@ -84,7 +85,19 @@ def load(model: nn.Module, path: str | Path, *, strict: bool = True, name: str =
         adapter = attach_with(model, saved.plan, *numbers, scales=saved.scales, name=name)
         _cast(adapter, saved)
         adapter.restore(saved, change.write)
+    _name_classes(model, adapter, saved.classes)
     return adapter
+
+
+def _name_classes(model: Any, adapter: Adapter, classes: tuple[str, ...]) -> None:
+    """Give the names of classes to a model whose config has none, until the adapter is taken out."""
+    config: Any = getattr(model, "config", None)
+    registry = registered(model)
+    if not classes or registry is None or class_names(config) or getattr(config, "num_labels", 0) != len(classes):
+        return
+    registry.changed += [(config, name, getattr(config, name)) for name in ("id2label", "label2id")]
+    config.id2label, config.label2id = dict(enumerate(classes)), {name: i for i, name in enumerate(classes)}
+    adapter.attachment.origin = replace(adapter.attachment.origin, classes=classes)
 
 
 def _cast(adapter: Adapter, saved: checkpoint.Checkpoint) -> None:

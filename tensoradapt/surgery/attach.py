@@ -342,6 +342,7 @@ def merge_and_unload(model: nn.Module) -> nn.Module:
             model.set_submodule(module, layer.base)
         for adapter in registry.named().values():
             adapter.gate.merged = False
+        registry.changed = [one for one in registry.changed if isinstance(one[0], nn.Module)]  # names of classes stay
         _unregister(model, registry)
         _unfollow(model, registry, change)
     return model

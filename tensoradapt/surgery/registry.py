@@ -39,7 +39,7 @@ class Adapters(nn.ModuleDict):
         self.kept: list[Any] | None = None  # snapshots of the layers as they were, while merged
         self.merged = False
         self.used: dict[str, Adapter] = {}  # the adapters whose updates the layers add
-        self.changed: list[tuple[nn.Module, str, Any]] = []  # attributes of modules, as they were; fast paths are some
+        self.changed: list[tuple[Any, str, Any]] = []  # attributes of modules and config, as they were
         self.hooks: list[Any] = []  # on the model, that begin and end a forward pass and check what it loads
 
     @property

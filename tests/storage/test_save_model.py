@@ -62,3 +62,22 @@ def test_tied_embeddings_stay_tied(tmp_path: Path) -> None:
     again = LlamaForCausalLM.from_pretrained(tmp_path)
     assert again.lm_head.weight is again.model.embed_tokens.weight
     torch.testing.assert_close(again(ids).logits, model(ids).logits)
+
+
+def test_names_of_classes_are_saved_with_an_adapter_and_go_with_it(tmp_path: Path) -> None:
+    model = make("bert")
+    own = {number: f"class {number}" for number in model.config.id2label}
+    model.config.id2label, model.config.label2id = own, {name: number for number, name in own.items()}
+    ta.attach(model, "cp", rank=2, train=("classifier",)).save(tmp_path)
+    again = make("bert")
+    before = dict(again.config.id2label)
+    ta.load(again, tmp_path).save(tmp_path / "second")
+    assert again.config.id2label == own and again.config.label2id["class 1"] == 1
+    ta.detach(again)
+    assert again.config.id2label == before
+    ta.load(again, tmp_path)
+    assert ta.merge_and_unload(again).config.id2label == own
+    named = make("bert")
+    named.config.id2label = {number: f"other {number}" for number in own}
+    ta.load(named, tmp_path / "second")
+    assert named.config.id2label[1] == "other 1"  # the model's own names stay
