@@ -112,7 +112,9 @@ def fit(
         clip: largest norm of the gradients.
         weight_decay: AdamW's weight decay.
         loss: called with model and batch; default ``model(**batch).loss``.
-        optimizer: "adamw", or "equal_steps": its steps rescaled by ``tensoradapt.equal_steps``.
+        optimizer: "adamw", as in transformers' Trainer, or "equal_steps": its steps rescaled by
+            ``tensoradapt.equal_steps``. Adapters of a sweep have equal steps by default, so that one rate serves every
+            size: a rate that a sweep chose is one of equal steps.
         precondition: epsilon of ``preconditioned``; default plain gradients.
         orthonormal: "landing" or "retraction", by which ``orthonormal`` keeps factors; default free factors.
         precision: "fp32"; "bf16": the model computes under ``torch.autocast``, in which parameters stay fp32; or

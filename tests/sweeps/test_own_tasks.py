@@ -85,6 +85,16 @@ def test_it_says_how_many_examples_each_run_takes() -> None:
     assert "each run takes" not in said(n_train=28, n_validation=100)
 
 
+def test_a_plan_is_said_before_texts_are_encoded_and_counts_the_classes_that_it_does_not_name() -> None:
+    lines = [f"a text of class {i % 7} and number {i},{'abcdefg'[i % 7]}" for i in range(140)]
+    Path("many.csv").write_text("\n".join(["text,label", *lines]) + "\n")
+    said: list[str] = []
+    ta.sweep({**TINY, **ONE, "task": "many.csv"}, "runs", dry_run=True, device="cpu", say=said.append)
+    assert said[0].startswith("sweep ") and "classes a, b, c, d, e and 2 more" in "\n".join(said)
+    timed = [i for i, line in enumerate(said) if line.startswith("timing a short run of each task")]
+    assert timed == [len(said) - 2] and "by a short probe" in said[-1]
+
+
 def test_a_specification_is_read_again_from_its_record() -> None:
     spec = read_spec({**TINY, "task": [{"name": "planted"}, write("a.csv")]})
     again = read_spec(loads(dumps(table_of(spec))), own=spec.own)
