@@ -317,9 +317,9 @@ REFUSED: dict[str, tuple[Call, list[str]]] = {
     ),
     "a lazy weight": (
         find(lazy(), projections="all"),
-        ["the weight of site blocks.0.0 has no shape before its first batch", "run one"],
+        ["parameter blocks.0.0.weight has no shape before its first batch", "run one"],
     ),
-    "a sparse weight": (find(sparse(), projections="all"), ["the weight of site blocks.0.0 is sparse", "to_dense()"]),
+    "a sparse weight": (find(sparse(), projections="all"), ["parameter blocks.0.0.weight is sparse", "to_dense()"]),
     "a layout that an earlier one hides": (
         plan(layout=("layer : out : in", "layer proj : out : in")),
         [

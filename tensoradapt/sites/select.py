@@ -9,7 +9,7 @@ from typing import Any
 from tensoradapt.checks import shown
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.sites.from_module_tree import why_unnamed
-from tensoradapt.sites.modules import unready
+from tensoradapt.sites.modules import is_lazy, unready
 from tensoradapt.sites.recipe_table import RECIPES
 from tensoradapt.sites.site import Candidate, Site, matches
 
@@ -117,11 +117,11 @@ def _why(site: Site, wanted: set[str], layers: set[int]) -> str:
 
 
 def refuse_unready(model: Any, sites: Sequence[Site]) -> None:
-    """Raise TensorAdaptError for a lazy or sparse weight."""
-    targeted = {site.key: site.name for site in sites}
+    """Raise TensorAdaptError for a lazy parameter anywhere in a model, and for a sparse weight of a site."""
+    targeted = {site.key for site in sites}
     for name, weight in model.named_parameters():
-        if name in targeted and (why := unready(weight)):
-            raise TensorAdaptError(f"the weight of site {targeted[name]} {why}")
+        if (name in targeted or is_lazy(weight)) and (why := unready(weight)):
+            raise TensorAdaptError(f"parameter {name} {why}")
 
 
 def refuse_tied(model: Any, sites: Sequence[Site]) -> None:

@@ -18,8 +18,8 @@ from tensoradapt.layers.kinds import CONV1D, EMBEDDING, LINEAR
 from tensoradapt.layers.stored_matrix import Matrices, StoredMatrix
 from tensoradapt.planning.plan import Group, Plan
 from tensoradapt.planning.trained_modules import trained_modules
-from tensoradapt.sites.modules import is_lazy, unready, without_adapters
-from tensoradapt.sites.select import refuse_tied
+from tensoradapt.sites.modules import unready, without_adapters
+from tensoradapt.sites.select import refuse_tied, refuse_unready
 from tensoradapt.sites.site import Site
 from tensoradapt.surgery.registry import Adapters, registered
 
@@ -49,8 +49,8 @@ def check_attach(
         raise TensorAdaptError(
             "attach was called in torch.inference_mode(), in which factors could never be trained; call it outside"
         )
-    if registered(model) is None and (lazy := next((k for k, p in model.named_parameters() if is_lazy(p)), None)):
-        raise TensorAdaptError(f"parameter {lazy} {unready(model.get_parameter(lazy))}")
+    if registered(model) is None:
+        refuse_unready(model, ())
     refuse_sharded(model, "attach", ATTACH_FIRST)
     check_whole("seed", seed, 0, 2**63 - 1)
     matrices = {site.name: check_site(modules, site, type(model).__name__) for site in plan.sites}
@@ -126,7 +126,7 @@ def check_site(modules: Mapping[str, nn.Module], site: Site, model: str) -> Stor
         )
     matrix = StoredMatrix.of(modules[site.module], site)
     if why := unready(matrix.parameter):
-        raise TensorAdaptError(f"the weight of site {site.name} {why}")
+        raise TensorAdaptError(f"parameter {site.key} {why}")
     check_fits(matrix)
     if matrix.parameter.is_inference():
         raise TensorAdaptError(
