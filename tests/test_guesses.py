@@ -190,7 +190,8 @@ ATTRIBUTES = {
         lambda: ta,
         {
             "list_methods": "ta.methods()", "write_report": "ta.report(folder)", "summarize": "ta.summarise(runs)",
-            "train": "ta.fit(", "get_peft_model": "ta.attach(", "LoraConfig": "ta.AdapterSpec(", "attch": '"attach"?',
+            "finetune": "ta.fit(", "get_peft_model": "ta.attach(", "LoraConfig": "ta.AdapterSpec(",
+            "attch": '"attach"?',
             "CP": 'ta.attach(model, "cp", rank=8)', "get_adapter": "ta.adapters(model)", "decompose": "ta.compress(",
             "count_parameters": "ta.plan(model, method, rank=8).n_params", "AdapterConfig": "ta.AdapterSpec(",
             "count": "ta.plan(model, method, rank=8).n_params", "reconstruct": "adapter.tensors[0].full()",

@@ -320,13 +320,6 @@ REFUSED: dict[str, tuple[Call, list[str]]] = {
         ["parameter blocks.0.0.weight has no shape before its first batch", "run one"],
     ),
     "a sparse weight": (find(sparse(), projections="all"), ["parameter blocks.0.0.weight is sparse", "to_dense()"]),
-    "a layout that an earlier one hides": (
-        plan(layout=("layer : out : in", "layer proj : out : in")),
-        [
-            "no matrix takes layout 'layer proj : out : in', as 'layer : out : in' before it fits each too",
-            "put the narrower one first; to compare them, plan each alone",
-        ],
-    ),
     "two factors of one name": (
         plan(layout="layer : out : in", method=SimpleNamespace(build=symmetric, count=cp.count, oracle=cp.oracle)),
         [

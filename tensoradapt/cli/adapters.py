@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from typing import Any
 
 from tensoradapt.cli.options import DEFAULT_MODEL, add_layout, n_params, path, picked
@@ -188,11 +189,10 @@ def export(args: argparse.Namespace) -> int:
 def _exported(args: argparse.Namespace) -> tuple[Any, Any]:
     """Return the model and the adapter of a folder: a run's, or a saved adapter's with a model without weights."""
     from tensoradapt.data import models
-    from tensoradapt.runs.store import is_finished
     from tensoradapt.runs.trained import load_run
     from tensoradapt.storage.load import unattached
 
-    if is_finished(args.folder.parent, args.folder.name):
+    if os.path.isfile(args.folder / "result.json"):  # noqa: PTH113  # Path's raises for a name that is too long
         trained = load_run(args.folder.parent, args.folder.name)
         return trained.model, trained.adapter
     if args.model is None:

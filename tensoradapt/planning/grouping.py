@@ -40,22 +40,17 @@ def tied_sites(
     split: Split = spec.split
     targets = [layout if isinstance(layout, tuple) else (layout, None) for layout in spec.layout]
     grids: dict[Any, list[Site]] = {}
-    taken: dict[int, set[int]] = {}  # by the place of a layout, those after it that fit a site that takes it
     check_parts(split)
     check_widths(sites, split)
     for site in sites:
         parts = parts_at(site, split)
         patterns = [_expanded(text, parts, sites, near) for text, _ in targets]
         check_split(parts, patterns, sites, near)
-        proj = site.coord.get("proj")
-        places = enumerate(zip(patterns, targets, strict=True))
-        first, *later = _places(site, {i: p for i, (p, (_, of)) in places if of is None or proj in of})
-        taken.setdefault(first, set()).update(later)
-        pattern = patterns[first]
+        proj, pairs = site.coord.get("proj"), zip(patterns, targets, strict=True)
+        pattern = _pattern_for(site, [p for p, (_, of) in pairs if of is None or proj in of])
         check_product(site, pattern, sites, split)
         free = tuple((k, v) for k, v in site.coords if k not in {n for axis in pattern.index for n in axis})
         grids.setdefault((pattern, free), []).append(site)
-    _refuse_hidden([text for text, _ in targets], taken)
     for pattern, _ in grids:
         _check_tasks(pattern, spec.tasks)
     shaped = [(pattern, _by_shape(grid, pattern, split)) for (pattern, _), grid in grids.items()]
@@ -103,37 +98,20 @@ def _check_tasks(pattern: Pattern, tasks: Sequence[str]) -> None:
         raise TensorAdaptError(f"tasks={tuple(tasks)} names one twice; each has a place of its own")
 
 
-def _places(site: Site, patterns: Mapping[int, Pattern]) -> list[int]:
-    """Return the places of the layouts whose modes a site has; raise TensorAdaptError where it has none."""
-    if found := [i for i, pattern in patterns.items() if _fits(site, pattern)]:
-        return found
+def _pattern_for(site: Site, patterns: Sequence[Pattern]) -> Pattern:
+    for pattern in patterns:
+        modes = site.modes(pattern.orientation)
+        names = {stem(name) if name not in modes else name for axis in (*pattern.rows, *pattern.cols) for name in axis}
+        index = {name for axis in pattern.index for name in axis} - set(RUNTIME)
+        if names <= set(modes) and index <= set(site.coord):
+            return pattern
     have = f"{', '.join(site.coord)} : {' '.join(site.modes('model'))} / {' '.join(site.modes('in'))}"
-    cut = any("block" in axis for pattern in patterns.values() for axis in pattern.index) and "block" not in site.coord
+    cut = any("block" in axis for pattern in patterns for axis in pattern.index) and "block" not in site.coord
     other = "Find the sites with blocks=True, or give" if cut else "Give"
-    texts = ", ".join(repr(str(pattern)) for pattern in patterns.values())
     raise TensorAdaptError(
-        f"site {site.name} has none of the layouts {texts}: its modes are {have}. "
+        f"site {site.name} has none of the layouts {', '.join(repr(str(p)) for p in patterns)}: its modes are {have}. "
         f"{other} a layout for it too (several are allowed), such as {_fitting(site)}"
     )
-
-
-def _fits(site: Site, pattern: Pattern) -> bool:
-    modes = site.modes(pattern.orientation)
-    names = {stem(name) if name not in modes else name for axis in (*pattern.rows, *pattern.cols) for name in axis}
-    index = {name for axis in pattern.index for name in axis} - set(RUNTIME)
-    return names <= set(modes) and index <= set(site.coord)
-
-
-def _refuse_hidden(layouts: Sequence[str], taken: Mapping[int, set[int]]) -> None:
-    """Raise for a layout that no site takes, because an earlier one fits every site that it fits."""
-    for first, later in taken.items():
-        for hidden in sorted(later - set(taken)):
-            raise TensorAdaptError(
-                f"no matrix takes layout {layouts[hidden]!r}, as {layouts[first]!r} before it fits each too: a list of "
-                "layouts is of one adapter, and a matrix takes the first that fits. Leave one of them out, or put the "
-                f"narrower one first; to compare them, plan each alone (in a sweep: layout = [[{layouts[first]!r}], "
-                f"[{layouts[hidden]!r}]])"
-            )
 
 
 def _fitting(site: Site) -> str:

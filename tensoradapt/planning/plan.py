@@ -10,7 +10,7 @@ import re
 import textwrap
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from html import escape
 from itertools import pairwise
@@ -98,7 +98,7 @@ class Plan:
     train: tuple[str, ...] = ()
     n_trained_base: int | None = 0  # None: known when attached
     biases: tuple[tuple[str, int], ...] = ()  # shared by all layers: projection and width
-    skipped: tuple[tuple[str, str], ...] | None = ()
+    skipped: tuple[tuple[str, str], ...] | None = field(default=(), compare=False)
     source: str = ""
 
     def __getattr__(self, name: str) -> Any:

@@ -49,11 +49,13 @@ def execute(
     on_step: Callable[[int, float], None] | None = None,
     checkpoint: TrainingState | None = None,
 ) -> dict[str, Any]:
-    """Compute a run, from a checkpoint if there is one; return the contents of its folder, and its model.
+    """Compute a run, from a checkpoint if there is one; return the contents of its folder.
 
     ``on_step``: called with each step and its loss.
     """
-    return to_end(execution(config, device, on_step, checkpoint))
+    parts = to_end(execution(config, device, on_step, checkpoint))
+    del parts["model"]
+    return parts
 
 
 def execution(
@@ -63,7 +65,10 @@ def execution(
     checkpoint: TrainingState | None = None,
     base: SharedBase | None = None,
 ) -> Turns[dict[str, Any]]:
-    """Compute a run as ``execute`` does, pausing after each step; ``base`` is shared by the runs that take turns."""
+    """Compute a run as ``execute`` does, pausing after each step, and return its model too.
+
+    ``base`` is shared by the runs that take turns.
+    """
     begun, pauses = time.perf_counter(), Pauses()
     _reset_peaks(device)
     data = load_data(config)
@@ -205,7 +210,9 @@ def _result(
         status, note = "diverged", "predictions are not finite"
     metric, chance, part = task.metric, data.chance, config.judged
     if status == "finished" and metric.at_chance(value := evaluated[part][metric.name], chance, splits[part]):
-        status, note = "at chance", f"{part} {metric.name} {value:.4f} is within noise of chance {chance:.4f}"
+        status = "at chance"
+        why = f"{part} {metric.name} {value:.4f} is within noise of chance {chance:.4f}"
+        note = "; ".join(filter(None, (note, why)))
     note = "; ".join(text for text in (note, rise(fitted.losses, _rates(config, heads))) if text)
     in_head = sum(p.numel() for n, p in model.named_parameters() if any(n.startswith(f"{head}.") for head in heads))
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)

@@ -15,13 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.runs.config import RunConfig
-from tensoradapt.runs.store import is_finished, read_documents
+from tensoradapt.runs.store import ADAPTERS, is_finished, read_documents
 
 if TYPE_CHECKING:
     from torch import nn
 
-ADAPTERS = "adapters"
-KEEP = ("best", "all", "none")  # of each method and size the run that is best on validation; each run; none
+KEEP = ("best", "all", "none")  # the best run on validation of each method and size; every run; none
 
 
 def path_of(root: Path, config: RunConfig) -> Path:

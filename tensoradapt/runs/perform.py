@@ -120,14 +120,14 @@ def _computing(root: Path, work: Work, device: str, base: SharedBase | None = No
 
 
 def execute(*arguments: Any) -> dict[str, Any]:
-    """Compute a run by ``runs.execute``.
+    """Compute a run by ``runs.execute``, with its model.
 
     That module is imported here as it loads torch, and executors import this one in processes that compute nothing, or
     before they have set the number of threads.
     """
-    from tensoradapt.runs.execute import execute as compute
+    from tensoradapt.runs.execute import execution
 
-    return compute(*arguments)
+    return to_end(execution(*arguments))
 
 
 def _kind(error: Exception) -> str:

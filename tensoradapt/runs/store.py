@@ -34,6 +34,7 @@ from tensoradapt.text import LINES, count_text, cut, html_table, screen
 
 FILES = ("config", "result", "measurements", "provenance")
 SWEEPS = "sweeps"  # the folder beside the runs with a record of each specification that was run into it
+ADAPTERS = "adapters"  # the folder beside the runs with the adapters that they kept
 SUMS = "checksums.json"  # the checksums of the other files of a run
 
 

@@ -13,13 +13,14 @@ from tensoradapt.adapter.adapter import Adapter
 from tensoradapt.checks import as_path, check_arguments, text
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.runs.config import RunConfig
-from tensoradapt.runs.execute import execute, load_data, model_of
+from tensoradapt.runs.execute import execution, load_data, model_of
 from tensoradapt.runs.kept import path_of
 from tensoradapt.runs.store import Run, is_finished, read_run
 from tensoradapt.storage.load import load
 from tensoradapt.surgery.registry import attached
 from tensoradapt.tasks import Task
 from tensoradapt.tasks.registry import restore
+from tensoradapt.training.turns import to_end
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,7 @@ def train(config: RunConfig | Mapping[str, Any], *, device: str = "cpu") -> Trai
     """
     check_arguments(locals(), device=text)
     config = config if isinstance(config, RunConfig) else RunConfig.from_dict(config)
-    model = execute(config, device)["model"]
+    model = to_end(execution(config, device))["model"]
     task = load_data(config).task
     adapter = attached(model) if config.kind == "adapter" else None
     return TrainedRun(model.eval(), adapter, task.processor(config.model), task, config)

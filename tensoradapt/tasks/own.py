@@ -19,7 +19,7 @@ from tensoradapt.tasks.language.instruct import Instruct
 from tensoradapt.tasks.language.preference import Preferences
 from tensoradapt.tasks.language.rows import COLUMNS, examples, kind_of
 from tensoradapt.tasks.own_settings import SHARES, OwnData, check_kind, settled
-from tensoradapt.tasks.splits import Split, Splits, disjoint, divide, take
+from tensoradapt.tasks.splits import Split, Splits, disjoint, divide_classes, take
 from tensoradapt.tasks.tables import Table, columns_of, read_dataset, read_file, texts_of
 from tensoradapt.tasks.task import Data, Task
 from tensoradapt.tasks.vision.picture_folders import PICTURE, tables_of
@@ -133,7 +133,7 @@ def _three(own: OwnData, parts: Mapping[str, Split], left_out: Sequence[str]) ->
     train, validation, removed = disjoint(parts["train"], parts.get("validation", none), test)
     # in this order, so that giving a validation file does not move test
     drawn = [part for part in ("test", "validation") if part in shares]
-    *cut, train = divide(train, [shares[part] for part in drawn], own.seed)
+    *cut, train = divide_classes(train, [shares[part] for part in drawn], own.seed)
     whole: dict[str, Split] = {
         "train": train,
         "validation": validation,

@@ -152,7 +152,19 @@ def _key(text: str) -> str:
     return " ".join(text.casefold().split())
 
 
-def divide(split: Split, shares: Sequence[float], seed: int) -> tuple[Split, ...]:
+def divide(split: Split, sizes: Sequence[int], seed: int) -> tuple[Split, ...]:
+    """Return parts of at least the given sizes, then the rest, by a hash of seed and text: equal ones stay together."""
+    order, digests = _hashed(split, str(seed))
+    ends, at = [], 0
+    for size in sizes:
+        at = min(at + size, len(order))
+        while 0 < at < len(order) and digests[order[at]] == digests[order[at - 1]]:
+            at += 1
+        ends.append(at)
+    return _cut(split, order, ends)
+
+
+def divide_classes(split: Split, shares: Sequence[float], seed: int) -> tuple[Split, ...]:
     """Return parts with these shares of the rows and of each class, then the rest, drawn by a hash of seed and text.
 
     Equal texts stay together. The first text of each class is in the rest, from which a rare class is learned.

@@ -129,6 +129,7 @@ def test_the_export_it_shows_is_one_that_works(tmp_path: Path, monkeypatch: pyte
     exec(code(text)[1], {"ta": ta, "model": model})
 
 
+@pytest.mark.filterwarnings("ignore:no tokenizer was written")  # the model of the test has none
 def test_an_adapter_that_no_lora_holds_is_merged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     model, adapter = attached(rule="dora")

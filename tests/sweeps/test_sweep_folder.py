@@ -103,12 +103,12 @@ def test_a_sweep_that_goes_on_has_its_own_options_but_for_a_run_that_is_computed
     work = Work(tmp_path, config.id)
     work.prepare(config, 25)
     with claim(tmp_path / ".work", config.id) as ours:
-        work.prepare(config, 1, ["tensorboard"])
-        assert ours and work.config() == (config, 25, [])
-    work.prepare(config, 1, ["tensorboard"])
-    assert work.config() == (config, 1, ["tensorboard"])
+        work.prepare(config, 1, ["tensorboard"], "none")
+        assert ours and work.config() == (config, 25, [], "none")
+    work.prepare(config, 1, ["tensorboard"], "none")
+    assert work.config() == (config, 1, ["tensorboard"], "none")
     work.prepare(config)
-    assert work.config() == (config, 1, ["tensorboard"]), "what is not asked for stays"
+    assert work.config() == (config, 1, ["tensorboard"], "none"), "what is not asked for stays"
 
 
 def test_what_is_in_the_way_of_a_run_is_found_before_it_is_computed(root, monkeypatch):

@@ -546,11 +546,7 @@ def test_several_layouts_of_one_adapter_are_named_beside_the_grid_that_may_be_me
         ta.sweep(spec(method="cp", layout=layout), tmp_path, dry_run=True, device="cpu", probe=False, say=lines.append)
         return "\n".join(lines)
 
-    one, other, third = "layer : out : in", "layer proj : ff : model", "layer proj : out : in"
+    one, other = "layer : out : in", "layer proj : out : in"
     meant = f"a matrix takes '{one}', else '{other}'. To compare them: layout = [['{one}'], ['{other}']]"
     assert f"layouts of one adapter: {meant}" in said([one, other])
-    assert all("layouts of one adapter" not in said(layout) for layout in (one, [one], [[one], [third]]))
-    with pytest.raises(
-        ta.TensorAdaptError, match=r"no matrix takes layout 'layer proj : out : in'.* \(in a sweep: layout ="
-    ):
-        said([one, third])
+    assert all("layouts of one adapter" not in said(layout) for layout in (one, [one], [[one], [other]]))

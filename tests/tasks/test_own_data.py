@@ -34,7 +34,7 @@ from tensoradapt.tasks import given_rows, registry
 from tensoradapt.tasks.classification import Classification, Regression
 from tensoradapt.tasks.language.rows import ROLES
 from tensoradapt.tasks.own_settings import KINDS, OwnData
-from tensoradapt.tasks.splits import Split, divide
+from tensoradapt.tasks.splits import Split, divide, divide_classes
 
 Row = dict[str, Any]
 
@@ -113,10 +113,11 @@ def test_splits_are_disjoint_by_text_and_counted_and_a_seed_draws_others() -> No
 
 def test_equal_texts_stay_together_wherever_a_part_ends() -> None:
     texts = tuple((f"text {i % 20}",) for i in range(140))
-    parts = divide(Split(texts, np.zeros(140), tuple(map(str, range(140)))), [0.22, 0.17], 0)
-    keys = [set(part.texts or ()) for part in parts]
-    assert sum(map(len, parts)) == 140 and sum(map(len, keys)) == 20
-    assert [len(part) for part in parts[:2]] == [28, 21]
+    split = Split(texts, np.zeros(140), tuple(map(str, range(140))))
+    for parts, sizes in ((divide(split, [31, 24], 0), [35, 28]), (divide_classes(split, [0.22, 0.17], 0), [28, 21])):
+        keys = [set(part.texts or ()) for part in parts]
+        assert sum(map(len, parts)) == 140 and sum(map(len, keys)) == 20
+        assert [len(part) for part in parts[:2]] == sizes
 
 
 @given(
@@ -128,7 +129,7 @@ def test_each_part_has_its_share_of_each_class_and_train_has_every_class(
 ) -> None:
     labels = np.repeat(np.arange(len(sizes)), sizes)
     texts = tuple((f"text {i}",) for i in range(len(labels)))
-    *drawn, train = divide(Split(texts, labels, tuple(map(str, range(len(labels))))), shares, seed)
+    *drawn, train = divide_classes(Split(texts, labels, tuple(map(str, range(len(labels))))), shares, seed)
     assert set(train.labels) == set(labels)
     assert sorted(text for part in (*drawn, train) for text in part.contents) == sorted(texts)
     for part, share in zip(drawn, shares, strict=True):

@@ -27,8 +27,7 @@ from tensoradapt.analysis.verdict import MARGIN, Compared, compared, lost_of, se
 from tensoradapt.checks import strings
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.files import replace_file
-from tensoradapt.runs.kept import ADAPTERS
-from tensoradapt.runs.store import Failure
+from tensoradapt.runs.store import ADAPTERS, Failure
 from tensoradapt.text import count_text, duration_text, plain
 
 FIGURES = ("frontier", "differences", "learning")
