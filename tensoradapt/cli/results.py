@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -245,7 +246,7 @@ def _options(name: str, args: argparse.Namespace, several: bool) -> Mapping[str,
 
 def _beside(runs: Path) -> Path:
     """Return the folder where files about runs are written by default: their own, or that of their CSV file."""
-    return runs.parent if runs.is_file() else runs
+    return runs.parent if os.path.isfile(runs) else runs  # noqa: PTH113  # Path.is_file raises for long names
 
 
 def _styled(style: str | None) -> AbstractContextManager[Any]:
