@@ -58,8 +58,8 @@ if __name__ == "__main__":
     ta.load(again, "mine")
     same = torch.equal(base(**batch).logits, again(**batch).logits)
     spec = {"model": "tiny-random-bert", "task": "planted", "method": ["symmetric", "lora"], "rank": 2, "lr": 1e-3}
-    ta.sweep({**spec, "seed": [0, 1], "steps": 5}, "runs", probe=False)
+    ta.sweep({**spec, "seed": [0, 1], "steps": 5, "keep": "all"}, "runs", probe=False)
     table = ta.results("runs")
     loaded = ta.load_run("runs", table.query("method == 'symmetric'").id.iloc[0])
-    facts = {"refused": refused, "n_params": adapter.n_params, "same": same, "label": ta.compare(table).label.tolist()}
+    facts = {"refused": refused, "n_params": adapter.n_params, "same": same, "compared": len(ta.compare(table))}
     print(json.dumps({**facts, "of_run": loaded.adapter.n_params}))

@@ -1,4 +1,4 @@
-"""Three people use the toolkit: scripts as they would write them, each run in an empty folder."""
+"""People use the toolkit: scripts as they would write them, each run in an empty folder."""
 
 from __future__ import annotations
 
@@ -61,13 +61,6 @@ def test_an_engineers_pipeline_answers_names_of_classes(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_students_layouts_are_compared_with_lora(tmp_path: Path) -> None:
-    facts = run("student", tmp_path)
-    assert facts["reference"] == ["lora"] and facts["rows"] == 4
-    assert (tmp_path / "differences.png").stat().st_size > 10_000
-
-
-@pytest.mark.slow
 def test_a_mathematicians_method_goes_from_its_file_to_a_checkpoint_and_a_sweep(tmp_path: Path) -> None:
     made = tmp_path / "symmetric-1.0.dist-info"
     made.mkdir()
@@ -75,4 +68,4 @@ def test_a_mathematicians_method_goes_from_its_file_to_a_checkpoint_and_a_sweep(
     (made / "entry_points.txt").write_text("[tensoradapt.parameterizations]\nsymmetric = mathematician:own\n")
     facts = run("mathematician", tmp_path)
     assert "two factors have one name, 'a'" in facts["refused"] and facts["same"]
-    assert facts["n_params"] == 600 and facts["of_run"] > 0 and "Symmetric CP" in str(facts["label"])
+    assert facts["n_params"] == 600 and facts["of_run"] > 0 and facts["compared"] == 1
