@@ -18,7 +18,7 @@ from support.texts import faults
 
 import tensoradapt as ta
 from tensoradapt.analysis.page.svg import contrast
-from tensoradapt.analysis.statistics.spectra import Spectra, advice, similarity, spectra
+from tensoradapt.analysis.statistics.spectra import Spectra, advice, check_mode, similarity, spectra
 from tensoradapt.layers.stored_matrix import stack
 
 drawing = importlib.import_module("tensoradapt.analysis.plots.spectra")
@@ -287,6 +287,12 @@ def rows(**options: object) -> pd.DataFrame:
         (lambda: spectra(GOOD, ("in", "in")), "expected a different name for each of one or more axes"),
         (lambda: spectra(GOOD, "ab"), "names are 'ab'; expected a different name"),
         (lambda: spectra(1.0, ()), "one or more axes"),
+        (lambda: spectra(GOOD, 3), "names is 3; expected a text, or a list of texts"),
+        (lambda: spectra(GOOD, ["a", ["b"]]), r"names is \['a', \['b'\]\]; expected a text, or a list of texts"),
+        (lambda: spectra(GOOD, ("a", "b")).rank_for("x"), "energy is 'x'; expected a share above 0"),
+        (lambda: advice(3), "spectra is 3; expected a .*Spectra"),
+        (lambda: advice(spectra(GOOD, ("a", "b")), 3), "modes is 3; expected a text, or a list of texts"),
+        (lambda: check_mode("a", 3), "names is 3; expected a list, or another iterable"),
         (
             lambda: spectra([[1, math.nan, math.inf]], ("a", "b")),
             "2 entries are not finite; expected finite ones: leave",

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import stdtr, stdtrit
 
+from tensoradapt.checks import check_whole, is_number, shown
 from tensoradapt.errors import TensorAdaptError
 
 Floats = NDArray[np.float64]
@@ -158,13 +159,16 @@ def on_frontier_probability(
         The probabilities (k,).
 
     Raises:
-        TensorAdaptError: for arrays of other shapes than (k,).
+        TensorAdaptError: for what is no number, arrays of other shapes than (k,), and fewer draws than one.
 
     >>> import tensoradapt as ta
     >>> ta.statistics.on_frontier_probability([1, 2], [0.5, 0.9], [0.01, 0.01], [3, 3]).round(2)
     array([1., 1.])
     """
-    size, centre, spread, count = (np.asarray(values, float) for values in (x, mean, sd, n))
+    given = {"x": x, "mean": mean, "sd": sd, "n": n}
+    size, centre, spread, count = (real(values, name) for name, values in given.items())
+    check_whole("draws", draws)
+    check_whole("seed", seed, 0)
     if size.ndim != 1 or not size.shape == centre.shape == spread.shape == count.shape:
         shapes = f"{size.shape}, {centre.shape}, {spread.shape} and {count.shape}"
         raise TensorAdaptError(f"x, mean, sd and n have shapes {shapes}; expected (k,), one of each per configuration")
@@ -212,14 +216,25 @@ def _crossed(difference: Floats) -> tuple[float, float]:
 
 
 def _around(mean: float, error: float, df: float, confidence: float, n: int, sd: float) -> Interval:
-    if not 0 < confidence < 1:
-        raise TensorAdaptError(f"confidence is {confidence}; expected a share between 0 and 1, such as 0.95")
+    if not (is_number(confidence, 0) and confidence < 1):
+        raise TensorAdaptError(f"confidence is {shown(confidence)}; expected a share between 0 and 1, such as 0.95")
     half = float(stdtrit(df, (1 + confidence) / 2) * error)
     return Interval(mean, mean - half, mean + half, n, sd)
 
 
+def real(values: ArrayLike, name: str) -> Floats:
+    """Return real numbers as an array of float64; raise TensorAdaptError for texts, dates, complex and other values."""
+    try:
+        data = np.asarray(values)
+        if data.dtype.kind in "biufO" and not isinstance(values, str):
+            return data.astype(np.float64)
+    except (TypeError, ValueError, RuntimeError):  # lists of unequal lengths, and tensors on a device
+        pass
+    raise TensorAdaptError(f"{name} is {shown(values)}; expected real numbers, as a list or an array of numpy")
+
+
 def _finite(values: ArrayLike, name: str, ndim: int) -> Floats:
-    data = np.asarray(values, float)
+    data = real(values, name)
     if data.ndim != ndim or data.size == 0:
         axes = ("seeds",) if ndim == 1 else ("seeds", "examples")
         raise TensorAdaptError(f"{name} has shape {data.shape}; expected ({', '.join(axes)}) with at least one of each")

@@ -11,8 +11,8 @@ import numpy as np
 import scipy  # its stats take half a second to load, and do so when they are first used
 from numpy.typing import ArrayLike
 
-from tensoradapt.analysis.statistics.intervals import Floats, Interval, crossed_p
-from tensoradapt.checks import shown
+from tensoradapt.analysis.statistics.intervals import Floats, Interval, crossed_p, real
+from tensoradapt.checks import check_is, check_whole, is_number, is_whole, shown
 from tensoradapt.errors import TensorAdaptError
 
 EQUAL = 1e-12  # times the scores: differences below are of rounding
@@ -46,7 +46,7 @@ def holm(p: ArrayLike) -> Floats:
     >>> ta.statistics.holm([0.01, 0.04, 0.03]).round(3).tolist()
     [0.03, 0.06, 0.06]
     """
-    values = np.asarray(p, float)
+    values = real(p, "p")
     if values.ndim != 1 or not ((values >= 0) & (values <= 1)).all():
         raise TensorAdaptError(f"p is {shown(p)}; expected p values (m,), each between 0 and 1")
     order = np.argsort(values, kind="stable")
@@ -100,25 +100,30 @@ def seeds_needed(difference: Interval, n_comparisons: int = 1, level: float = 0.
         examples are needed.
 
     Raises:
-        TensorAdaptError: for fewer comparisons than one, and a level that is not between 0 and 1.
+        TensorAdaptError: for what is no ``Interval``, fewer comparisons or seeds than one, and a level that is not
+            between 0 and 1.
 
     >>> import tensoradapt as ta
     >>> measured = ta.statistics.Interval(mean=0.02, low=0.0, high=0.04, n=3, sd=0.01)
     >>> ta.statistics.seeds_needed(measured), ta.statistics.seeds_needed(measured, n_comparisons=21)
     (4, 7)
     """
-    if n_comparisons < 1 or not 0 < level < 1:
+    check_is("difference", difference, Interval)
+    check_whole("most", most)
+    if not (is_whole(n_comparisons) and is_number(level, 0) and level < 1):
         raise TensorAdaptError(
-            f"n_comparisons is {n_comparisons} and level {level}; expected 1 or more, and a share such as 0.05"
+            f"n_comparisons is {shown(n_comparisons)} and level {shown(level)}; expected 1 or more, and a share such "
+            "as 0.05"
         )
-    if not difference.mean or not math.isfinite(difference.sd):
+    mean, sd, sd_examples = map(float, real([difference.mean, difference.sd, difference.sd_examples], "difference"))
+    if not mean or not math.isfinite(sd):
         return None
-    n, mean = np.arange(2, most + 1), abs(difference.mean)
-    seeds, examples = max(difference.sd, EQUAL * mean) ** 2 / n, difference.sd_examples**2
+    n, mean = np.arange(2, most + 1), abs(mean)
+    seeds, examples = max(sd, EQUAL * mean) ** 2 / n, sd_examples**2
     over_both = (seeds + examples) ** 2 / (seeds**2 / (n - 1))  # Satterthwaite's, as examples are many
     tests = ((seeds, n - 1.0), (seeds + examples, over_both))
     p = np.maximum(*(2 * scipy.special.stdtr(df, -mean / np.sqrt(variance)) for variance, df in tests))
-    if difference.sd <= EQUAL * mean and not examples:
+    if sd <= EQUAL * mean and not examples:
         p = np.maximum(p, 2.0 ** (1 - n))
     holds = np.flatnonzero(p < level / n_comparisons)
     return int(n[holds[0]]) if len(holds) else None

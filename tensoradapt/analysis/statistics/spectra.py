@@ -17,6 +17,7 @@ import numpy as np
 
 from tensoradapt.analysis.statistics.intervals import Floats
 from tensoradapt.analysis.statistics.noise_rank import above_noise, left_singular, rotated, unfold
+from tensoradapt.checks import check_is, is_number, items, shown, strings, text
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 
 
@@ -63,8 +64,10 @@ class Spectra:
         Cut to these ranks in all modes at once, a tensor of d modes keeps at least 1 - d (1 - energy). A share outside
         0 < energy <= 1 raises TensorAdaptError; 1 means up to the rounding of float64.
         """
-        if not 0 < energy <= 1:
-            raise TensorAdaptError(f"energy is {energy}; expected a share above 0 and at most 1, such as 0.9 or 0.99")
+        if not is_number(energy, 0, 1):
+            raise TensorAdaptError(
+                f"energy is {shown(energy)}; expected a share above 0 and at most 1, such as 0.9 or 0.99"
+            )
         lost = 1 - energy + 4 * np.finfo(float).eps
         return {mode: int((np.cumsum(_shares(values)[::-1]) > lost).sum()) for mode, values in self.values.items()}
 
@@ -202,14 +205,15 @@ def advice(spectra: Spectra, modes: Sequence[str] | None = None, energy: float =
         Each mode with its rank.
 
     Raises:
-        TensorAdaptError: for an unknown mode, and a share out of range.
+        TensorAdaptError: for what are no ``Spectra``, an unknown mode, and a share out of range.
 
     >>> import tensoradapt as ta
     >>> found = ta.spectra.spectra(np.einsum("a,bc->abc", [1.0, -2.0, 1.5], np.eye(4)[:, :3]), ("layer", "out", "in"))
     >>> [(one.mode, one.rank, one.size, one.worth_tying) for one in ta.spectra.advice(found)]
     [('layer', 1, 3, True), ('out', 3, 4, False), ('in', 3, 3, False)]
     """
-    chosen = list(spectra.shape) if modes is None else list(modes)
+    check_is("spectra", spectra, Spectra)
+    chosen = list(spectra.shape) if modes is None else strings(modes, "modes")
     for mode in chosen:
         check_mode(mode, spectra.shape)
     ranks, effective = spectra.rank_for(energy), spectra.effective_rank
@@ -229,8 +233,10 @@ def _checked(tensor: Any, names: Sequence[str]) -> tuple[Floats, float]:
     given = f"tensor has dtype {data.dtype} and shape {data.shape}"
     if data.dtype.kind not in "biuf" or data.size == 0:
         raise TensorAdaptError(f"{given}; expected real numbers, one or more along every axis")
-    if isinstance(names, str) or not data.ndim or not len(names) == len(set(names)) == data.ndim:
-        raise TensorAdaptError(f"{given}, names are {names!r}; expected a different name for each of one or more axes")
+    if isinstance(names, str) or not data.ndim or not len(set(strings(names, "names"))) == len(names) == data.ndim:
+        raise TensorAdaptError(
+            f"{given}, names are {shown(names)}; expected a different name for each of one or more axes"
+        )
     if n_bad := data.size - int(np.isfinite(data).sum()):
         raise TensorAdaptError(
             f"{given}, {n_bad} entries are not finite; expected finite ones: leave out runs that diverged"
@@ -251,7 +257,7 @@ def check_mode(mode: str, names: Iterable[str]) -> None:
     >>> import tensoradapt as ta
     >>> ta.spectra.check_mode("layer", ("layer", "out", "in"))
     """
-    if mode not in (valid := list(names)):
+    if mode not in (valid := items(text, names, "names")):
         raise TensorAdaptError(f"mode {mode!r} is not a mode of the tensor{did_you_mean(mode, valid)}")
 
 
