@@ -124,6 +124,7 @@ def test_the_page_of_columns_is_made_from_the_tables() -> None:
     text = columns_page.page()
     assert columns_page.PAGE.read_text() == text
     runs = pandas.DataFrame({"method": ["lora", "cp"] * 2, "score": [0.9, 0.8, 0.92, 0.81], "n_params": [9, 3] * 2})
+    runs = runs.assign(seed=[0, 0, 1, 1])
     made = {"ta.results": table_of(runs), "ta.summarise": ta.summarise(runs), "ta.compare": ta.compare(runs)}
     for name, table in made.items():
         section = text.split(f"## {name}\n")[1].split("\n## ")[0]

@@ -121,10 +121,14 @@ def machine(run: Run) -> str:
 
 
 def runs_of_means(means: pd.DataFrame) -> pd.DataFrame:
-    """Return a row for each seed of rows of means; a star marks a score at chance or of a run that diverged."""
+    """Return a row for each seed of rows of means; a star marks a score at chance or of a run that diverged.
+
+    The n-th score of each row is of one seed, as the records of a specification have them.
+    """
     kept = ["task", "metric", "method", "parameterization", "layout", "rank", "budget", "n_params", "lr", "scores"]
     runs = means[[name for name in kept if name in means]].rename(columns={"scores": "score"})
-    runs = runs.assign(score=runs["score"].astype(str).str.strip("'").str.split()).explode("score", ignore_index=True)
+    runs = runs.assign(score=runs["score"].astype(str).str.strip("'").str.split()).explode("score")
+    runs = runs.assign(seed=runs.groupby(level=0).cumcount()).reset_index(drop=True)
     return runs.assign(lost=runs["score"].str.endswith("*"), score=runs["score"].str.rstrip("*").astype(float))
 
 

@@ -57,7 +57,7 @@ def size(row: Mapping[str, Any], short: bool = False) -> str:
     if not isinstance(rank, str):
         return size_text(None if rank is None else int(rank))
     bonds = [part.partition("=") for part in rank.split()]
-    if not all(n.isdigit() for _, _, n in bonds):
+    if not all(n.isdecimal() for _, _, n in bonds):
         return plain(rank)
     return size_text({name: int(n) for name, _, n in bonds}, None, short)
 
@@ -125,7 +125,7 @@ def how_chosen(runs: DataFrame) -> str:
     given = sorted(set(runs[(runs["kind"] == "adapter") & ~tuning]["method"]) - set(tried["method"]))
     others = f"as given for {listed(names[method] for method in given)}, and " if given else ""
     seeds = [f"{seed:.0f}" for seed in _values(tried, "seed")]
-    by = f"mean over seeds {', '.join(seeds)}" if len(seeds) > 1 else f"seed {seeds[0]}"
+    by = f"mean over seeds {', '.join(seeds)}" if len(seeds) > 1 else f"seed {''.join(seeds) or 'not stated'}"
     each = "each other" if given else "each"
     return f"{others}chosen on validation among {_tried(tried, each, names)} {where_tuned(runs)} ({by})"
 

@@ -16,7 +16,7 @@ from tensoradapt.analysis.cells import cell_text
 from tensoradapt.analysis.facts import how_unequal, listed, reported, size
 from tensoradapt.analysis.names import displayed
 from tensoradapt.analysis.results import table_of
-from tensoradapt.analysis.tables import compare, summarise
+from tensoradapt.analysis.tables import compare_means, how_made, summarise
 from tensoradapt.checks import as_path, check_arguments, optional, text
 from tensoradapt.errors import TensorAdaptError, did_you_mean, missing_extra
 from tensoradapt.files import csv_bytes, replace_file
@@ -31,7 +31,7 @@ MARKDOWN = {ord(character): f"\\{character}" for character in "\\|*_`<>"}
 BOLD = re.compile(r"\*\*(.*)\*\*", re.DOTALL)  # a cell of a paper's table that is decided to be the best
 NUMBER = re.compile(r"[−+-]?[\d,]*\.?\d+(e[+-]\d+)?( ± [\d.]+)?†?")
 HEAD = "With the head"
-BEST = "the best of its group"  # a name that compare takes for the one configuration it stands for
+BEST = "the best of its group"  # a name that compare_means takes for the one configuration it stands for
 
 
 def paper(source: Any) -> DataFrame:
@@ -142,7 +142,7 @@ def _decided(means: DataFrame, runs: DataFrame) -> list[tuple[str, ...]]:
             continue
         same = runs[runs["id"].isin([name for names in own["runs"] for name in names])].assign(budget=None)
         same["method"] = same["method"].where(~same["id"].isin(top["runs"]), BEST)
-        gaps = compare(same, BEST)
+        gaps = compare_means(summarise(same), BEST, runs=how_made(same))
         if len(gaps) == len(own) - 1 and (gaps["decided"] & (gaps["difference"] < 0)).all():
             found.append(top["runs"])
     return found

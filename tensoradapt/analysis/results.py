@@ -10,9 +10,9 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeGuard
 
-import pandas as pd
 from pandas import DataFrame, Series
 
+from tensoradapt.analysis.columns import TRUTHS, TYPES, typed
 from tensoradapt.analysis.names import display
 from tensoradapt.checks import items, of_kind, shown
 from tensoradapt.errors import TensorAdaptError, closest, did_you_mean, few
@@ -88,7 +88,6 @@ OPERATORS = {
     "<": operator.lt,
     ">": operator.gt,
 }
-TRUTHS = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
 
 
 def table_of(source: Path | str | Iterable[Run] | Iterable[Mapping[str, Any]] | DataFrame) -> DataFrame:
@@ -176,16 +175,18 @@ def tuned_on(table: DataFrame) -> Series:
 def complete(table: DataFrame) -> DataFrame:
     """Return somebody's table of runs with all columns of ``RUN``; what it lacks is missing or follows from the others.
 
-    A table needs ``method``, ``score`` (or "test") and a cost such as ``n_params``. Without ``seed`` the rows of a
-    configuration are its seeds; a row without ``metric`` has the metric "score".
+    Every table passes here. It needs ``method``, ``score`` (or "test") and a cost such as ``n_params``. Rows without
+    ``seed`` count in means, and comparisons leave them out, unless no configuration has two; a row without ``metric``
+    has the metric "score".
 
     Raises:
-        TensorAdaptError: for a column that is needed and not there, naming the closest; for a score or a method that
-            is missing or of another type, with its row; for two columns of one name; and for a metric of which, by its
+        TensorAdaptError: for a column that is needed and not there, naming the closest; for a cell that is missing or
+            that its column cannot have, with its row; for two columns of one name; and for a metric of which, by its
             name, less is better.
     """
     table = _with_needed(table)
-    table = table.assign(**{name: None for name in RUN if name not in table})
+    table = table if table.index.is_unique else table.reset_index(drop=True)
+    table = typed(table.assign(**{name: None for name in RUN if name not in table}))
     texts = {name: kind for kind, name in REFERENCES.items()}
     table["kind"] = table["kind"].fillna(table["method"].map(lambda name: texts.get(name, "adapter")))
     table["metric"] = table["metric"].fillna("score")
@@ -193,18 +194,22 @@ def complete(table: DataFrame) -> DataFrame:
     table["tuning"] = table["tuning"].fillna(False).astype(bool)
     table["lost"] = table["lost"].fillna(table["status"].isin(LOST)).astype(bool)
     table["n_trained"] = table["n_trained"].fillna(table["n_params"])
-    table["rank"] = table["rank"].map(_rank)
     _check_scores(table)
     _check_directions(table)
     _add_ranges(table)
-    if table["seed"].isna().all():
-        table["seed"] = table.groupby(list(CONFIGURATION), dropna=False).cumcount()
-    return table.assign(id=table["id"].fillna(Series([f"row {i}" for i in table.index], table.index)))
+    rows = Series([plain(f"row {i}") for i in table.index], table.index, dtype=object)
+    table["id"] = table["id"].fillna(rows)
+    counted = table[~table["tuning"] & (table["status"] != FAILED)]
+    again = counted.index[counted["id"].duplicated()]  # as in tables that were joined
+    table.loc[again, "id"] = [f"{name}, {row}" for name, row in zip(table["id"][again], rows[again], strict=True)]
+    if table["seed"].isna().all() and not counted.duplicated([*CONFIGURATION]).any():
+        table["seed"] = table["seed"].fillna(0)
+    return table
 
 
 def _with_needed(table: DataFrame) -> DataFrame:
     """Return the table, its scores under the name "score"; raise TensorAdaptError where a column is missing."""
-    names = [str(name) for name in table.columns]
+    names = list(map(str, table.columns))
     if twice := [name for i, name in enumerate(names) if name in names[:i]]:
         raise TensorAdaptError(f"the table has two columns {twice[0]!r}; expected one of each name")
     if not 0 < len(table) <= MOST_RUNS:
@@ -212,7 +217,7 @@ def _with_needed(table: DataFrame) -> DataFrame:
     if "score" not in names and "test" in names:
         table = table.rename(columns={"test": "score"})
     for name in ("method", "score"):
-        if name not in table:
+        if name not in list(table.columns):
             raise TensorAdaptError(f"the table has no column {name!r}; {renaming(name, table)}")
     return table
 
@@ -232,28 +237,16 @@ def called(name: str, table: DataFrame) -> Iterator[str]:
     return (str(one) for one in table.columns if CALLED.get(str(one).lower()) == name)
 
 
-def _rank(value: Any) -> Any:
-    """Return a rank as a whole number, or as text where it is by bond; None where it is missing."""
-    if isinstance(value, str):
-        return int(value) if value.strip().isdigit() else value
-    return None if pd.isna(value) else int(value) if float(value).is_integer() else value
-
-
 def _check_scores(table: DataFrame) -> None:
-    for i, method in table["method"].items():
-        if not isinstance(method, str) or not method.strip():
-            raise TensorAdaptError(f"row {i!r} has method {shown(method)}; expected the name of a method")
+    """Fill in what diverged runs score; raise TensorAdaptError for a row without a method or score."""
     diverged = (table["status"] == "diverged") & table["score"].isna()
-    scores = table["score"].where(~diverged, table["chance"])
-    numbers = pd.to_numeric(scores, errors="coerce").astype("float64")
-    without = (table["status"] == FAILED) | (table["tuning"] & table["score"].isna())  # a rate is chosen on validation
-    odd = ~numbers.abs().lt(float("inf")) & ~without
-    if odd.any():
-        value = table["score"].tolist()[odd.tolist().index(True)]
-        raise TensorAdaptError(
-            f"row {odd.idxmax()!r} has score {shown(value)}; expected a finite number: leave out runs without one"
-        )
-    table["score"] = numbers
+    table["score"] = table["score"].where(~diverged, table["chance"])
+    without = (table["status"] == FAILED) | table["tuning"]  # a rate is chosen on validation
+    for name, missing in (("method", table["method"].isna()), ("score", table["score"].isna() & ~without)):
+        if missing.any():
+            at = int(missing.to_numpy(bool).argmax())
+            value = table[name].astype(object).iloc[at]
+            raise TensorAdaptError(f"row {table.index[at]!r} has {name} {shown(value)}; expected {TYPES[name][2]}")
 
 
 def _check_directions(table: DataFrame) -> None:
@@ -331,7 +324,6 @@ def _meets(table: DataFrame, column: str, sign: str, wanted: Any) -> Series:
     if column == "rank" and str(wanted).isdigit() and not values[known].map(lambda v: isinstance(v, str)).any():
         values, wanted = values.astype("float64"), float(wanted)
     elif isinstance(wanted, str):
-        values = values.map(lambda v: "" if v is None or v != v else display(v) if column == "method" else str(v))
-        values = values.str.lower()
+        values = values.where(known, "").map(display if column == "method" else str).str.lower()
     met = compare(values.where(known, wanted), wanted).astype(bool)
     return (met & known) if sign != "!=" else (met | ~known)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import re
 import statistics
+from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,7 +16,7 @@ import numpy as np
 from pandas import DataFrame
 
 from tensoradapt.analysis import protocol
-from tensoradapt.analysis.beside import control_of, floor_of, gains, on_validation
+from tensoradapt.analysis.beside import control_of, floor_of, gains, on_validation, shared_seeds, sizes_of
 from tensoradapt.analysis.facts import size
 from tensoradapt.analysis.names import display
 from tensoradapt.analysis.results import CONFIGURATION, COSTS, RUN, called, renaming, table_of
@@ -53,7 +55,7 @@ SIZED = re.compile(r"(.+?)[ ,]*r ?= ?(\d+)")
 LEVEL = 0.05  # Holm's p below which a difference is decided
 LORA_RANK = 8
 AT = ("auto", "budget", "size", "n_params")
-P_VALUES, SEEDS = ("p", "p_within"), ("seeds_needed", "seeds_within")
+P_VALUES, SEEDS, HOLDS = ("p", "p_within"), ("seeds_needed", "seeds_within"), ("decided", "within")
 CONTROL = "control_p"
 MEANS = {  # what a column of ``summarise`` means, beside those of ``RUN``
     **{name: RUN[name] for name in RUN if name in (*CONFIGURATION, *SAME[:6], "n_trained", "lr")},
@@ -243,7 +245,7 @@ def _check_cost(table: DataFrame, cost: str) -> None:
 
 def _mean(own: Sequence[Row], cost: str) -> Row:
     """Return the row of one configuration."""
-    own = sorted(own, key=lambda row: row["seed"])
+    own = sorted(own, key=lambda row: (row["seed"] is None, row["score"] if row["seed"] is None else row["seed"]))
     _check_configuration(own)
     found = t_interval([row["score"] for row in own])
     costs = [row[cost] for row in own if row[cost] is not None]
@@ -272,8 +274,8 @@ def _check_configuration(own: Sequence[Row]) -> None:
             f"{named} has runs with learning rates {', '.join(map(str, rates))}; expected one, chosen on validation: "
             "select the runs of that rate first, by spec= or where= (--spec, --where)"
         )
-    seeds = [row["seed"] for row in own]
-    if twice := [row["id"] for row in own if seeds.count(row["seed"]) > 1]:
+    seeds = Counter(row["seed"] for row in own if row["seed"] is not None)
+    if twice := [row["id"] for row in own if seeds[row["seed"]] > 1]:
         raise TensorAdaptError(
             f"{named} has several runs of one seed: {', '.join(twice)}; expected one run per seed: select the "
             "runs that share all other settings first, those of one sweep by spec=, or by where= (--spec, --where)"
@@ -368,7 +370,13 @@ def compare(runs: Source, reference: str | None = None, at: int | str = "auto", 
     if not is_number(margin, above=0):
         raise TensorAdaptError(f"margin is {shown(margin)}; expected a difference in score above 0, such as 0.01")
     table = table_of(runs)
-    return compare_means(summarise(table), reference, at, margin, how_made(table))
+    found = compare_means(summarise(table), reference, at, margin, how_made(table))
+    if found.empty and table["seed"].isna().any():
+        raise TensorAdaptError(
+            "rows without a seed are not compared, as nothing but their order would pair them; expected a column "
+            "'seed' with the seed of each run"
+        )
+    return found
 
 
 def how_made(table: DataFrame) -> dict[str, Row]:
@@ -422,12 +430,15 @@ def _pairs(means: Sequence[Row], reference: str, at: int | str, runs: Mapping[st
         yield from _interpolated([row for row in own if row["method"] != reference], others, runs)
         return
     alike = protocol.comparable(runs)
+    sizes: dict[int, list[Row]] = {}  # those of the parameterization of each reference
     for row in own:
         other = _other(row, _of_as_many_steps(row, [one for one in others if alike(row, one)]), at)
         if other is None and (odd := _other(row, others, at)) is not None:
             raise protocol.refused(_called(row), _called(odd), runs[row["runs"][0]], runs[odd["runs"][0]])
         if other is not None and other is not row:
-            control = control_of(row, other, [one for one in means if alike(row, one)])
+            if id(other) not in sizes:
+                sizes[id(other)] = sizes_of(other, own)
+            control = control_of(row, other, [one for one in sizes[id(other)] if alike(row, one)])
             for pair in _paired(row, other):
                 beside = {"floor": floor, **on_validation(row, other)}
                 controls = _paired(row, control) if control else ()
@@ -459,7 +470,7 @@ def _other(row: Row, references: Sequence[Row], at: int | str) -> Row | None:
 
 def _paired(row: Row, other: Row) -> Iterator[Matched]:
     mine, theirs = ({seed: i for i, seed in enumerate(one["seeds"])} for one in (row, other))
-    seeds = [seed for seed in row["seeds"] if seed in theirs]
+    seeds = shared_seeds(row, other)
     if not seeds:
         return
     at = [(mine[seed], theirs[seed]) for seed in seeds]
@@ -489,7 +500,7 @@ def _interpolated(means: Sequence[Row], references: Sequence[Row], runs: Mapping
 def _beside(sizes: Sequence[Row], n_params: int) -> list[Row]:
     """Return the sizes next to a number of parameters, or that of as many; none where there is no one such size."""
     counts = [row["n_params"] for row in sizes]
-    if not min(counts) <= n_params <= max(counts):
+    if not n_params or not min(counts) <= n_params <= max(counts):
         return []
     ends = max(n for n in counts if n <= n_params), min(n for n in counts if n >= n_params)
     nearest = [row for row in sizes if row["n_params"] in ends]
@@ -498,7 +509,7 @@ def _beside(sizes: Sequence[Row], n_params: int) -> list[Row]:
 
 def _between(sizes: Sequence[Row], other: Row) -> Iterator[Matched]:
     """Yield the comparison at a size of the reference, over seeds that the method's nearest sizes share with it."""
-    seeds = [seed for seed in other["seeds"] if all(seed in row["seeds"] for row in sizes)]
+    seeds = shared_seeds(other, *sizes)
     if not sizes or len(seeds) < 2:
         return
     *mine, theirs = ([row["scores"][row["seeds"].index(seed)] for seed in seeds] for row in (*sizes, other))
@@ -531,6 +542,10 @@ def _compared(pair: Matched, margin: float) -> Row:
         **{"sd": found.sd, "sd_examples": found.sd_examples, "n_seeds": found.n},
         **{"p": p, "p_within": p_within, "margin": margin, "over": "seeds" if examples is None else several},
     }
+
+
+def _times_fewer(reference: int | None, own: int) -> float:
+    return reference / own if own and reference is not None else math.nan
 
 
 def _beside_control(pair: Matched) -> Row:
@@ -579,18 +594,13 @@ def corrected(rows: list[Row]) -> list[Row]:
         gap = row.get("validation_difference", math.nan)
         row["decided"] = row.setdefault("p_holm", math.nan) < LEVEL and not gap * row["difference"] < 0
         row["within"] = row.setdefault("p_within_holm", math.nan) < LEVEL / 2 and not gap <= -row["margin"]
+    held = [sorted(one[p] for one in tested if one[holds]) for p, holds in zip(P_VALUES, HOLDS, strict=True)]
     for row in rows:
         interval = Interval(*(row[name] for name in ("difference", "low", "high", "n_seeds", "sd", "sd_examples")))
         above = replace(interval, mean=interval.mean + row["margin"])  # the loss of the margin, which is to be excluded
         gaps = interval, above if above.mean > 0 and row["p_within"] < 1 else None
-        for name, gap, p, holds in zip(SEEDS, gaps, P_VALUES, ("decided", "within"), strict=True):
-            row[name] = seeds_needed(gap, _corrected_for(row, tested, p, holds)) if tested and gap is not None else None
+        for name, gap, p, before in zip(SEEDS, gaps, P_VALUES, held, strict=True):
+            # Holm's correction divides the level by the comparisons that do not hold before; others stay as they are
+            n = max(1, len(tested) - bisect_left(before, row[p]))
+            row[name] = seeds_needed(gap, n) if tested and gap is not None else None
     return rows
-
-
-def _corrected_for(row: Row, tested: Sequence[Row], p: str, holds: str) -> int:
-    """Return by how many comparisons Holm's correction divides the level of one: by those that do not hold before it.
-
-    The others stay as they are.
-    """
-    return max(1, len(tested) - sum(one[holds] and one[p] < row[p] for one in tested))

@@ -314,6 +314,9 @@ def test_a_table_says_which_figures_it_allows_and_why_not_others() -> None:
     found = plots.allowed(runs_of("results/figures/frontier.csv"))
     assert found["frontier"] is None and found["differences"] is None
     assert "no parameterization ran over two layouts at one size" in found["layouts"]
+    runs = runs_of("results/figures/frontier.csv")
+    for none in (runs.assign(status="failed"), runs.assign(tuning=True)):
+        assert "every run failed or chose a rate" in plots.allowed(none)["learning"]
 
 
 @pytest.mark.thorough

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from decimal import Decimal
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -14,10 +16,16 @@ from hypothesis import strategies as st
 from support.refusals import refused
 from support.synthetic_runs import write_many, write_synthetic
 
+from tensoradapt.analysis import plots
+from tensoradapt.analysis import tables as tables_of_runs
+from tensoradapt.analysis.columns import TYPES
+from tensoradapt.analysis.paper import paper_table
 from tensoradapt.analysis.results import RUN, complete, frame, meeting, table_of
 from tensoradapt.analysis.statistics.intervals import t_interval
-from tensoradapt.analysis.tables import MEANS, frontier, summarise
+from tensoradapt.analysis.tables import MEANS, compare, frontier, summarise
+from tensoradapt.analysis.verdict import lines
 from tensoradapt.errors import TensorAdaptError
+from tensoradapt.sweeps.report import report
 from tensoradapt.sweeps.results import results
 
 CURVES = {"cp": [(1, 100, 0.69), (2, 200, 0.80)], "lora": [(1, 1000, 0.78), (2, 2000, 0.85)]}
@@ -142,7 +150,7 @@ def test_a_table_of_ones_own_is_completed() -> None:
     table = complete(
         own((10, 50.0, "full fine-tuning"), (10, 60.0, "A"), (10, 70.0, "A"), columns=("n_params", "test", "method"))
     )
-    assert list(table["kind"]) == ["full", "adapter", "adapter"] and list(table["seed"]) == [0, 0, 1]
+    assert list(table["kind"]) == ["full", "adapter", "adapter"] and table["seed"].isna().all()
     assert list(table["metric"]) == ["score"] * 3 and not table["lost"].any()
     ranked = complete(own((8.0, 1, 0.5, "A"), columns=("rank", "n_params", "score", "method")))
     assert list(ranked["rank"]) == [8] and list(complete(ranked.assign(rank="layer=2 out=4"))["rank"]) == [
@@ -166,6 +174,14 @@ def test_a_table_of_ones_own_is_completed() -> None:
         (own((0, 10, 0.5, "A"), columns=("seed", "n_params", "score", "methods")), "no column 'method'; found "),
         (own((0, 10, 0.5, "A"), (1, 10, None, "A")), "row 1 has score nan; expected a finite number"),
         (own((0, 10, 0.5, " ")), "row 0 has method ' '; expected the name of a method"),
+        (own((0, 10, 0.5, "A"), (1, 0.3, 0.5, "A")), "row 1 has n_params 0.3; .* such as 300000 for 0.3 million"),
+        (own((0, 10, 0.5 + 0j, "A")), r"row 0 has score \(0\.5\+0j\); expected a finite number"),
+        (own((0, 10, pd.Timestamp("2026-01-01"), "A")), r"row 0 has score Timestamp.*; expected a finite number"),
+        (own((0, 10, True, "A")), "row 0 has score True; expected a finite number"),
+        (own((0, 10, 0.5, "A")).assign(task=[["rte"]]), r"row 0 has task \['rte'\]; expected a text"),
+        (own((0, 10, 0.5, "A")).assign(steps=[np.arange(2)]), r"row 0 has steps array\(.*; expected a whole number"),
+        (own((0, 10, 0.5, "A")).assign(tuning="maybe"), "row 0 has tuning 'maybe'; expected yes or no"),
+        (own((0, 10, 0.5, "A")).assign(status="lost"), "row 0 has status 'lost'; expected one of finished, at chance"),
         (own(), "the table has 0 rows; expected one for each run"),
         (own((0, 10, 0.5, "A")).assign(metric="perplexity"), "of 'perplexity' less is better, by its name"),
         (own((0, 10, 0.5, "A"), (0, 10, 0.6, "A")), "A has several runs of one seed: row 0, row 1; expected one run"),
@@ -176,6 +192,98 @@ def test_a_table_of_ones_own_is_completed() -> None:
 )  # fmt: skip
 def test_a_table_that_is_none_is_refused_in_one_line(table: pd.DataFrame, says: str) -> None:
     refused(lambda: summarise(table), says)
+
+
+def test_a_table_is_read_as_its_columns_are() -> None:
+    numbers = own((0, 10, 0.5, "A"), (1, 10, 0.6, "A"), (0, 20, 0.7, "B"))
+    texts = numbers.astype(str).astype({"method": "category"}).assign(tuning="False", status="Finished", lost=0)
+    texts.index = [0, 0, 0]
+    found = summarise(texts)
+    pd.testing.assert_frame_equal(found, summarise(numbers))
+    assert summarise(texts.assign(id="x"))["runs"].tolist() == [("x", "x, row 1"), ("x, row 2",)]
+    assert not summarise(texts.assign(tuning=["True", "no", "0"])).empty
+
+
+@pytest.mark.parametrize("order", [(5, 4, 3, 2, 1, 0), (2, 0, 1, 4, 5, 3)])
+def test_rows_without_a_seed_are_no_pairs_whatever_their_order(order: tuple[int, ...]) -> None:
+    scores = [0.81, 0.83, 0.82, 0.86, 0.84, 0.85]
+    runs = pd.DataFrame({"method": ["lora"] * 3 + ["cp"] * 3, "n_params": [90] * 3 + [10] * 3, "score": scores})
+    pd.testing.assert_frame_equal(summarise(runs), summarise(runs.iloc[[*order]]), check_exact=True)
+    refused(lambda: compare(runs.iloc[[*order]]), "rows without a seed are not compared.*; expected a column 'seed'")
+    pd.testing.assert_frame_equal(paper_table(runs), paper_table(runs.iloc[[*order]]))
+    some = runs.assign(seed=[0, 1, None, 0, 1, 2]).iloc[[*order]]
+    (gap,) = compare(some).itertuples()
+    assert (gap.n_seeds, gap.difference) == (2, pytest.approx(0.03)) and list(summarise(some)["n_seeds"]) == [3, 3]
+    one_each = runs.iloc[[0, 3]]
+    assert compare(one_each)["difference"].tolist() == compare(one_each.iloc[::-1])["difference"].tolist()
+
+
+ODD = (
+    *(None, float("nan"), float("inf"), -1, 0, 0.3, 2**70, 1e300, "", "a", "²", "False", "\x00\n$_{", True, 1j, b"x"),
+    *(pd.Timestamp("2026"), pd.NaT, pd.NA, [1], (1,), {}, {1: 2}, np.ones(2), np.float64(3), np.timedelta64(1, "s")),
+    *(Decimal("0.5"), Decimal("NaN"), Path("x"), pd.Interval(0, 1), object()),
+)
+USUAL: dict[str, tuple[Any, ...]] = {
+    **{
+        "method": ("lora", "cp", "frozen base + head"),
+        "score": (0.5, 0.6, 0.7),
+        "n_params": (10, 20),
+        "seed": (0, 1, 2),
+    },
+    **{"status": ("finished", "at chance", "diverged", "failed"), "kind": ("adapter", "head", "full")},
+    **{"rank": (1, 8, "layer=2 out=4"), "task": ("a", "b"), "lr": (1e-3, 1e-2), "tuning": (True, False)},
+    **{"steps": (10, 100), "budget": (100, 200), "seconds": (1.0, 2.5), "validation": (0.5, 0.6), "chance": (0.5,)},
+    **{"layout": (": out : in", "layer : out : in"), "parameterization": ("lora", "cp"), "losses": ("1 2", "1 x")},
+    **{"id": tuple("abcdef"), "forgetting": (0.1, 0.2), "path": ("nowhere",), "sweep": ("", "x")},
+}
+
+
+@st.composite
+def tables(draw: st.DrawFn) -> pd.DataFrame:
+    """A table of runs, of which any cell may be anything."""
+    n = draw(st.integers(1, 6))
+    names = ["method", "score", "n_params", *draw(st.sets(st.sampled_from([*TYPES, *USUAL]), max_size=8))]
+    columns = {}
+    for name in dict.fromkeys(names):
+        usual = st.sampled_from(USUAL.get(name, (0.5, 1, "x")))
+        cell = draw(st.sampled_from((usual, usual, usual | st.sampled_from(ODD))))
+        columns[name] = pd.Series(draw(st.lists(cell, min_size=n, max_size=n)), dtype=object)
+    table = pd.DataFrame(columns)
+    table = table.infer_objects() if draw(st.booleans()) else table
+    return table.set_axis(draw(st.sampled_from(([0] * n, [*range(n)]))))
+
+
+def _answered(call: Callable[[], object]) -> None:
+    """Check that a call gives a result, or one error of one line."""
+    try:
+        call()
+    except TensorAdaptError as error:
+        assert "\n" not in str(error)
+
+
+@settings(deadline=None, max_examples=30)
+@given(tables())
+def test_any_table_has_an_answer_or_one_clear_line(table: pd.DataFrame) -> None:
+    for call in (
+        summarise,
+        frontier,
+        compare,
+        paper_table,
+        plots.allowed,
+        lines,
+        lambda own: compare(own, at="n_params"),
+    ):
+        _answered(lambda call=call: call(table))
+
+
+@pytest.mark.thorough
+@settings(deadline=None, max_examples=5)
+@given(tables())
+def test_any_table_is_drawn_and_reported_or_refused_in_one_line(table: pd.DataFrame) -> None:
+    with TemporaryDirectory() as folder:
+        for name in plots.NAMES:
+            _answered(lambda name=name: plots.save(table, name, folder))
+        _answered(lambda: report(table, Path(folder) / "report.html"))
 
 
 def test_a_cost_that_is_unknown_or_was_not_measured_is_refused(tmp_path: Path) -> None:

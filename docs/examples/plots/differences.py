@@ -11,4 +11,5 @@ import tensoradapt as ta
 
 means = pd.read_csv("docs/results/figures/frontier.csv")
 runs = means.assign(score=means["scores"].str.split()).explode("score").astype({"score": float})
+runs["seed"] = runs.groupby(level=0).cumcount()  # the scores of a row are in the order of their seeds
 ta.plots.differences(runs, reference="lora", at=8, margin=0.01, headline=True)

@@ -10,4 +10,5 @@ import tensoradapt as ta
 
 means = pd.read_csv("docs/examples/layouts/means.csv")
 runs = means.assign(score=means["scores"].str.split()).explode("score").astype({"score": float})
+runs["seed"] = runs.groupby(level=0).cumcount()  # the scores of a row are in the order of their seeds
 ta.plots.layouts(runs, figsize=7, headline=True)

@@ -189,7 +189,11 @@ def _overall(runs: DataFrame, total: int | None) -> Iterator[tuple[str, str, str
     """Yield what matters of all runs."""
     done, lost = runs[runs["status"] != "failed"], lost_of(reported(runs))
     tuning = int(done["tuning"].sum())
-    of = f"{tuning:,} of them chose learning rates" if tuning else f"over {count_text(done['seed'].nunique(), 'seed')}"
+    of = (
+        f"{tuning:,} of them chose learning rates"
+        if tuning
+        else f"over {count_text(max(done['seed'].nunique(), 1), 'seed')}"
+    )
     yield "Runs with a result", f"{len(done):,} of {total:,}" if total else f"{len(done):,}", of
     counts = {status: int((lost["status"] == status).sum()) for status in ("at chance", "diverged")}
     counts["failed"] = len(runs) - len(done)
@@ -271,7 +275,8 @@ def _written(rows: DataFrame) -> DataFrame:
 
 
 def _links(names: Iterable[str], seeds: Mapping[str, Any]) -> str:
-    return " ".join(f'<a href="#{_id("run", name)}">{_text(seeds[name])}</a>' for name in names)
+    texts = {name: seeds[name] if notna(seeds[name]) else name for name in names}
+    return " ".join(f'<a href="#{_id("run", name)}">{_text(text)}</a>' for name, text in texts.items())
 
 
 def _cell(value: Any, form: str) -> str:
@@ -347,7 +352,8 @@ def _lost(runs: DataFrame, told: Told) -> Iterator[str]:
 
 
 def _who(row: Any) -> str:
-    who = f"{named(row)}, {row['task']}, seed {row['seed']}"
+    seed = f"seed {row['seed']}" if notna(row["seed"]) else ""
+    who = ", ".join(filter(None, (named(row), row["task"], seed)))
     return f'<a href="#{_id("run", row["id"])}">{_text(row["id"])}</a> {_text(who)}'
 
 

@@ -25,6 +25,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from tensoradapt.analysis.beside import shared_seeds
 from tensoradapt.analysis.facts import listed
 from tensoradapt.analysis.facts import size as asked
 from tensoradapt.analysis.names import Look, display, displayed, tone
@@ -92,7 +93,7 @@ def gains_of(runs: pd.DataFrame) -> tuple[dict[Key, Floats], dict[Key, tuple[str
     gains, ids = dict[Key, Floats](), dict[Key, tuple[str, ...]]()
     for key, own in means.groupby(["method", "size"], sort=False):
         own = own.sort_values("task")
-        seeds = sorted(set.intersection(*map(set, own["seeds"])))
+        seeds = sorted(shared_seeds(*own.to_dict("records")))
         if len(own) == len(tasks) and len(seeds) >= SEEDS:
             ends = own["chance"].astype(float), own["task"].map(str).map(perfect)
             rows_ = zip(own["seeds"], own["scores"], *ends, strict=True)

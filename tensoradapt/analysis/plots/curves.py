@@ -23,6 +23,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
+from tensoradapt.analysis.beside import shared_seeds
 from tensoradapt.analysis.facts import listed, where_tuned
 from tensoradapt.analysis.names import Look, display, tone
 from tensoradapt.analysis.names import looks as looks_of
@@ -46,6 +47,7 @@ from tensoradapt.analysis.plots._parts import (
 )
 from tensoradapt.analysis.statistics.significance import holm, paired_p
 from tensoradapt.analysis.tables import summarise
+from tensoradapt.checks import is_number
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.text import size_text
 
@@ -90,11 +92,11 @@ def rows(runs: pd.DataFrame, *, x: str = "rank") -> pd.DataFrame:
 def _means(runs: pd.DataFrame, x: str) -> pd.DataFrame:
     adapters = runs[(runs["kind"] == "adapter") & ~runs["tuning"]]
     for _, run in adapters.iterrows():
-        if pd.isna(run[x]) or isinstance(run[x], str):
-            has = run[x] if isinstance(run[x], str) else f"no {x}"
+        if not is_number(run[x], 0):
+            has = run[x] if isinstance(run[x], str) else f"no {x}" if pd.isna(run[x]) else f"{x} {run[x]}"
             raise TensorAdaptError(
-                f"{display(run['method'])} has {has}; expected methods with a {x} that is a number: draw the frontier "
-                "instead, or another x"
+                f"{display(run['method'])} has {has}; expected methods with a {x} that is a number above 0: draw the "
+                "frontier instead, or another x"
             )
     values = sorted(set(adapters[x]))
     if len(values) < 2:
@@ -132,6 +134,8 @@ def _rates(runs: pd.DataFrame) -> pd.DataFrame:
     tried = runs[runs["tuning"]]
     if tried.empty:
         raise TensorAdaptError("no learning rate was tuned; expected runs of a sweep with several learning rates")
+    if not (tried["lr"] > 0).all():
+        raise TensorAdaptError("a run that tuned has no learning rate above 0; expected one of each")
     apart = where_tuned(runs) != "at its middle size"
     keys = [*(APART if apart else APART[:1]), "lr"]
     kept = set(_keys(runs[~runs["tuning"]], keys))
@@ -255,9 +259,10 @@ def headline(rows: pd.DataFrame) -> str:
     for (method, setting), own in rows[rows["kind"] == "adapter"].groupby(["method", "setting"], sort=False):
         if len(own) > 1:
             first, last = own.iloc[0], own.iloc[-1]
-            gap = (pd.Series(last["scores"], last["seeds"]) - pd.Series(first["scores"], first["seeds"])).dropna()
-            p = paired_p(gap.to_numpy()) if len(gap) > 1 else 1.0
-            changes.append((f"{display(method)} {setting}".strip(), gap.mean(), p))
+            most, least = (dict(zip(row["seeds"], row["scores"], strict=True)) for row in (last, first))
+            gap = np.array([most[seed] - least[seed] for seed in shared_seeds(last, first)])
+            p = paired_p(gap) if len(gap) > 1 else 1.0
+            changes.append((f"{display(method)} {setting}".strip(), gap.sum() / max(len(gap), 1), p))
     holds = holm([p for *_, p in changes]) < 0.05
     decided = [change for change, is_so in zip(changes, holds, strict=True) if is_so]
     if not decided:

@@ -22,6 +22,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from tensoradapt.analysis.beside import shared_seeds
 from tensoradapt.analysis.names import Look, display, tone
 from tensoradapt.analysis.names import looks as look_up
 from tensoradapt.analysis.plots import _parts
@@ -262,7 +263,7 @@ def _beside_lora(adapters: pd.DataFrame) -> str:
 def _above(rows: pd.DataFrame, base: pd.Series) -> pd.Series:
     """Return which adapters are decided to be above the frozen base, as ``compare`` decides."""
     adapters = rows[rows["kind"] == "adapter"]
-    paired = [not set(seeds).isdisjoint(base["seeds"]) for seeds in adapters["seeds"]]
+    paired = [bool(shared_seeds(row, base)) for _, row in adapters.iterrows()]
     gaps = compare_means(rows, "head").set_axis(adapters.index[paired])
     return (gaps["decided"] & (gaps["difference"] > 0)).reindex(adapters.index, fill_value=False)
 

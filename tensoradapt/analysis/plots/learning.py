@@ -73,7 +73,10 @@ def rows(runs: pd.DataFrame, *, x: str = "steps", at: str | int = "middle") -> p
     """
     if x not in X:
         raise TensorAdaptError(f"x is {shown(x)}{did_you_mean(x, X)}")
-    chosen = _at(runs[~runs["tuning"]], at)
+    reported = runs[~runs["tuning"]]
+    if reported.empty:
+        raise TensorAdaptError("every run failed or chose a rate; expected one or more that are reported")
+    chosen = _at(reported, at)
     found = _losses(chosen.assign(setting=settings(chosen))).assign(x=x)
     if found[_x(found)].isna().all():
         raise TensorAdaptError("no run has step_seconds_median; expected the time of its steps (s), or x='steps'")
@@ -118,7 +121,10 @@ def _losses(runs: pd.DataFrame) -> pd.DataFrame:
 def _read(run: pd.Series) -> Floats:
     """Return the loss of each step of a run, (steps,); empty where its folder has none."""
     if isinstance(own := run.get("losses"), str):
-        return np.array(own.split(), float)
+        try:
+            return np.array(own.split(), float)
+        except ValueError:
+            raise TensorAdaptError(f"losses of run {run['id']} are {shown(own)}; expected a text of numbers") from None
     if not isinstance(run["path"], str):
         raise TensorAdaptError(
             f"run {run['id']} has no path, and losses are in the folders of runs; expected a folder of runs, runs of "
