@@ -95,7 +95,7 @@ COMPARED = {  # what a column of ``compare`` means, beside those of ``RUN``
     },
     "n_params": RUN["n_params"],
     "steps": RUN["steps"],
-    "reference": "method that it is compared with",
+    "reference": "method that it is compared with; of a parameterization over several layouts that over its own one",
     "reference_rank": "rank of the reference",
     "reference_n_params": "trained parameters of the reference",
     "times_fewer": "the reference's parameters, divided by its own",
@@ -340,8 +340,9 @@ def compare(runs: Source, reference: str | None = None, at: int | str = "auto", 
 
     Args:
         runs: a folder of runs, runs of ``load_runs``, or a DataFrame or list of dicts with a row for each run.
-        reference: a method in any spelling, "head" (frozen base and head), "full" (full fine-tuning) or "bitfit"; None
-            is LoRA, or where it did not run the method with the most sizes.
+        reference: a method in any spelling, or a parameterization that ran over several layouts, of which each layout
+            has its own; "head" (frozen base and head), "full" (full fine-tuning) or "bitfit"; None is LoRA, or where it
+            did not run the method with the most sizes.
         at: which size of the reference. A rank; "budget", the same budget; "size", the same budget or rank;
             "n_params", each size of the reference within a method's own, where the method's scores are interpolated
             linearly in the logarithm of parameters, and nothing is extrapolated; "auto", the same budget where both
@@ -394,45 +395,64 @@ def compare_means(
 ) -> DataFrame:
     """Return what ``compare`` does, from rows of ``summarise``; ``runs``: how each was made, by id, where known."""
     chosen = reference_of(means, reference)
+    methods = methods_of(means, chosen)
     rows: list[Row] = []
     for own in _grouped(records(means), ("task",)):
-        rows += corrected([_compared(pair, margin) for pair in _pairs(own, chosen, at, runs or {})])
-    found = DataFrame(rows, columns=list(COMPARED))
+        rows += corrected([_compared(pair, margin) for pair in _pairs(own, methods, at, runs or {})])
+    found = DataFrame(rows, columns=list(COMPARED)).assign(reference=chosen)
     return found.astype(_kinds(found))
 
 
 def reference_of(means: DataFrame, wanted: str | None = None) -> str:
     """Return the method in a table of means that a text names; raises TensorAdaptError for one that no run has.
 
-    None is LoRA, or where it did not run the method with the most sizes; "" without an adapter.
+    It is a parameterization where this ran over several layouts, and so under several names (``methods_of``). None is
+    LoRA, or where it did not run the method with the most sizes; "" without an adapter.
     """
     names = list(dict.fromkeys(means["method"]))
     if wanted is None:
         counts = means[means["kind"] == "adapter"]["method"].value_counts()
-        usual = [name for name in counts.index if display(name) == "LoRA"]
+        usual = [name for name in (*counts.index, *_over_layouts(means)) if display(name) == "LoRA"]
         return next(iter([*usual, *sorted(counts.index, key=lambda name: (-counts[name], name))]), "")
     check_is("reference", wanted, str)
-    alike = [name for name in names if display(name) == display(REFERENCES.get(wanted, wanted))]
+    shown_as, over = display(REFERENCES.get(wanted, wanted)), _over_layouts(means)
+    alike = [name for name in names if display(name) == shown_as] or [n for n in over if display(n) == shown_as]
     if not alike:
         sized = SIZED.fullmatch(wanted)  # "LoRA r=8", as figures name a size
-        there = sized is not None and display(sized[1]) in map(display, names)
+        there = sized is not None and display(sized[1]) in map(display, [*names, *over])
         hint = f"; expected reference={sized[1]!r}, at={sized[2]}" if sized and there else did_you_mean(wanted, names)
         raise TensorAdaptError(f"reference is {wanted!r}{hint}")
     return wanted if wanted in alike else alike[0]
 
 
-def _pairs(means: Sequence[Row], reference: str, at: int | str, runs: Mapping[str, Row]) -> Iterator[Matched]:
+def _over_layouts(means: DataFrame) -> list[str]:
+    """Return the parameterizations whose methods differ in their layouts alone: in each they have one of each size."""
+    adapters = means[(means["kind"] == "adapter") & means["parameterization"].notna()]
+    cell = [name for name in ("task", "layout", "rank", "budget", "steps") if name in means]
+    methods = adapters.groupby(["parameterization", *cell], dropna=False)["method"].nunique()
+    most = methods.groupby("parameterization").max()
+    return [str(name) for name in most[most == 1].index]
+
+
+def methods_of(means: DataFrame, reference: str) -> set[str]:
+    """Return the methods that a reference of ``reference_of`` stands for: itself, or those of a parameterization."""
+    if reference in set(means["method"]):
+        return {reference}
+    return set(means["method"][(means["kind"] == "adapter") & (means["parameterization"] == reference)])
+
+
+def _pairs(means: Sequence[Row], methods: set[str], at: int | str, runs: Mapping[str, Row]) -> Iterator[Matched]:
     """Yield the comparisons of one task; raise TensorAdaptError for one with a reference of another protocol."""
-    others = [row for row in means if row["method"] == reference]
+    others = [row for row in means if row["method"] in methods]
     floor = floor_of(means)
     own = [row for row in means if row["kind"] == "adapter"]
     if at == "n_params":
-        yield from _interpolated([row for row in own if row["method"] != reference], others, runs)
+        yield from _interpolated([row for row in own if row["method"] not in methods], others, runs)
         return
     alike = protocol.comparable(runs)
     sizes: dict[int, list[Row]] = {}  # those of the parameterization of each reference
     for row in own:
-        other = _other(row, _of_as_many_steps(row, [one for one in others if alike(row, one)]), at)
+        other = _other(row, _of_same("steps", row, [one for one in others if alike(row, one)]), at)
         if other is None and (odd := _other(row, others, at)) is not None:
             raise protocol.refused(_called(row), _called(odd), runs[row["runs"][0]], runs[odd["runs"][0]])
         if other is not None and other is not row:
@@ -445,9 +465,9 @@ def _pairs(means: Sequence[Row], reference: str, at: int | str, runs: Mapping[st
                 yield replace(pair, cells={**pair.cells, **beside}, control=next(iter(controls), None))
 
 
-def _of_as_many_steps(row: Row, others: Sequence[Row]) -> Sequence[Row]:
-    """Return those of other rows that have as many steps as a row, or all of them where none has."""
-    return [one for one in others if one["steps"] == row["steps"]] or others
+def _of_same(name: str, row: Row, others: Sequence[Row]) -> Sequence[Row]:
+    """Return those of other rows that have a row's steps, or its layout; all of them where none has."""
+    return [one for one in others if one[name] == row[name]] or others
 
 
 def _other(row: Row, references: Sequence[Row], at: int | str) -> Row | None:
@@ -463,9 +483,8 @@ def _other(row: Row, references: Sequence[Row], at: int | str) -> Row | None:
     if not found and at != "budget":
         found = at_rank
     if not found and at == "auto":
-        found = list(references[-1:])
-    of_layout = [one for one in found if one["layout"] == row["layout"]]
-    return next(iter(of_layout or found), None)
+        found = list(_of_same("layout", row, references)[-1:])
+    return next(iter(_of_same("layout", row, found)), None)
 
 
 def _paired(row: Row, other: Row) -> Iterator[Matched]:
@@ -485,9 +504,8 @@ def _paired(row: Row, other: Row) -> Iterator[Matched]:
 def _interpolated(means: Sequence[Row], references: Sequence[Row], runs: Mapping[str, Row]) -> Iterator[Matched]:
     """Yield each method at each size of the reference within its own sizes; those of one protocol are compared."""
     alike = protocol.comparable(runs)
-    for method, steps in dict.fromkeys((row["method"], row["steps"]) for row in means):
-        sizes = [row for row in means if (row["method"], row["steps"]) == (method, steps)]
-        others = _of_as_many_steps(sizes[0], references)
+    for sizes in _grouped(means, ("method", "layout", "steps")):
+        others = _of_same("layout", sizes[0], _of_same("steps", sizes[0], references))
         fitting = [(other, fit) for other in others if (fit := [row for row in sizes if alike(row, other)])]
         if references and not fitting:
             row, odd = sizes[0], references[0]
@@ -535,9 +553,8 @@ def _compared(pair: Matched, margin: float) -> Row:
         **{name: row[name] for name in COMPARED if name in row and name not in ("low", "high", "sd")},
         **gains(*scores, row.get("floor", math.nan), margin),
         **(_beside_control(pair.control) if pair.control else {}),
-        **{"reference": pair.other["method"], "reference_rank": pair.other["rank"]},
-        **{"reference_n_params": pair.other["n_params"]},
-        **{"times_fewer": pair.other["n_params"] / row["n_params"] if row["n_params"] else math.nan},
+        **{"reference_rank": pair.other["rank"], "reference_n_params": pair.other["n_params"]},
+        **{"times_fewer": _times_fewer(pair.other["n_params"], row["n_params"])},
         **{"difference": found.mean, "low": found.low, "high": found.high},
         **{"sd": found.sd, "sd_examples": found.sd_examples, "n_seeds": found.n},
         **{"p": p, "p_within": p_within, "margin": margin, "over": "seeds" if examples is None else several},

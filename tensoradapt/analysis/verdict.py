@@ -11,7 +11,7 @@ from pandas import NA, DataFrame, isna
 from tensoradapt.analysis.facts import listed, named, reported
 from tensoradapt.analysis.names import display
 from tensoradapt.analysis.results import CONFIGURATION, table_of
-from tensoradapt.analysis.tables import LEVEL, compare, compare_means, how_made, reference_of, summarise
+from tensoradapt.analysis.tables import LEVEL, compare, compare_means, how_made, methods_of, reference_of, summarise
 from tensoradapt.text import count_text, plain
 
 MARGIN = 0.01  # what a method may lose and still be within the reference
@@ -63,7 +63,7 @@ def _compared(task: str, runs: DataFrame, reference: str, margin: float) -> Comp
     means, made = summarise(runs), how_made(runs)
     base, paired = (
         compare_means(means, method, margin=margin, runs=made) if there else DataFrame()
-        for method, there in (("head", "head" in set(runs["kind"])), (reference, reference in set(runs["method"])))
+        for method, there in (("head", "head" in set(runs["kind"])), (reference, bool(methods_of(runs, reference))))
     )
     if paired.empty or adapters["budget"].isna().all():
         return Compared(task, runs, base, paired, paired, reference, margin)
@@ -130,13 +130,14 @@ def _over_base(one: Compared) -> str:
 def _against(one: Compared) -> str:
     name, gaps = display(one.reference), one.paired
     if one.fixed.empty or gaps.empty:
-        names = set(one.runs.loc[one.runs["kind"] == "adapter", "method"].map(display))
-        if names == {name}:
+        adapters = one.runs[one.runs["kind"] == "adapter"]
+        own = methods_of(adapters, one.reference)
+        if set(adapters["method"]) == own:
             return f"All adapters are {name}, with which others would be compared."
-        if name in names:
+        if own:
             return f"No other adapter shares a seed with {name}, so none is compared with it."
         return f"There is no run of {name} to compare with, so methods are not told apart."
-    if one.runs.loc[one.runs["method"] == one.reference, "lost"].all():
+    if one.runs.loc[one.runs["method"].isin(methods_of(one.runs, one.reference)), "lost"].all():
         return f"All runs of {name} are lost, so nothing is compared with it."
     if gaps["p_holm"].isna().all():
         return f"No difference to {name} is decided: {_too_few(gaps)}."

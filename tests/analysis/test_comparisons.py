@@ -19,6 +19,7 @@ from tensoradapt.analysis.statistics.examples import paired_scores
 from tensoradapt.analysis.statistics.intervals import crossed_p, paired_difference, t_interval
 from tensoradapt.analysis.statistics.significance import crossed_paired_p, holm, mcnemar, seeds_needed
 from tensoradapt.analysis.tables import COMPARED, compare
+from tensoradapt.analysis.verdict import lines
 from tensoradapt.runs.store import load_runs
 
 CP = "CP (LoRTA)"
@@ -140,6 +141,39 @@ def test_a_reference_of_several_numbers_of_steps_is_that_of_as_many() -> None:
     assert list(found["difference"].round(6)) == [0.2, 0.3, 0.3]  # VeRA's steps are of no LoRA, so the first will do
     found = compare(runs[runs["steps"] < 300], "lora", at="n_params")
     assert found[["method", "steps", "difference"]].round(6).to_numpy().tolist() == [["cp", 75, 0.2], ["cp", 150, 0.3]]
+
+
+def over_layouts() -> pd.DataFrame:
+    """Runs of LoRA and CP over two layouts, as a sweep with a grid of layouts names them."""
+    rng = np.random.default_rng(0)
+    cells = [(p, layout, rank, seed) for p in ("cp", "lora") for layout in (": out : in", "layer : out : in")
+             for rank in (4, 8) for seed in range(3)]  # fmt: skip
+    runs = pd.DataFrame(cells, columns=["parameterization", "layout", "rank", "seed"])
+    runs["method"] = runs["parameterization"] + " over " + runs["layout"]
+    runs["n_params"] = runs["rank"] * runs["parameterization"].map({"lora": 100, "cp": 150})
+    return runs.assign(score=0.8 + 0.01 * rng.standard_normal(len(runs)))
+
+
+@pytest.mark.parametrize("reference", [None, "lora", "LoRA"])
+def test_a_parameterization_over_several_layouts_is_the_reference_of_each(reference: str | None) -> None:
+    runs = over_layouts()
+    found = compare(runs, reference)
+    assert set(found["reference"]) == {"lora"} and set(found["reference_rank"]) == {8} and len(found) == 6
+    for own in found.itertuples():
+        of_layout = runs[runs["layout"] == own.layout].set_index("seed")
+        mine = of_layout[(of_layout["method"] == own.method) & (of_layout["rank"] == own.rank)]["score"]
+        theirs = of_layout[(of_layout["parameterization"] == "lora") & (of_layout["rank"] == 8)]["score"]
+        assert own.difference == pytest.approx((mine - theirs).mean())
+    at_equal_size = compare(runs, reference, at="n_params")
+    assert at_equal_size["layout"].tolist() == [": out : in", "layer : out : in"]  # LoRA r=8 has 800, CP 600 to 1200
+    (said,) = lines(runs[(runs["parameterization"] == "lora") & (runs["rank"] == 8)])
+    assert "All adapters are LoRA, with which others would be compared." in said
+
+
+def test_a_parameterization_that_differs_in_more_than_its_layouts_is_no_one_reference() -> None:
+    runs = over_layouts().assign(layout=None)
+    refused(lambda: compare(runs, "lora"), "reference is 'lora'. Valid: lora over : out : in")
+    assert set(compare(runs, "lora over : out : in")["reference"]) == {"lora over : out : in"}
 
 
 def test_other_sizes_are_interpolated_in_the_logarithm_and_never_extrapolated(tmp_path: Path) -> None:

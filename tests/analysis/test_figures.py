@@ -310,6 +310,22 @@ def test_a_table_of_little_is_drawn(only: dict[str, Any]) -> None:
     assert means(ax) and not faults(ax.figure)
 
 
+def test_layouts_are_panels_and_lora_is_the_reference_in_each() -> None:
+    rng = np.random.default_rng(0)
+    cells = itertools.product(("cp", "lora"), (": out : in", "layer : out : in"), (1, 8), (0, 1, 2))
+    runs = pd.DataFrame(cells, columns=["parameterization", "layout", "rank", "seed"])
+    runs["method"] = runs["parameterization"] + " over " + runs["layout"]
+    runs = runs.assign(n_params=100 * runs["rank"], score=0.8 + 0.01 * rng.standard_normal(len(runs)))
+    head = pd.DataFrame({"method": "frozen base + head", "seed": [0, 1, 2], "n_params": 0, "score": 0.7})
+    every = pd.concat([runs, head])
+    for name in ("differences", "frontier"):
+        axes = plots.figure(name)(every, col="layout")
+        assert [ax.get_title(loc="left") for ax in axes] == [": out : in", "layer : out : in"]
+    assert plots.differences(every).get_xlabel() == "test score minus LoRA r=8"
+    drawn = plots.layouts(every, reference="lora", headline=True, caption=True).figure
+    assert "LoRA (framed) of the same size and layout" in drawn._supxlabel.get_text().replace("\n", " ")
+
+
 def test_a_table_says_which_figures_it_allows_and_why_not_others() -> None:
     found = plots.allowed(runs_of("results/figures/frontier.csv"))
     assert found["frontier"] is None and found["differences"] is None

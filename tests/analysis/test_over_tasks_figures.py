@@ -74,6 +74,15 @@ def test_what_is_decided_is_said_and_bold() -> None:
     assert aggregates.headline(same) == "Over 5 tasks nothing is decided against LoRA"
 
 
+def test_each_layout_has_its_own_reference() -> None:
+    runs = made(levels={"lora over a": 0.7, "lora over b": 0.8, "cp over a": 0.75, "cp over b": 0.75}, noise=0.001)
+    runs[["parameterization", "layout"]] = [name.split(" over ") for name in runs["method"]]
+    for reference in (None, "lora"):
+        rows = aggregates.rows(runs, reference=reference).set_index("method")
+        assert set(rows["reference"]) == {"lora"} and rows.loc[["lora over a", "lora over b"], "better"].isna().all()
+        assert (rows.loc["cp over a", "better"] == 1).all() and (rows.loc["cp over b", "better"] == 0).all()
+
+
 def test_a_method_that_lacks_a_task_or_seeds_has_no_row_and_the_reference_may_be_another() -> None:
     runs = made()
     runs = runs[(runs["method"] != "vera") | (runs["task"] != "task 1")]

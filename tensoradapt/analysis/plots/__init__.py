@@ -39,7 +39,7 @@ from tensoradapt.text import prose
 
 NAMES = tuple(sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_")))
 Options = Mapping[str, Any]
-COLS = ("task", "method", "model", "rank", "budget")  # what panels can be made of
+COLS = ("task", "method", "model", "rank", "budget", "layout")  # what panels can be made of
 PANEL = 7 / 3  # inches of the width of a panel
 
 
@@ -240,7 +240,7 @@ def _usual_col(module: ModuleType, runs: pd.DataFrame) -> str | None:
 
 
 def _panels(module: ModuleType, runs: Any, col: str | None, options: Options) -> list[_Panel]:
-    """Return what is drawn: one panel, or one for each task, method or model; raise where the runs do not allow it."""
+    """Return what is drawn: one panel, or one for each of what ``col`` names; raise where the runs do not allow it."""
     if not _of_runs(module):
         return [_Panel("", runs, _call(module.rows, runs, **options), options)]
     if col is not None and col not in COLS:
@@ -254,15 +254,16 @@ def _panels(module: ModuleType, runs: Any, col: str | None, options: Options) ->
 
 
 def _of_parts(module: ModuleType, runs: pd.DataFrame, col: str, options: Options) -> list[_Panel]:
-    """Return a panel for each task, model or size that allows the figure; raise the first error if none does.
+    """Return a panel for each task, model, size or layout that allows the figure; raise the first error if none does.
 
-    References and others without a size are in the panels of all sizes.
+    References and others without a size or layout are in the panels of all.
     """
     found, errors = list[_Panel](), list[TensorAdaptError]()
-    sized = col in ("rank", "budget")
-    for value, part in runs.groupby(col, dropna=sized, sort=False):
-        if sized:
-            value, part = size(part.iloc[0], short=True), pd.concat([part, runs[runs[col].isna()]])
+    of_adapters = col in ("rank", "budget", "layout")
+    for value, part in runs.groupby(col, dropna=of_adapters, sort=False):
+        if of_adapters:
+            value = value if col == "layout" else size(part.iloc[0], short=True)
+            part = pd.concat([part, runs[runs[col].isna()]])
         try:
             _check_comparable(module, part, col)
             rows = _call(module.rows, part, **options)

@@ -33,7 +33,7 @@ from tensoradapt.analysis.names import looks as looks_of
 from tensoradapt.analysis.plots._parts import FAINT, GREY, PALE, bare, inches, narrow, plain
 from tensoradapt.analysis.statistics.bootstrap import improvement, iqm, stratified_bootstrap
 from tensoradapt.analysis.statistics.intervals import Floats
-from tensoradapt.analysis.tables import reference_of, summarise
+from tensoradapt.analysis.tables import methods_of, reference_of, summarise
 from tensoradapt.errors import TensorAdaptError
 
 SEEDS = 3  # fewer give a bootstrap nothing to draw from
@@ -59,9 +59,7 @@ def rows(runs: pd.DataFrame, *, reference: str | None = None) -> pd.DataFrame:
         TensorAdaptError: for one task, an unknown reference, and where no method has three seeds on every task.
     """
     gains, ids = gains_of(runs)
-    against = _reference(runs, gains, reference)
-    pairs = {key: (against, key[1]) for key in gains if against is not None and key[0] != against}
-    compared = {key: other for key, other in pairs.items() if other in gains}
+    against, compared = _references(runs, gains, reference)
     found = [_row(key, gains, compared.get(key), len(compared)) | {"runs": ids[key]} for key in gains]
     table = pd.DataFrame(found).assign(reference=against)
     order = {size: i for i, size in enumerate(dict.fromkeys(size for _, size in gains))}
@@ -123,11 +121,22 @@ def _perfect(means: pd.DataFrame) -> dict[str, float]:
     return found
 
 
-def _reference(runs: pd.DataFrame, gains: Mapping[Key, Any], asked: str | None) -> str | None:
-    """Return the method that others are compared with, as the runs spell it; None where it has no row."""
-    sizes = pd.DataFrame({"method": [method for method, _ in gains], "kind": "adapter"})
+def _references(runs: pd.DataFrame, gains: Mapping[Key, Any], asked: str | None) -> tuple[str | None, dict[Key, Key]]:
+    """Return the method that others are compared with, None where it has no row, and of each row that of its size.
+
+    Of a parameterization over several layouts it is the one over the row's own.
+    """
+    of = runs.drop_duplicates("method").set_index("method")[["parameterization", "layout"]]
+    sizes = pd.DataFrame(list(gains), columns=["method", "rank"]).assign(kind="adapter").join(of, "method")
     found = reference_of(sizes if asked is None else runs[runs["kind"] == "adapter"], asked)
-    return found if found in set(sizes["method"]) else None
+    methods = sorted(methods_of(sizes, found))
+    compared = {}
+    for method, size in [key for key in gains if key[0] not in methods]:
+        others = [(other, size) for other in methods if (other, size) in gains]
+        if others:
+            layout = of["layout"][method]
+            compared[method, size] = min(others, key=lambda key, layout=layout: of["layout"][key[0]] != layout)
+    return (found if methods else None), compared
 
 
 def _row(key: Key, gains: Mapping[Key, Floats], other: Key | None, n: int) -> dict[str, Any]:

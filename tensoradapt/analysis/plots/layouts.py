@@ -27,7 +27,7 @@ from matplotlib.patches import Rectangle
 
 from tensoradapt.analysis.names import display, tone
 from tensoradapt.analysis.plots import _parts
-from tensoradapt.analysis.tables import compare, reference_of, summarise
+from tensoradapt.analysis.tables import compare, methods_of, reference_of, summarise
 from tensoradapt.errors import TensorAdaptError
 
 GAP = {"difference": "difference", "low": "difference_low", "high": "difference_high", "p_holm": "p_holm"}
@@ -49,7 +49,8 @@ def rows(runs: pd.DataFrame, *, reference: str | None = None) -> pd.DataFrame:
 
     Args:
         runs: of one task and model.
-        reference: method that others of its size are compared with; None: LoRA, else the method with the most sizes.
+        reference: method that others of its size are compared with, or a parameterization, of which each layout has its
+            own; None: LoRA, else the method with the most sizes.
 
     Raises:
         TensorAdaptError: unless a parameterization ran over two layouts at one size.
@@ -65,7 +66,7 @@ def rows(runs: pd.DataFrame, *, reference: str | None = None) -> pd.DataFrame:
     chosen = reference_of(means, reference)
     gaps = {_key(row): row for _, row in compare(runs, chosen, "size").iterrows()}
     own = [gaps.get(_key(row)) for _, row in means.iterrows()]
-    found = means.assign(reference=means["method"] == chosen)
+    found = means.assign(reference=means["method"].isin(methods_of(means, chosen)))
     for name, column in GAP.items():
         found[column] = [np.nan if row is None else float(row[name]) for row in own]
     return found.assign(decided=[row is not None and bool(row["decided"]) for row in own]).reset_index(drop=True)
@@ -154,7 +155,7 @@ def _axes(ax: Axes, layouts: list[str], columns: list[Column]) -> None:
 
 def headline(rows: pd.DataFrame) -> str:
     """Say how many layouts are decided to be above or below the reference, and name the best of those above."""
-    against = display(rows["method"][rows["reference"]].iloc[0]) if rows["reference"].any() else "the reference"
+    against = _against(rows)
     sure, n = rows[rows["decided"]], int(rows["difference"].notna().sum())
     if sure.empty:
         return f"Nothing is decided: none of {n} differs from {against} after Holm's correction"
@@ -168,11 +169,18 @@ def headline(rows: pd.DataFrame) -> str:
     return f"{said}; the most is {display(best['parameterization'])} over {best['layout']}"
 
 
+def _against(rows: pd.DataFrame) -> str:
+    """Return the name of the reference: a method, or the parameterization of several."""
+    own = rows[rows["reference"]]
+    names = own["method" if own["method"].nunique() == 1 else "parameterization"]
+    return display(names.iloc[0]) if len(own) else "the reference"
+
+
 def caption(runs: pd.DataFrame, rows: pd.DataFrame) -> str:
     """Say what cells, colours and bold numbers are."""
     n, decided = int(rows["difference"].notna().sum()), int(rows["decided"].sum())
-    reference = display(rows["method"][rows["reference"]].iloc[0]) if rows["reference"].any() else "the reference"
+    whole = "size" if rows["layout"][rows["reference"]].nunique() < 2 else "size and layout"
     return (
-        f"Means over {rows['n_seeds'].max()} seeds, and differences to {reference} (framed) of the same size, paired "
-        f"over seeds. Bold: p < 0.05 after Holm's correction over the {n}, which is so for {decided}."
+        f"Means over {rows['n_seeds'].max()} seeds, and differences to {_against(rows)} (framed) of the same {whole}, "
+        f"paired over seeds. Bold: p < 0.05 after Holm's correction over the {n}, which is so for {decided}."
     )
