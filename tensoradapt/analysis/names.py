@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -105,7 +105,7 @@ def looks(methods: Iterable[str]) -> dict[str, Look]:
     ordered = [method for method in ordered if known(method) not in REFERENCES]
     colours, taken = _colours(ordered), dict[str, tuple[int, str]]()
     for method in ordered:
-        taken[method] = _pair(method, colours[method], list(taken.values()))
+        taken[method] = _pair(method, colours[method], set(taken.values()))
     found = {
         method: Look(drawn_names[method], tone(0.42), "x") for method in drawn_names if known(method) in REFERENCES
     }
@@ -179,7 +179,7 @@ def _colours(ordered: Sequence[str]) -> dict[str, int]:
     return {method: found[family[method]] for method in ordered}
 
 
-def _pair(method: str, colour: int, taken: Sequence[tuple[int, str]]) -> tuple[int, str]:
+def _pair(method: str, colour: int, taken: Set[tuple[int, str]]) -> tuple[int, str]:
     """Return a colour and marker that no other method has; where it can, a marker that none has."""
     markers = [MARKERS[(number_of(method) + i) % len(MARKERS)] for i in range(len(MARKERS))]
     near = [((colour + i) % len(COLOURS), marker) for i in range(len(COLOURS)) for marker in markers]

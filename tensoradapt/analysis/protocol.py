@@ -45,8 +45,8 @@ def differing(table: DataFrame) -> bool:
 
 def check_alike(called: str, own: Sequence[Row]) -> None:
     """Raise TensorAdaptError where the runs of one configuration differ in a setting beside their seeds."""
-    for name in ALIKE:
-        rows = list({_text(name, row): row for row in own if name in row}.values())
+    for name in filter(own[0].__contains__, ALIKE):
+        rows = list({_text(name, row): row for row in own}.values())
         if len(rows) > 1:
             raise TensorAdaptError(
                 f"{called} has runs with {_text(name, rows[0])} and {_text(name, rows[1])}; expected one, as their "

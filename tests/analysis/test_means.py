@@ -293,6 +293,15 @@ def test_a_cost_that_is_unknown_or_was_not_measured_is_refused(tmp_path: Path) -
     refused(lambda: summarise(3), "runs is 3; expected a list")
 
 
+def test_of_many_configurations_fewer_draws_say_how_sure_the_frontier_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[int] = []
+    monkeypatch.setattr(tables_of_runs, "on_frontier_probability", lambda x, *own: drawn.append(own[-1]) or 0 * x)
+    summarise(own(*((0, n, 0.5, "A") for n in range(10))))
+    monkeypatch.setattr(tables_of_runs, "DRAWN", 40)
+    summarise(own(*((0, n, 0.5, "A") for n in range(10))))
+    assert drawn == [4000, 4]
+
+
 def test_means_of_two_tasks_are_apart(tmp_path: Path) -> None:
     for task, accuracy in (("rte", 0.7), ("sst2", 0.8)):
         for name, n_params in (("cp", 10), ("lora", 100)):

@@ -197,6 +197,30 @@ def test_a_page_of_a_table_of_ones_own(tmp_path: Path) -> None:
     assert all(link.startswith("#") for link in page.links)
 
 
+def test_of_many_methods_the_best_are_shown_and_all_are_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tensoradapt.analysis.page.report.MOST", 2)
+    rows = [{"method": name, "n_params": 1000 - i, "score": 0.5 + i / 100 + s**2 / 999, "seed": s}
+            for i, name in enumerate(("lora", *"abcdefg")) for s in range(3)]  # fmt: skip
+    table = pandas.DataFrame(rows)
+    page = Page(write_report(table, tmp_path / "a.html").read_text())
+    assert "Shown are the best 2 of 8 methods and sizes by their means, those on the frontier" in page.said
+    assert "Holm's correction is over the 7 comparisons of this task" in page.said and "of 7 is decided" in page.said
+    assert "Runs of what is shown, 9 of 24" in page.said and "minus LoRA" in page.said
+    assert {link[1:] for link in page.links if link.startswith("#run-")} <= set(page.ids)
+    monkeypatch.undo()
+    whole = Page(write_report(table, tmp_path / "a.html").read_text())
+    assert "Shown are" not in whole.said and "All runs" in whole.said
+
+
+def test_repeated_labels_of_rows_and_rows_without_a_seed_are_reported(tmp_path: Path) -> None:
+    rows = pandas.DataFrame({"method": ["lora", "cp"] * 2, "n_params": [9, 3] * 2, "score": [0.5, 0.6, 0.7, 0.8]})
+    page = Page(write_report(rows.set_axis([0] * 4), tmp_path / "a.html").read_text())
+    assert "No figure of differences: rows without a seed are not compared" in page.said and "NA" not in page.said
+    assert {link[1:] for link in page.links if link.startswith("#run-")} == {f"run-row-{i}" for i in range(4)}
+
+
 def test_what_cannot_be_reported_is_refused(root: Path, tmp_path: Path) -> None:
     out = tmp_path / "a.html"
     (tmp_path / "runs").mkdir()

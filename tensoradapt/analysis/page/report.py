@@ -15,14 +15,14 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib import pyplot
-from pandas import DataFrame, notna
+from pandas import DataFrame, Series, notna
 
-from tensoradapt.analysis import plots, results
+from tensoradapt.analysis import results
 from tensoradapt.analysis.edges import at_edges, edge_text
 from tensoradapt.analysis.facts import how_chosen, how_unequal, named, reported, size
 from tensoradapt.analysis.names import display, looks
 from tensoradapt.analysis.page import svg
-from tensoradapt.analysis.tables import summarise
+from tensoradapt.analysis.tables import methods_of, summarise
 from tensoradapt.analysis.verdict import MARGIN, Compared, compared, lost_of, sentences, times
 from tensoradapt.checks import strings
 from tensoradapt.errors import TensorAdaptError
@@ -58,8 +58,13 @@ DIFFERENCES = (
     *(("p of that (Holm)", "control_p_holm", "{:.4f}"), ("Seeds needed", "seeds_needed", "{:.0f}")),
     ("Runs by seed", "links", ""),
 )
+MOST = 100  # configurations of a task that tables and figures have
+LEFT_OUT = (
+    "Shown are the best {most} of {n} by their means, those on the frontier, and what they are compared with; the "
+    "verdict and the corrections are over all, and ta.summarise has them."
+)
 FAMILY = (
-    "Holm's correction is over the {n} of this table. Rates were chosen on validation by other seeds; a difference "
+    "Holm's correction is over the {n} of this task. Rates were chosen on validation by other seeds; a difference "
     "whose sign is another there is not decided. The control is the reference's method at the nearest count."
 )
 RUNS = (
@@ -121,17 +126,38 @@ def write_page(
     told = replace(told, failures=failures, total=None if where else told.total)
     tasks = compared(scored, reference, margin) if len(scored := reported(kept)) else []
     several, heading = len(tasks) > 1, f"<h1>{_text(title)}</h1>{_about(kept, where)}{_nav(tasks)}"
+    shown = {one.task: _best(one) for one in tasks}
+    own = _runs_of(shown.values(), kept) if any(means.attrs["left_out"] for means in shown.values()) else kept
     parts = [
         f"<header>{heading}</header>\n<main>",
         *(_verdict(one, several) for one in tasks),
         *_edges(kept),
         _cards(_overall(kept, told.total)),
-        *(_task(one, kept, several) for one in tasks),
-        _runs(kept, Path(path).parent),
-        *_lost(kept, told),
+        *(_task(one, kept, shown[one.task], several) for one in tasks),
+        _runs(own, Path(path).parent, len(kept)),
+        *_lost(own, told),
         *_made(told),
     ]
     return replace_file(Path(path), _document(title, "\n".join(parts)).encode(errors="backslashreplace"))
+
+
+def _best(one: Compared) -> DataFrame:
+    """Return the means that tables and figures of a task have; ``attrs["left_out"]`` says of how many others."""
+    means = summarise(one.runs)
+    best = means["mean"].rank(ascending=False, method="first") <= MOST
+    others = (means["kind"] != "adapter") | means["method"].isin(methods_of(means, one.reference))
+    found = means[best | others | means["on_frontier"]]
+    left = len(means) - len(found)
+    found.attrs["left_out"] = LEFT_OUT.format(most=MOST, n=f"{len(means):,} methods and sizes") if left else ""
+    return found
+
+
+def _runs_of(shown: Iterable[DataFrame], runs: DataFrame) -> DataFrame:
+    """Return the runs behind means, those that tuned their methods, and those that failed."""
+    ids = {name for means in shown for names in means["runs"] for name in names}
+    methods = {method for means in shown for method in means["method"]}
+    tuning = runs["tuning"] & runs["method"].isin(methods)
+    return runs[runs["id"].isin(ids) | tuning | (runs["status"] == "failed")]
 
 
 def _document(title: str, body: str) -> str:
@@ -224,39 +250,50 @@ def _of_task(one: Compared) -> Iterator[tuple[str, str, str]]:
         yield "Better and worse", f"{(held > 0).sum()} and {(held < 0).sum()}", of
 
 
-def _task(one: Compared, every: DataFrame, several: bool) -> str:
-    own = every[(every["status"] != "failed") & (every["task"].fillna("") == one.task)]
+def _task(one: Compared, every: DataFrame, shown: DataFrame, several: bool) -> str:
+    own = results.table_of(every[every["task"].fillna("") == one.task])
     options = {"reference": one.reference or None, "margin": one.margin, "looks": looks(every["method"])}
-    drawn = "".join(_figure(name, own, one.task, options) for name in FIGURES)
-    means, runs = _written(summarise(one.runs)), _written(one.runs).set_index("id")
+    ids = {name for names in shown["runs"] for name in names}
+    drawn = "".join(_figure(name, own, one.task, options, ids) for name in FIGURES)
+    means, runs = _written(shown), _written(one.runs[one.runs["id"].isin(ids)]).set_index("id")
     for name in ("seconds", "memory", "gpu"):
         means[name] = [runs[name].astype(float).reindex(list(names)).median() for names in means["runs"]]
     means["links"] = [_links(names, runs["seed"]) for names in means["runs"]]
     rates = f"Learning rates {how_chosen(own)}." if own["tuning"].any() else ""
-    about = " ".join(filter(None, (rates, how_unequal(one.runs))))
+    about = " ".join(filter(None, (shown.attrs["left_out"], rates, how_unequal(one.runs))))
     tables = [_table("Means over seeds", means, MEANS, about)]
     if len(one.paired):
-        gaps = _written(one.paired)
+        gaps = _written(one.paired[_of(ids, one.paired)])
         gaps["against"] = [
             f"{display(row['reference'])} ({row['reference_n_params']:,.0f})" for _, row in gaps.iterrows()
         ]
         gaps["links"] = [" – ".join(_links(names[i::2], runs["seed"]) for i in (0, 1)) for names in gaps["runs"]]
         title = f"Differences to {display(one.reference)}, paired over {gaps['over'].iloc[0]}"
-        tables.append(_table(title, gaps, DIFFERENCES, FAMILY.format(n=count_text(len(gaps), "comparison"))))
+        tables.append(_table(title, gaps, DIFFERENCES, FAMILY.format(n=count_text(len(one.paired), "comparison"))))
     heading = f'<h2 id="{_id("task", one.task)}">{_text(one.task)}</h2>' if several else ""
     return "\n".join([heading, _cards(_of_task(one)), f'<div class="grid">{drawn}</div>', *tables])
 
 
-def _figure(name: str, runs: DataFrame, task: str, options: Mapping[str, Any]) -> str:
-    """Return a figure at two widths, of which a page shows one; or why the runs do not allow it."""
-    figure, module = plots.figure(name), import_module(f"tensoradapt.analysis.plots.{name}")
-    given, of_rows = ({k: v for k, v in options.items() if k in signature(f).parameters} for f in (figure, module.rows))
-    drawings = []
+def _of(ids: set[str], rows: DataFrame) -> Series:
+    """Return which rows are of some runs, by the first of a row's."""
+    return rows["runs"].map(lambda names: names[0] in ids)
+
+
+def _figure(name: str, runs: DataFrame, task: str, options: Mapping[str, Any], ids: set[str]) -> str:
+    """Return a figure of some runs at two widths, of which a page shows one; or why the runs do not allow it."""
+    module, drawings = import_module(f"tensoradapt.analysis.plots.{name}"), []
+    given, of_rows = (
+        {k: v for k, v in options.items() if k in signature(f).parameters} for f in (module.draw, module.rows)
+    )
     try:
+        if name == "learning":  # whose rows read a file of each run
+            runs = runs[runs["id"].isin(ids)]
         rows = module.rows(runs, **of_rows)
+        drawn_rows = rows[_of(ids, rows)] if "runs" in rows else rows
         for kind, width in WIDTHS.items():
             with pyplot.style.context("default"), mpl.rc_context(svg.DRAWN):
-                drawn = np.ravel(figure(runs, figsize=width, **given))[0].get_figure(root=True)
+                drawn, ax = pyplot.subplots(figsize=module.size(drawn_rows, width=width), layout="constrained")
+                module.draw(drawn_rows, ax, **given)
                 drawings.append((kind, svg.inline(drawn, f"{_id(name, task)}-{kind[0]}")))
                 pyplot.close(drawn)
     except TensorAdaptError as error:
@@ -314,7 +351,7 @@ def _table(
     )
 
 
-def _runs(runs: DataFrame, folder: Path) -> str:
+def _runs(runs: DataFrame, folder: Path, n: int) -> str:
     rows = _written(runs)
     roots = dict.fromkeys(Path(path).parent for path in rows["path"].dropna())
     kept = {path.name: path for root in roots for path in (root / ADAPTERS).glob("*/*")}
@@ -322,7 +359,8 @@ def _runs(runs: DataFrame, folder: Path) -> str:
     about = "A link is the folder of the run, with its config, result, measurements, provenance and predictions."
     about += " ta.load_run(folder, run) loads a run whose adapter was kept." if kept else ""
     linked = about if rows["path"].notna().any() else ""
-    return f'<h2 id="runs">Runs</h2>\n{_table("All runs", rows, RUNS, linked, list(rows["id"]))}'
+    title = "All runs" if len(runs) == n else f"Runs of what is shown, {len(runs):,} of {n:,}"
+    return f'<h2 id="runs">Runs</h2>\n{_table(title, rows, RUNS, linked, list(rows["id"]))}'
 
 
 def _folder_link(row: Any, folder: Path, kept: Mapping[str, Path]) -> str:

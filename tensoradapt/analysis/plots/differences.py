@@ -60,6 +60,7 @@ def rows(
             "expected two methods or sizes, and with at= a size that the reference has"
         )
     names = found["method"].map(lambda name: display(name).lower())
+    found.attrs["compared"] = int(found["p"].notna().sum())  # whoever draws some rows alone
     return (
         found.assign(name=names, at=at)
         .sort_values(["name", "n_params", "steps"], ignore_index=True)
@@ -78,7 +79,7 @@ def draw(rows: pd.DataFrame, ax: Axes, *, looks: Mapping[str, Look] | None = Non
     ax.axvspan(max(-margin, limits[0]), min(margin, limits[1]), color=tone(_parts.GREY), alpha=0.12, lw=0, zorder=0)
     ax.axvline(0, color=tone(_parts.GREY), lw=0.8, zorder=0.5)
     for _, row in rows.iterrows():
-        _row(ax, row, styles[row["method"]], int(rows["p"].notna().sum()))
+        _row(ax, row, styles[row["method"]], rows.attrs.get("compared", int(rows["p"].notna().sum())))
     _labels(ax, rows, styles, wide, tall)
     if wide:
         _numbers(ax, rows)

@@ -189,10 +189,11 @@ def non_dominated(x: ArrayLike, y: ArrayLike) -> NDArray[np.bool_]:
     array([ True, False,  True,  True])
     """
     size, value = np.asarray(x, float), np.asarray(y, float)
-    levels, level = np.unique(size, return_inverse=True)
+    levels, level, counts = np.unique(size, return_inverse=True, return_counts=True)
     if not len(levels):
         return np.zeros(value.shape, bool)
-    best = np.stack([value[..., level == i].max(-1) for i in range(len(levels))], axis=-1)
+    ordered = value[..., np.argsort(level, kind="stable")]
+    best = np.maximum.reduceat(ordered, np.cumsum(counts) - counts, axis=-1)
     smaller = np.full_like(best, -np.inf)
     smaller[..., 1:] = np.maximum.accumulate(best, axis=-1)[..., :-1]
     return (value == best[..., level]) & (value > smaller[..., level])
