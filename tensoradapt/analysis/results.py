@@ -10,6 +10,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeGuard
 
+import pandas as pd
 from pandas import DataFrame, Series
 
 from tensoradapt.analysis.columns import TRUTHS, TYPES, typed
