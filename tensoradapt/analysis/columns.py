@@ -85,7 +85,7 @@ def _number(value: Any) -> float | None:
 
 
 def _whole(value: Any) -> int | None:
-    number = value if isinstance(value, int | np.integer) else _number(value)
+    number: Any = value if isinstance(value, int | np.integer) else _number(value)
     if isinstance(number, float):
         number = int(number) if number.is_integer() else None
     return int(number) if is_whole(number, 0, 2**63 - 1) and not isinstance(number, np.timedelta64) else None

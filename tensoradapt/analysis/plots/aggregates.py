@@ -134,8 +134,8 @@ def _references(runs: pd.DataFrame, gains: Mapping[Key, Any], asked: str | None)
     for method, size in [key for key in gains if key[0] not in methods]:
         others = [(other, size) for other in methods if (other, size) in gains]
         if others:
-            layout = of["layout"][method]
-            compared[method, size] = min(others, key=lambda key, layout=layout: of["layout"][key[0]] != layout)
+            alike = [key for key in others if of["layout"][key[0]] == of["layout"][method]]
+            compared[method, size] = (alike or others)[0]
     return (found if methods else None), compared
 
 
