@@ -7,6 +7,7 @@ validation.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass
 from typing import Any
@@ -107,7 +108,9 @@ def _predicted(
     if task.kind == "regression":
         ridge = linear.Ridge(alpha=1 / strength).fit(x["train"], labels)
         return {name: ridge.predict(x[name])[:, None] for name in others}
-    made = linear.LogisticRegression(C=strength, max_iter=1000).fit(x["train"], labels)
+    with warnings.catch_warnings():  # a fit may not converge; validation chooses among the strengths
+        warnings.simplefilter("ignore")
+        made = linear.LogisticRegression(C=strength, max_iter=1000).fit(x["train"], labels)
     found = {name: np.full((len(x[name]), task.n_labels), np.log(LEAST)) for name in others}
     for name in others:
         found[name][:, made.classes_.astype(int)] = np.log(made.predict_proba(x[name]).clip(min=LEAST))
