@@ -85,10 +85,11 @@ def _number(value: Any) -> float | None:
 
 
 def _whole(value: Any) -> int | None:
-    number: Any = value if isinstance(value, int | np.integer) else _number(value)
+    is_int = isinstance(value, int | np.integer) and not isinstance(value, np.timedelta64)
+    number = value if is_int else _number(value)
     if isinstance(number, float):
         number = int(number) if number.is_integer() else None
-    return int(number) if is_whole(number, 0, 2**63 - 1) and not isinstance(number, np.timedelta64) else None
+    return int(number) if number is not None and is_whole(number, 0, 2**63 - 1) else None
 
 
 def _flag(value: Any) -> bool | None:

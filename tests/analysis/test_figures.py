@@ -297,6 +297,9 @@ def test_what_cannot_be_drawn_is_one_line() -> None:
         plots.fronteer  # noqa: B018
     refused(lambda: plots.save(runs, "frontier", "out", ["gif"]), "unknown format 'gif'")
     refused(
+        lambda: plots.save(runs, "network", "out"), "network has no table behind it to save; expected another figure"
+    )
+    refused(
         lambda: plots.save(runs, "frontier", "out.pdf"), "the folder of figures is 'out.pdf', the name of a picture"
     )
 

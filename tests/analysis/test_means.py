@@ -177,6 +177,7 @@ def test_a_table_of_ones_own_is_completed() -> None:
         (own((0, 10, 0.5, "A"), (1, 0.3, 0.5, "A")), "row 1 has n_params 0.3; .* such as 300000 for 0.3 million"),
         (own((0, 10, 0.5 + 0j, "A")), r"row 0 has score \(0\.5\+0j\); expected a finite number"),
         (own((0, 10, pd.Timestamp("2026-01-01"), "A")), r"row 0 has score Timestamp.*; expected a finite number"),
+        (own((0, np.timedelta64(1, "s"), 0.5, "A")).astype(object), "row 0 has n_params .*; expected a whole number"),
         (own((0, 10, True, "A")), "row 0 has score True; expected a finite number"),
         (own((0, 10, 0.5, "A")).assign(task=[["rte"]]), r"row 0 has task \['rte'\]; expected a text"),
         (own((0, 10, 0.5, "A")).assign(steps=[np.arange(2)]), r"row 0 has steps array\(.*; expected a whole number"),

@@ -154,6 +154,11 @@ def save(
             f"{name}.{ending} and the files beside it are written"
         )
     plot, module = figure(name), _MODULES[name]
+    if not hasattr(module, "rows"):
+        raise TensorAdaptError(
+            f"{name} has no table behind it to save; expected another figure, or its axes: ta.plots.{name}(plan)"
+            f'.figure.savefig("{name}.png")'
+        )
     runs = table_of(data) if _of_runs(module) else data
     options = {"col": _usual_col(module, runs) if _of_runs(module) else None} | options
     axes = plot(runs, **({"figsize": width, "headline": True} | options))

@@ -133,9 +133,9 @@ def _references(runs: pd.DataFrame, gains: Mapping[Key, Any], asked: str | None)
     compared = {}
     for method, size in [key for key in gains if key[0] not in methods]:
         others = [(other, size) for other in methods if (other, size) in gains]
+        of_layout = [key for key in others if of["layout"][key[0]] == of["layout"][method]]
         if others:
-            alike = [key for key in others if of["layout"][key[0]] == of["layout"][method]]
-            compared[method, size] = (alike or others)[0]
+            compared[method, size] = (of_layout or others)[0]
     return (found if methods else None), compared
 
 
