@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tensoradapt.data.models import HeadSpec, check_classifies, class_names, config, from_pretrained, transformers
+from tensoradapt.data.models import HeadSpec, check_classifies, config, from_pretrained, label_entries, transformers
 from tensoradapt.errors import TensorAdaptError, first_line
 
 
@@ -20,7 +20,7 @@ def load(name: str, task: HeadSpec) -> Any:
     and where other weights than the head's are not of the config's shapes.
     """
     check_classifies(name, "pictures")
-    labels = {"num_labels": task.n_labels, "problem_type": "single_label_classification", **class_names(task.classes)}
+    labels = {"num_labels": task.n_labels, "problem_type": "single_label_classification", **label_entries(task.classes)}
     options = {"ignore_mismatched_sizes": True, "output_loading_info": True}
     model, loaded = from_pretrained(transformers().AutoModelForImageClassification, name, **labels, **options)
     for key, stored, wanted in sorted(loaded["mismatched_keys"]):

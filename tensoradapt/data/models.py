@@ -208,10 +208,10 @@ def hashed_words(texts: Sequence[tuple[str, ...]], max_length: int) -> list[list
 
 def _labels(task: HeadSpec) -> dict[str, Any]:
     regression = {"problem_type": "regression"} if task.kind == "regression" else {}
-    return {"num_labels": task.n_labels, **regression, **class_names(task.classes)}
+    return {"num_labels": task.n_labels, **regression, **label_entries(task.classes)}
 
 
-def class_names(classes: Sequence[str]) -> dict[str, Any]:
+def label_entries(classes: Sequence[str]) -> dict[str, Any]:
     """Return the entries of a config of transformers by which a pipeline answers names of classes; none without."""
     if not classes:
         return {}

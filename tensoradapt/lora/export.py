@@ -196,13 +196,9 @@ def export_lora(
     name = _dtype(dtype, "dtype")
     refuse_sharded(model, "export")
     model, adapter, modules, left_out = _source(model, adapter)
-    trained = adapter.attachment.head_tensors() if target == "peft" and heads != "leave" else {}
-    if trained and getattr(model.base_model, "_forward_hooks", None):
-        raise TensorAdaptError(
-            'a hook changes what the head reads, as readout = "mean" of a run sets, and a folder has none; pass '
-            "heads='leave' to export the updates alone"
-        )
-    _check(adapter, task, heads, left_out := (tuple(_left_out(adapter, bool(trained))) if trained else left_out))
+    trained = _heads(model, adapter) if target == "peft" and heads != "leave" else {}
+    left_out = tuple(_left_out(adapter, with_heads=True)) if trained else left_out
+    _check(adapter, task, heads, left_out)
     check_folder(path)
     for site in adapter.plan.sites:
         check_site(modules, site, type(model).__name__)
@@ -228,11 +224,27 @@ def export_lora(
     saved = {_under(prefix, key): value.to(DTYPES[name]) for key, value in trained.items()}
     write_lora(path, config if base_model is None else {**config, NAMED: base_model}, served, saved)
     n_bytes = sum(half.nbytes for pair in (*served.values(), tuple(saved.values())) for half in pair)
-    held_as = "" if prefix else bare_name(model)
-    ends = ", ".join(dict.fromkeys(module.rpartition(".")[2] for module in turned))
-    readers = "" if not turned else TURNED if target == "llama.cpp" else TURNS.format(ends)
-    readers = readers or (EXPERTS[target] if experts else "")
+    held_as, readers = "" if prefix else bare_name(model), _readers(target, turned, bool(experts))
     return LoraExport(path, r, name, results, adapter.n_bytes, n_bytes, left_out, held_as, readers)
+
+
+def _heads(model: Any, adapter: Adapter) -> dict[str, Tensor]:
+    """Return the trained modules by name; raise TensorAdaptError where they read what no folder has."""
+    trained = adapter.attachment.head_tensors()
+    if trained and getattr(model.base_model, "_forward_hooks", None):
+        raise TensorAdaptError(
+            'a hook changes what the head reads, as readout = "mean" of a run sets, and a folder has none; pass '
+            "heads='leave' to export the updates alone"
+        )
+    return trained
+
+
+def _readers(target: str, turned: Sequence[str], has_experts: bool) -> str:
+    """Say who reads a folder, where not every reader does."""
+    if turned:
+        ends = ", ".join(dict.fromkeys(module.rpartition(".")[2] for module in turned))
+        return TURNED if target == "llama.cpp" else TURNS.format(ends)
+    return EXPERTS[target] if has_experts else ""
 
 
 def _under(prefix: str, module: str) -> str:

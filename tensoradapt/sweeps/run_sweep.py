@@ -151,8 +151,8 @@ def sweep(
         if not dry_run:
             chosen = EXECUTORS[executor](root, slots)
             store.check_writable(root)
-        say(plan_text(spec, planned, now, todo))  # before texts are encoded, which may take minutes
-        for line in chain(setting_lines(spec, slots), cut_lines(spec)):
+        # one after the other, as texts may take minutes to be encoded
+        for line in chain([plan_text(spec, planned, now, todo)], setting_lines(spec, slots), cut_lines(spec)):
             say(line)
         cost = measure(root, now.configs, left, slots, probe, say)
         asked = Asked(todo, 1 if executor == "inline" else workers, spec.pack, _largest(planned))

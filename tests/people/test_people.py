@@ -1,4 +1,4 @@
-"""People use the toolkit: scripts as they would write them, each run in an empty folder."""
+"""Three people use the toolkit: scripts as they would write them, each run in an empty folder."""
 
 from __future__ import annotations
 
@@ -58,6 +58,13 @@ def test_an_engineers_pipeline_answers_names_of_classes(tmp_path: Path) -> None:
     assert right >= 16  # of 40, of which a constant answer has six
     print(f"macro-F1: {facts['best']} {facts['f1']:.3f}, TF-IDF {facts['baseline']:.3f}")
     assert facts["f1"] > 0.4 and facts["baseline"] > 0.4
+
+
+@pytest.mark.slow
+def test_a_students_layouts_are_compared_with_lora(tmp_path: Path) -> None:
+    facts = run("student", tmp_path)
+    assert facts["reference"] == ["lora"] and facts["rows"] == 4
+    assert (tmp_path / "differences.png").stat().st_size > 10_000
 
 
 @pytest.mark.slow
