@@ -89,14 +89,21 @@ def missing_extra(package: str, extra: str, purpose: str) -> TensorAdaptError:
 
 
 def of_extra(module: str, extra: str, purpose: str, package: str = "") -> Any:
-    """Import a module of an extra; raise TensorAdaptError that names ``package`` and extra where it is not installed.
+    """Import a module of an extra; raise TensorAdaptError that names ``package`` and extra where that fails.
 
     ``package`` is what pip calls it, by default as the module.
     """
+    top = module.partition(".")[0]
     try:
-        import_module(module.partition(".")[0])
+        import_module(top)
         return import_module(module)
-    except ImportError:
+    except ImportError as error:
+        lacking = (error.name or "").partition(".")[0]
+        if isinstance(error, ModuleNotFoundError) and lacking != top:  # the package is there, and one of its own is not
+            raise TensorAdaptError(
+                f"{purpose} needs `{package or module}`, which lacks `{lacking}`: run pip install {lacking}, or "
+                f'pip install "tensoradapt[{extra}]"'
+            ) from None
         raise missing_extra(package or module, extra, purpose) from None
 
 

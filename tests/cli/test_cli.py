@@ -18,6 +18,7 @@ import tensoradapt as ta
 from tensoradapt.cli.main import error_text, main
 from tensoradapt.cli.parser import Top
 from tensoradapt.data import models
+from tensoradapt.errors import TensorAdaptError, of_extra
 from tensoradapt.published import methods
 from tensoradapt.runs import perform
 from tensoradapt.runs.store import load_runs
@@ -177,6 +178,16 @@ def test_a_missing_extra_is_named_with_the_command_that_installs_it(capsys, tmp_
     says = 'loading a model needs `transformers`, which is not installed: run pip install "tensoradapt[demo]"'
     assert says in " ".join(capsys.readouterr().err.split())
     assert not list(tmp_path.iterdir())
+
+
+def test_an_extra_that_lacks_a_package_of_its_own_is_not_said_to_be_missing(monkeypatch, tmp_path):
+    (tmp_path / "halved").mkdir()
+    (tmp_path / "halved" / "__init__.py").write_text("import no_such_package.inside\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(
+        TensorAdaptError, match="needs `halved`, which lacks `no_such_package`: run pip install no_such_p"
+    ):
+        of_extra("halved.linear", "demo", "fitting a head", "halved")
 
 
 @pytest.mark.parametrize("command", [["methods"], ["plan", "--model", "tiny-random-bert"], ["results", "runs"]])

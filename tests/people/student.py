@@ -5,10 +5,10 @@ import json
 import tensoradapt as ta
 
 if __name__ == "__main__":
-    spec = {"model": "all-minilm-l6-v2", "task": "snippets", "n_train": 400, "n_validation": 100, "n_test": 200}
+    spec = {"model": "all-minilm-l6-v2", "task": "snippets", "n_train": 160, "n_validation": 64, "n_test": 64}
     layouts = [["layer : out : in"], ["layer proj : head dim : model"]]
     cp = {"method": "cp", "layout": layouts, "rank": [4, 8]}
-    ta.sweep({**spec, "method": ["lora", cp], "rank": 1, "lr": 2e-3, "seed": [0, 1, 2], "steps": 20}, "runs")
+    ta.sweep({**spec, "method": ["lora", cp], "rank": 1, "lr": 2e-3, "seed": [0, 1], "steps": 8, "batch": 8}, "runs")
     table = ta.results("runs")
     compared = ta.compare(table)
     ax = ta.plots.differences(table)
