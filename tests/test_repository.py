@@ -1,15 +1,18 @@
 """The files beside the package agree with it: version, licence, citation."""
 
 import re
+import runpy
 import tomllib
 from pathlib import Path
 
+import pytest
 import yaml
 
 import tensoradapt as ta
 
 ROOT = Path(__file__).parents[1]
 CITATION = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+SIZES = runpy.run_path(str(ROOT / ".ci" / "sizes.py"))
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
@@ -45,3 +48,29 @@ def test_marks_by_which_ci_finds_files_stand_in_files_of_tests_alone() -> None:
     for name in names:
         found = [path for path in files if re.search(rf"mark\.{name}\b", path.read_text())]
         assert found and not [path for path in found if not path.name.startswith("test_")], name
+
+
+@pytest.mark.parametrize(
+    "source, lines",
+    [
+        ("", 0),
+        ('"""A docstring\n\nof three lines."""\n\n# a comment\n', 0),
+        ("x = 1  # why\n", 1),
+        ('def f():\n    """What it does."""\n\n    return (\n        # why\n        """text\nof two"""\n    )\n', 5),
+    ],
+)
+def test_a_code_line_is_no_docstring_comment_or_blank_line(source: str, lines: int) -> None:
+    assert SIZES["code_lines"](source) == lines
+
+
+@pytest.mark.parametrize("budget, more, ended", [("1,002", "", 0), ("1,001", "", 1), ("1,002", "tensoradapt/b.py", 1)])
+def test_a_folder_above_its_budget_and_a_file_in_none_fail(tmp_path: Path, capsys, budget, more, ended) -> None:
+    (tmp_path / "tensoradapt" / "a").mkdir(parents=True)
+    (tmp_path / "tensoradapt" / "a" / "one.py").write_text("x = 1\n" * 1002)
+    if more:
+        (tmp_path / more).write_text("y = 2\n")
+    (tmp_path / "CONTRIBUTING.md").write_text(f"| folder | budget |\n|---|--:|\n| `tensoradapt/a/` | {budget} |\n")
+    assert SIZES["main"](tmp_path, largest=False) == ended
+    said = capsys.readouterr().out
+    assert ("above its budget: tensoradapt/a/; make it smaller" in said) == (budget == "1,001")
+    assert ("in no row of CONTRIBUTING.md: tensoradapt/b.py" in said) == bool(more)
