@@ -24,7 +24,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import pack
+import random_models
 import torch
 from kept import folder_of, keep, named
 from minilm import Bench, Setting
@@ -100,8 +100,8 @@ def source_of(args: argparse.Namespace) -> tuple[Callable[[], nn.Module], list[M
     make: Callable[[], nn.Module]
     batches: Iterator[Mapping[str, Tensor]]
     if args.shape:
-        make, vocabulary = partial(pack.base_of, args.shape), pack.SHAPES[args.shape]["vocab_size"]
-        batches = (pack.batch_of(vocabulary, args.batch, TOKENS, i) for i in itertools.count())
+        make, vocabulary = partial(random_models.base_of, args.shape), random_models.SHAPES[args.shape]["vocab_size"]
+        batches = (random_models.batch_of(vocabulary, args.batch, TOKENS, i) for i in itertools.count())
     else:
         bench = Bench(Setting(batch=args.batch), 0)
         make, batches = bench.fresh, bench.batches(bench.fresh())
@@ -164,7 +164,7 @@ def on_llama(method: Mapping[str, Any], device: str) -> dict[str, Any]:
 
 def of_rule(shape: str, method: Mapping[str, Any], rule: str, rounds: int, device: str) -> dict[str, float]:
     """Seconds of AdamW's step alone, and the median ratio of one with the rule to the one beside it."""
-    model = pack.base_of(shape).to(device)
+    model = random_models.base_of(shape).to(device)
     adapter = ta.attach(model, planned(model, method, train=()), seed=0)
     for parameter in adapter.parameters():
         parameter.grad = torch.randn_like(parameter)
@@ -197,7 +197,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--only", default="", help="methods whose name begins so")
     parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--shape", choices=pack.SHAPES, help="a random model of this shape, without downloads")
+    parser.add_argument("--shape", choices=random_models.SHAPES, help="a random model of this shape, without downloads")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--records", type=Path, help="the folder of the record, of a look or some methods too")
     parser.add_argument("--quick", action="store_true", help="four rounds of two methods on a small shape, no record")

@@ -10,7 +10,6 @@
 #   benchmarks/gpu.sh launches           # the counts of docs/results/performance.md, which need no GPU: launches.csv
 #   benchmarks/gpu.sh equal-steps minilm # a step against AdamW's, and Llama-2-7B's shapes: equal_steps_cost-SHAPE-cuda.json
 #   benchmarks/gpu.sh fit minilm         # steps of fit, fp32 and bf16, both optimizers, eight adapters: fit-SHAPE-cuda.csv
-#   benchmarks/gpu.sh fit-many minilm    # trainings in turns against one after another: fit_many-SHAPE-cuda.json
 #   benchmarks/gpu.sh many-adapters      # 1 to 1,000 adapters in one model: many_adapters-cuda.json
 #   benchmarks/gpu.sh sweep              # a short sweep of a tiny model, end to end: frontier.csv, .txt, .png
 #   benchmarks/gpu.sh list               # the names of these calls
@@ -75,7 +74,6 @@ case "$1" in
     launches) within benchmarks/launches.py --records "$out" ${quick:+"$quick"} ;;
     equal-steps) measure equal_steps_cost --shape "${2:-minilm}" ;;
     fit) measure gpu_fit --shape "${2:-minilm}" ;;
-    fit-many) measure pack --shape "${2:-minilm}" ;;
     many-adapters) measure many_adapters ;;
     sweep)
         within -m tensoradapt frontier --quick --model tiny-random-bert --task planted --device "$device" --workers 1 \

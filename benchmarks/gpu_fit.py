@@ -20,10 +20,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pack
 import peft
 import torch
 from kept import append, folder_of, named
+from random_models import SHAPES, base_of, stream
 from speed import spread
 from speed_models import sites_of
 from speed_setup import peak_of
@@ -46,7 +46,7 @@ WARM = 5  # steps that are not counted
 
 def adapted(args: argparse.Namespace, row: Mapping[str, Any]) -> nn.Module:
     """A model on the device with an adapter of ours, or of PEFT for a row without arguments."""
-    model = pack.base_of(args.shape).to(args.device).requires_grad_(False)
+    model = base_of(args.shape).to(args.device).requires_grad_(False)
     if row:
         ta.attach(model, ta.plan(sites_of(model), **row, train=("classifier",)), seed=0)
         return model
@@ -59,7 +59,13 @@ def measured(args: argparse.Namespace, row: Mapping[str, Any], optimizer: str, p
     """One training."""
     model, found = adapted(args, row), []
     train: Callable[[], Any] = partial(
-        ta.fit, model, pack.stream(args, 0), lr=1e-3, steps=args.steps, optimizer=optimizer, precision=precision
+        ta.fit,
+        model,
+        stream(args, 0),
+        lr=1e-3,
+        steps=args.steps,
+        optimizer=optimizer,
+        precision=precision,
     )
     peak = peak_of(lambda: found.append(train()), args.device)
     [result] = found
@@ -82,7 +88,7 @@ def rows(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
 def main() -> None:
     """Print the rows, and write each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shape", choices=pack.SHAPES, default="minilm")
+    parser.add_argument("--shape", choices=SHAPES, default="minilm")
     for name, default in (("samples", 16), ("tokens", 64), ("steps", 60), ("threads", 1)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--only", nargs="+", default=[""], help="adapters whose names begin so, without a record")

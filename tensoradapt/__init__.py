@@ -62,7 +62,6 @@ if TYPE_CHECKING:  # so that editors and type checkers know the names below, wit
     from tensoradapt.training.equal_steps import equal_steps as equal_steps
     from tensoradapt.training.fit import fit as fit
     from tensoradapt.training.fit import parameter_groups as parameter_groups
-    from tensoradapt.training.fit_many import fit_many as fit_many
     from tensoradapt.training.preconditioning import preconditioned as preconditioned
     from tensoradapt.training.reduce_rank import reduce_rank as reduce_rank
     from tensoradapt.training.steps.orthonormal import orthonormal as orthonormal
@@ -103,7 +102,6 @@ _HOME = {
     "compress": "tensoradapt.compression.compress",
     "export_lora": "tensoradapt.lora.export",
     "fit": "tensoradapt.training.fit",
-    "fit_many": "tensoradapt.training.fit_many",
     "parameter_groups": "tensoradapt.training.fit",
     "alignment": "tensoradapt.training.alignment",
     "equal_steps": "tensoradapt.training.equal_steps",

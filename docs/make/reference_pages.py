@@ -57,7 +57,7 @@ PAGES = {
     "train": Page(
         "Train",
         "A loop, and the pieces of it for a loop of your own.",
-        "fit fit_many parameter_groups equal_steps alignment preconditioned orthonormal reduce_rank",
+        "fit parameter_groups equal_steps alignment preconditioned orthonormal reduce_rank",
     ),
     "save": Page(
         "Save, load, export",

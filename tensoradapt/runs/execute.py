@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import random
 import statistics
@@ -29,7 +28,6 @@ from tensoradapt.runs.config import RunConfig
 from tensoradapt.runs.fitted_head import fit_head
 from tensoradapt.runs.provenance import peak_memory, reset_peak_memory
 from tensoradapt.surgery.attach import attach, disabled
-from tensoradapt.surgery.shared_base import SharedBase
 from tensoradapt.tasks import Data, DataSpec, Task
 from tensoradapt.tasks.lengths import cut
 from tensoradapt.tasks.readout import read_mean
@@ -38,7 +36,6 @@ from tensoradapt.tasks.splits import Split
 from tensoradapt.training.fit import FitResult, autocast, computed_in, training
 from tensoradapt.training.loss_rise import rise
 from tensoradapt.training.state import TrainingState
-from tensoradapt.training.turns import Pauses, Turns, to_end
 
 TRAINED = "without validation examples no head is fitted: it was trained in steps, and may be below what it can reach"
 
@@ -53,7 +50,7 @@ def execute(
 
     ``on_step``: called with each step and its loss.
     """
-    parts = to_end(execution(config, device, on_step, checkpoint))
+    parts = execution(config, device, on_step, checkpoint)
     del parts["model"]
     return parts
 
@@ -63,17 +60,13 @@ def execution(
     device: str,
     on_step: Callable[[int, float], None] | None = None,
     checkpoint: TrainingState | None = None,
-    base: SharedBase | None = None,
-) -> Turns[dict[str, Any]]:
-    """Compute a run as ``execute`` does, pausing after each step, and return its model too.
-
-    ``base`` is shared by the runs that take turns.
-    """
-    begun, pauses = time.perf_counter(), Pauses()
+) -> dict[str, Any]:
+    """Compute a run as ``execute`` does, and return its model too."""
+    begun = time.perf_counter()
     _reset_peaks(device)
     data = load_data(config)
     task = data.task
-    model, plan = prepare(task, config, base)
+    model, plan = prepare(task, config)
     model.to(device)
     train, validation, test = (task.encode(part, config.model, config.data.max_length) for part in data.parts)
     before, missed = _general_loss(task, config, model, device)
@@ -87,7 +80,7 @@ def execution(
         stream = batches(task, model, train, config.data.batch, config.seed)
         settings: dict[str, Any] = {"heads": task.heads(model), "loss": task.loss}
         settings |= {"on_step": on_step, "checkpoint": checkpoint}
-        fitted = yield from pauses.around(training(model, stream, config.training, **settings))
+        fitted = training(model, stream, config.training, **settings)
     trained = time.perf_counter()
     scores = floor.predictions if floor else _predictions(task, model, parts, config.training.precision, device)
     result = _result(config, data, fitted, scores, plan, model)
@@ -101,7 +94,7 @@ def execution(
     trained_head = TRAINED if config.fitted and not floor else ""
     result["note"] = "; ".join(filter(None, (result["note"], missed, trained_head)))
     measured = {
-        "seconds": time.perf_counter() - begun - pauses.seconds,
+        "seconds": time.perf_counter() - begun,
         "evaluation_seconds": time.perf_counter() - trained,
         **_measured(fitted.seconds, device),
         "precision": computed_in(config.training.precision, device),
@@ -145,19 +138,11 @@ def _general_loss(
         return forgetting.general_loss(model, ids, device), ""
 
 
-def prepare(task: Task, config: RunConfig, base: SharedBase | None = None) -> tuple[nn.Module, Plan | None]:
-    """Return the model of a run, ready to train: head drawn from the seed, adapter attached or base frozen.
-
-    ``base``: of the runs in this process, whose frozen weights are in memory once.
-    """
+def prepare(task: Task, config: RunConfig) -> tuple[nn.Module, Plan | None]:
+    """Return the model of a run, ready to train: head drawn from the seed, adapter attached or base frozen."""
     random.seed(config.seed)
     torch.manual_seed(config.seed)
-    if base is None:
-        return _trainable(model_of(task, config), task, config)
-    drawn = (config.model, config.task, json.dumps(config.own, sort_keys=True), config.data.readout, config.seed)
-    model, plan = _trainable(base.model(drawn, lambda: model_of(task, config)), task, config)
-    base.separate(model)
-    return model, plan
+    return _trainable(model_of(task, config), task, config)
 
 
 def model_of(task: Task, config: RunConfig) -> nn.Module:

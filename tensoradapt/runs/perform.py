@@ -1,12 +1,10 @@
-"""Perform runs of a sweep: claim them, compute each from where it was left, and write it once."""
+"""Perform a run of a sweep: claim it, compute it from where it was left, and write it once."""
 
 from __future__ import annotations
 
 import gc
 import os
 import traceback
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +12,6 @@ from tensoradapt.runs import kept
 from tensoradapt.runs.store import is_failed, is_finished, write_failure, write_run
 from tensoradapt.runs.trackers import Tracking
 from tensoradapt.runs.work_folder import WORK, Work, claim, state_key, versions
-from tensoradapt.surgery.shared_base import SharedBase
-from tensoradapt.training.turns import Turns, in_turns, to_end
 
 MEMORY = "out of memory"
 CROWDED = "crowded"
@@ -23,50 +19,31 @@ CROWDED = "crowded"
 NO_ROOM = ("CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
 
 
-def perform_all(root: Path, names: Sequence[str], device: str, shared: bool = False) -> list[str]:
-    """Compute runs that ``Work.prepare`` has prepared; they take turns over one base in memory.
+def perform(root: Path, name: str, device: str, shared: bool = False) -> str:
+    """Compute a run that ``Work.prepare`` has prepared.
 
-    Returns of each "finished", "failed", "elsewhere" where another process computes it, or "crowded" where it had no
-    memory on a device that is ``shared`` with other processes: it has not failed, and goes on from its state. An error
-    within a run becomes its ``error.json``; an error in writing it is raised, as a full disk is not the run's fault.
+    Returns "finished", "failed", "elsewhere" where another process computes it, or "crowded" where it had no memory on
+    a device that is ``shared`` with other processes: it has not failed, and goes on from its state. An error within a
+    run becomes its ``error.json``; an error in writing it is raised, as a full disk is not the run's fault.
     """
     root = Path(root)
-    done: dict[str, str] = {}
-    with ExitStack() as claims:
-        works = {}
-        for name in names:
-            work = Work(root, name)
-            if not work.path.is_dir():
-                done[name] = _done(root, name)
-            elif not claims.enter_context(claim(root / WORK, name)):
-                done[name] = "elsewhere"
-            elif is_finished(root, name) or is_failed(root, name):
-                # checked under the lock, as another process may have written it before
-                work.clear()
-                done[name] = _done(root, name)
-            else:
-                works[name] = work
-        done |= _computed(root, works, device, shared)
+    work = Work(root, name)
+    if not work.path.is_dir():
+        return _done(root, name)
+    with claim(root / WORK, name) as ours:
+        if not ours:
+            return "elsewhere"
+        if is_finished(root, name) or is_failed(root, name):
+            # checked under the lock, as another process may have written it before
+            work.clear()
+            return _done(root, name)
+        how = _compute(root, work, device, shared)
         _give_back(device)
-    return [done[name] for name in names]
+        return how
 
 
 def _done(root: Path, name: str) -> str:
     return "finished" if is_finished(root, name) else "failed" if is_failed(root, name) else "elsewhere"
-
-
-def _computed(root: Path, works: Mapping[str, Work], device: str, shared: bool) -> dict[str, str]:
-    if len(works) < 2:
-        return {name: _alone(root, work, device, shared) for name, work in works.items()}
-    base = SharedBase()
-    done = in_turns({name: _computing(root, work, device, base) for name, work in works.items()})
-    del base  # runs that had no memory beside the others are alone now
-    _give_back(device)
-    return {name: how or _alone(root, works[name], device, shared) for name, how in done.items()}
-
-
-def _alone(root: Path, work: Work, device: str, shared: bool) -> str:
-    return to_end(_computing(root, work, device, shared=shared)) or CROWDED
 
 
 def _give_back(device: str) -> None:
@@ -78,9 +55,8 @@ def _give_back(device: str) -> None:
         torch.cuda.empty_cache()
 
 
-def _computing(root: Path, work: Work, device: str, base: SharedBase | None = None, shared: bool = False) -> Turns[str]:
-    """Compute a run, pausing after each step if it shares a base; return how it ended, "" if it must run alone."""
-    from tensoradapt.runs.execute import execution
+def _compute(root: Path, work: Work, device: str, shared: bool) -> str:
+    """Compute a run and return how it ended."""
     from tensoradapt.training.state import TrainingState
 
     config, every, track, keep = work.config()
@@ -88,13 +64,12 @@ def _computing(root: Path, work: Work, device: str, base: SharedBase | None = No
     checkpoint = TrainingState(work.path / "state.safetensors", every, state_key(work.name))
     work.note("started", device=device, gpus=os.environ.get("CUDA_VISIBLE_DEVICES"), commit=versions()["commit"])
     try:
-        arguments = (config, device, tracking.on_step, checkpoint)
-        parts = execute(*arguments) if base is None else (yield from execution(*arguments, base))
+        parts = execute(config, device, tracking.on_step, checkpoint)
     except Exception as error:  # a run that fails does not stop the others
         tracking.finish({}, config.training.steps)
         work.note("failed")
-        if (base is not None or shared) and _kind(error) == MEMORY:
-            return ""
+        if shared and _kind(error) == MEMORY:
+            return CROWDED
         record = {"kind": _kind(error), "error": str(error), "traceback": traceback.format_exc()}
         extra = {"attempts.jsonl": work.attempts()}
         write_failure(root, work.name, {**record, "config": config.as_dict(), "provenance": versions()}, extra)
@@ -127,7 +102,7 @@ def execute(*arguments: Any) -> dict[str, Any]:
     """
     from tensoradapt.runs.execute import execution
 
-    return to_end(execution(*arguments))
+    return execution(*arguments)
 
 
 def _kind(error: Exception) -> str:

@@ -20,7 +20,6 @@ from tensoradapt.storage.load import load
 from tensoradapt.surgery.registry import attached
 from tensoradapt.tasks import Task
 from tensoradapt.tasks.registry import restore
-from tensoradapt.training.turns import to_end
 
 
 @dataclass(frozen=True)
@@ -124,7 +123,7 @@ def train(config: RunConfig | Mapping[str, Any], *, device: str = "cpu") -> Trai
     """
     check_arguments(locals(), device=text)
     config = config if isinstance(config, RunConfig) else RunConfig.from_dict(config)
-    model = to_end(execution(config, device))["model"]
+    model = execution(config, device)["model"]
     task = load_data(config).task
     adapter = attached(model) if config.kind == "adapter" else None
     return TrainedRun(model.eval(), adapter, task.processor(config.model), task, config)

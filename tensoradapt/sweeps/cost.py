@@ -26,7 +26,6 @@ class Cost:
     """What a run takes on average, in seconds and bytes on disk, and how that was found.
 
     ``memory``: bytes of a GPU that any run may need, without its process; None where none was measured.
-    ``in_head``: numbers of the base that a run trains, such as its head.
     ``fault``: why nothing is known.
     """
 
@@ -34,7 +33,6 @@ class Cost:
     n_bytes: float = 0.0
     how: str = ""
     memory: int | None = None
-    in_head: int = 0
     fault: str = ""
 
 
@@ -90,15 +88,14 @@ def cost_text(cost: Cost, todo: int, slots: Slots) -> str:
 
 def _measured(root: Path, done: Sequence[str]) -> Cost:
     """Return the mean seconds and bytes of the finished runs, and the most memory of a GPU that one had."""
-    seconds, n_bytes, peak, in_head = 0.0, 0, 0, 0
+    seconds, n_bytes, peak = 0.0, 0, 0
     for name in done:
-        found = read_documents(root / name, ("measurements", "result"))
+        found = read_documents(root / name, ("measurements",))
         seconds += found["measurements"].get("seconds") or 0.0
         n_bytes += sum(file.stat().st_size for file in os.scandir(root / name))
         peak = max(peak, found["measurements"].get("peak_device_bytes") or 0)
-        in_head = max(in_head, found["result"].get("n_trained_base") or 0)
     n, memory = len(done), int(OTHERS * peak) or None
-    return Cost(seconds / n, n_bytes / n, f"as the {n} finished runs took", memory, in_head)
+    return Cost(seconds / n, n_bytes / n, f"as the {n} finished runs took", memory)
 
 
 def _probed(configs: Sequence[RunConfig], device: str, threads: int) -> Cost:
@@ -110,7 +107,7 @@ def _probed(configs: Sequence[RunConfig], device: str, threads: int) -> Cost:
     kinds: dict[tuple[str, bool], list[RunConfig]] = {}
     for config in configs:
         kinds.setdefault((config.task, device != "cpu" and config.kind == "full"), []).append(config)
-    seconds, n_bytes, memory, in_head = 0.0, 0, 0, 0
+    seconds, n_bytes, memory = 0.0, 0, 0
     for alike in kinds.values():
         first = alike[0] if device == "cpu" else max(alike, key=lambda config: config.data.batch)
         data = load_data(first)  # once in a process: not timed
@@ -123,12 +120,12 @@ def _probed(configs: Sequence[RunConfig], device: str, threads: int) -> Cost:
         n = len(data.test) + len(data.validation)
         seconds += sum(config.training.steps * short.step + n * short.example + short.rest for config in alike)
         n_bytes += sum(JSON_BYTES + 8 * config.training.steps + len(data.test) * short.stored for config in alike)
-        memory, in_head = max(memory, short.memory), max(in_head, short.in_head)
+        memory = max(memory, short.memory)
     if device != "cpu":  # this process computes nothing more there
         gc.collect()
         torch.cuda.empty_cache()
     needed = int(PROBED * memory) or None
-    return Cost(seconds / len(configs), n_bytes / len(configs), "by a short probe", needed, in_head)
+    return Cost(seconds / len(configs), n_bytes / len(configs), "by a short probe", needed)
 
 
 @dataclass(frozen=True)
@@ -140,7 +137,6 @@ class _Short:
     rest: float
     stored: int
     memory: int
-    in_head: int
 
 
 def _timed(config: RunConfig, device: str) -> _Short:
@@ -154,5 +150,4 @@ def _timed(config: RunConfig, device: str) -> _Short:
     step, evaluation = measured["step_seconds_median"] or 0.0, measured["evaluation_seconds"]
     stored = sum(array.nbytes for name, array in arrays.items() if name != "losses") // len(arrays["labels"])
     rest = max(0.0, measured["seconds"] - evaluation - STEPS * step)
-    memory: int = measured.get("peak_device_bytes", 0)
-    return _Short(step, evaluation / (2 * n), rest, stored, memory, parts["result"]["n_trained_base"])
+    return _Short(step, evaluation / (2 * n), rest, stored, measured.get("peak_device_bytes", 0))

@@ -40,8 +40,7 @@ def plan_text(spec: SweepSpec, cells: Sequence[Cell], now: Due, todo: int) -> st
     rows = [("method", "size", "parameters", "of budget"), *(_row(cell, kinds[cell.method]) for cell in cells)]
     empty = [f"empty: {display(cell.method)}, {size_text(**cell.size)}: {cell.empty}" for cell in cells if cell.empty]
     how = [*(_search(spec, spec.search) if spec.search else _rates(spec)), *_head_rates(spec)]
-    packed = [f"up to {spec.pack} runs take turns in one process"] if spec.pack > 1 else []
-    after = [*_layouts(spec), *how, *_tuning(now), *map(extended_text, now.extended), *packed, *_unequal(spec)]
+    after = [*_layouts(spec), *how, *_tuning(now), *map(extended_text, now.extended), *_unequal(spec)]
     return "\n".join([head, *align(rows), *empty, *after])
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -35,7 +34,7 @@ from tensoradapt.sweeps.messages import (
     run_text,
     setting_lines,
 )
-from tensoradapt.sweeps.packing import Asked, packed
+from tensoradapt.sweeps.packing import packed
 from tensoradapt.sweeps.spec import KEYS, SweepSpec, read_spec
 
 AGAIN = 1.0  # seconds until a run that another process computes is submitted again
@@ -155,8 +154,7 @@ def sweep(
         for line in chain([plan_text(spec, planned, now, todo)], setting_lines(spec, slots), cut_lines(spec)):
             say(line)
         cost = measure(root, now.configs, left, slots, probe, say)
-        asked = Asked(todo, 1 if executor == "inline" else workers, spec.pack, _largest(planned))
-        slots, pack, shared = packed(slots, asked, cost)
+        slots, shared = packed(slots, todo, 1 if executor == "inline" else workers, cost)
         for line in filter(None, (shared, cost_text(cost, todo if left else 0, slots))):
             say(line)
     if dry_run:
@@ -165,7 +163,7 @@ def sweep(
     if left or past is None:
         recorded.write(root, spec, planned, versions())
     if left:
-        state.run(chosen if slots is chosen.slots else EXECUTORS[executor](root, slots), pack)
+        state.run(chosen if slots is chosen.slots else EXECUTORS[executor](root, slots))
     tidy(root)
     ended = state.outcome()
     if ended.at_edge:
@@ -181,11 +179,6 @@ def _settled(
         spec = read_spec(with_saved_model(spec, root) if isinstance(spec, Mapping) else spec)
     past = _recorded(spec, root)
     return replace(spec, head_rates=past.spec.head_rates) if past else with_head_rates(spec), past
-
-
-def _largest(planned: Sequence[Cell]) -> int:
-    """Return the most numbers that an adapter of a sweep has."""
-    return max((cell.n_params or 0 for cell in planned), default=0)
 
 
 def _recorded(spec: SweepSpec, root: Path) -> recorded.Recorded | None:
@@ -219,7 +212,6 @@ class _Sweep:
     _deaths: Counter[str] = field(default_factory=Counter)
     _extended: set[str] = field(default_factory=set)  # what was said of grids that were extended
     _gone: frozenset[str] = frozenset()  # runs that a dry run takes to be removed
-    _pack: int = 1  # runs that take turns in one process
     _progress: Progress = field(default_factory=Progress)
 
     def set_aside(self, stale: str, retry_failed: bool, dry_run: bool) -> Due:
@@ -264,9 +256,8 @@ class _Sweep:
         """Return how many runs have not ended, including those that cannot be named yet."""
         return now.total - sum(self.ended(config.id) for config in now.configs)
 
-    def run(self, executor: Executor, pack: int) -> None:
-        """Compute until every run has ended, up to ``pack`` in turns; the executor holds none when this returns."""
-        self._pack = pack
+    def run(self, executor: Executor) -> None:
+        """Compute until every run has ended; the executor holds none when this returns."""
         try:
             now = self.due()
             self._extended.update(now.extended)  # the plan says them
@@ -288,10 +279,7 @@ class _Sweep:
             store.check_free(self.root, config.id)
             self._known[config.id] = config
             self._prepare(config.id)
-        shared = [config.id for config in new if config.kind != "full"]
-        # so many take turns in one process that no worker is without a run
-        executor.submit(shared, max(1, min(self._pack, math.ceil(len(shared) / (executor.slots.workers or 1)))))
-        executor.submit([config.id for config in new if config.kind == "full"])
+        executor.submit([config.id for config in new])
 
     def _returned(self, executor: Executor, name: str, how: str) -> None:
         if self.ended(name):

@@ -247,9 +247,6 @@ class SweepSpec:
     )
     tuning: Tuning = value(of_record(Tuning), "how a grid of several lr is tuned", Tuning())
     search: Search | None = value(of_record(Search), "a search by Optuna in place of grids")
-    pack: int = value(
-        partial(checks.whole, most=MOST_PACKED), "how many runs take turns in one process, over one base in memory", 1
-    )
     keep: str = value(
         partial(checks.one_of, KEEP),
         "whose adapters are kept for ta.load_run: best (of each method and size the run that is best on validation), "
@@ -304,10 +301,10 @@ class SweepSpec:
     def id(self) -> str:
         """Return the hash of what is computed.
 
-        How many runs are packed, whose adapters are kept and where own data lies are no part of it, nor are the head's
-        rates, which follow from model and tasks.
+        Whose adapters are kept and where own data lies are no part of it, nor are the head's rates, which follow from
+        model and tasks.
         """
-        table = {key: item for key, item in table_of(self).items() if key not in ("pack", "keep")}
+        table = {key: item for key, item in table_of(self).items() if key != "keep"}
         own = {name: {**record, "source": longest_of(record)} for name, record in self.own.items()}
         return digest({**table, "own": own})
 
@@ -319,7 +316,7 @@ def longest_of(record: Mapping[str, Any]) -> int | None:
 
 
 INNER = ("own", "head_rates")  # no keys of a file
-PLAIN = ("model", "task", "seed", "search", "pack", "keep")  # keys that no other key changes
+PLAIN = ("model", "task", "seed", "search", "keep")  # keys that no other key changes
 SWEEP = [f for f in fields(SweepSpec) if f.name not in INNER]
 ADAPTER = [f for f in fields(AdapterSpec) if f.name not in ("tasks", "train")]
 TRAINING = [f for f in fields(Training) if f.name != "lr"]
@@ -620,10 +617,6 @@ def _check_methods(spec: SweepSpec, table: Mapping[str, Any], reader: _Reader) -
     known = [name for name in meant.values() if name in reader.called]
     if odd := [name for name in meant if name not in reader.called and known.count(meant[name]) != 1]:
         raise TensorAdaptError(f"lr names {odd[0]!r}, which is no method{did_you_mean(odd[0], reader.called)}")
-    if spec.pack > 1 and all(method.kind == "full" for method in found):
-        raise TensorAdaptError(
-            f"pack is {spec.pack}, and every method is full fine-tuning, whose runs share no base; leave pack out"
-        )
 
 
 def _tuning(table: Any, spec: SweepSpec) -> Tuning:
@@ -698,7 +691,6 @@ def table_of(spec: SweepSpec) -> dict[str, Any]:
         "lr": heads[0] if heads else [],
         "tuning": tuning,
         "search": said(spec.search) if spec.search else {},
-        "pack": spec.pack,
         "keep": spec.keep,
     }
     return {key: item for key, item in found.items() if item != [] and item != {}}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +27,6 @@ from tensoradapt.training.progress import ProgressBar, is_watched
 from tensoradapt.training.reduce_rank import check_schedule, reduce_rank
 from tensoradapt.training.state import TrainingState, collect, put_back, trained_parameters
 from tensoradapt.training.steps.orthonormal import orthonormal as keep_orthonormal
-from tensoradapt.training.turns import Turns, to_end
 
 Batch = Mapping[str, Tensor]
 BF16 = (8, 0)  # the compute capability from which a GPU has units for bfloat16
@@ -144,9 +143,7 @@ def fit(
     options = Training(lr, steps, head_lr, optimizer, warmup, clip, weight_decay, precondition, orthonormal, precision)
     bar = ProgressBar(options.steps, on_step) if flag(progress, "progress") and is_watched() else None
     others = {"loss": loss, "reduce": reduce, "on_step": bar or on_step, "checkpoint": checkpoint}
-    work = training(model, batches, options, heads=heads, **others)  # type: ignore[arg-type]
-    with bar or nullcontext():
-        return to_end(work)
+    return training(model, batches, options, heads=heads, shown_by=bar, **others)  # type: ignore[arg-type]
 
 
 def training(
@@ -159,8 +156,9 @@ def training(
     reduce: Mapping[int, int] | None = None,
     on_step: Callable[[int, float], None] | None = None,
     checkpoint: TrainingState | None = None,
-) -> Turns[FitResult]:
-    """Return the training of ``fit`` as work that pauses after each step; arguments are checked before the first."""
+    shown_by: ProgressBar | None = None,
+) -> FitResult:
+    """Train as ``fit`` does, whose options are given as one; arguments are checked before a bar shows."""
     check_arguments(locals(), **CHECKS)
     groups = parameter_groups(model, options.lr, options.head_lr, heads)
     check_schedule(model, reduce or {}, options.steps)
@@ -175,15 +173,15 @@ def training(
             "both checkpoint= and reduce= were given; a state has the shapes of one rank. Leave one of them out"
         )
     stepper = optimizer_of(model, groups, options)
-    work = _steps(model, batches, options, stepper, loss, reduce or {}, on_step, checkpoint)
-    return _in_training_mode(model, work)
+    with shown_by or nullcontext(), _in_training_mode(model):
+        return _steps(model, batches, options, stepper, loss, reduce or {}, on_step, checkpoint)
 
 
 def _steps(
     model: nn.Module, batches: Iterable[Batch], options: Training, stepper: torch.optim.Optimizer,
     loss: Callable[[nn.Module, Any], Tensor] | None, reduce: Mapping[int, int],
     on_step: Callable[[int, float], None] | None, checkpoint: TrainingState | None,
-) -> Turns[FitResult]:  # fmt: skip
+) -> FitResult:  # fmt: skip
     named, steps = trained_parameters(model), options.steps
     losses, seconds = _resumed(checkpoint, model, stepper)
     schedule, note = _schedule(stepper, options, len(losses)), ""
@@ -211,25 +209,23 @@ def _steps(
             checkpoint.write({**collect(model, stepper), **_history(losses, seconds)})
         if on_step:
             on_step(step, losses[-1])
-        del value  # its graph, which would be kept while others have their turn
-        yield
     if not note and len(losses) < steps:
         raise TensorAdaptError(f"the batches ended after {len(losses)} of {steps} steps; give one for each step")
     return FitResult("diverged" if note else "finished", note, tuple(losses), tuple(seconds))
 
 
-def _in_training_mode(model: nn.Module, work: Turns[FitResult]) -> Turns[FitResult]:
-    """Do work with a model in training mode and leave it in eval mode; an error puts back the modes that were there."""
+@contextmanager
+def _in_training_mode(model: nn.Module) -> Iterator[None]:
+    """Put a model into training mode, then into eval mode; an error puts back the modes that were there."""
     modes = [(module, module.training) for module in model.modules()]
     model.train()
     try:
-        result = yield from work
+        yield
     except BaseException:
         for module, mode in modes:
             module.training = mode
         raise
     model.eval()
-    return result
 
 
 def _check_length(batches: Iterable[Batch], steps: int) -> None:

@@ -240,13 +240,3 @@ def test_an_equal_step_moves_the_matrices_as_far_as_asked(method: str, device: s
     optimizer.step()
     moved = float((matrices() - before).square().mean().sqrt())
     assert moved == pytest.approx(1e-2 * 2 * (8 / (3 * 30)) ** 0.5, rel=1e-3)  # of matrices that read 30 inputs
-
-
-def test_trainings_in_turns_are_those_alone(device: str) -> None:
-    model, alone = adapted("lora", device, name="lora")[0], {}
-    ta.attach(model, planned(ta.find_sites(model, ("q", "v")), "cp", rank=2), seed=0, name="cp")
-    runs = {name: {"batches": [batch()] * 3, "lr": 1e-2, "steps": 3} for name in ("lora", "cp")}
-    for name in runs:
-        alone[name] = ta.fit(adapted(name, device)[0], [batch()] * 3, lr=1e-2, steps=3).losses
-    for name, result in ta.fit_many(model, runs).items():
-        assert result.losses == pytest.approx(alone[name], rel=1e-5)

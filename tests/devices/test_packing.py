@@ -24,8 +24,8 @@ from tensoradapt.sweeps.cost import Cost, cost_text, measure
 from tensoradapt.sweeps.due import cells, due, with_head_rates
 from tensoradapt.sweeps.executors import catalogue
 from tensoradapt.sweeps.executors.catalogue import slots_for
-from tensoradapt.sweeps.executors.executor import Local, Slots
-from tensoradapt.sweeps.packing import Asked, packed
+from tensoradapt.sweeps.executors.executor import Local, Slots, let_go
+from tensoradapt.sweeps.packing import packed
 from tensoradapt.sweeps.spec import read_spec
 
 GB = 10**9
@@ -46,74 +46,61 @@ def card(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int], None]:
     return put
 
 
-def took(memory: int | None, in_head: int = 0) -> Cost:
-    return Cost(10.0, 1000.0, "by a short probe", memory, in_head)
+def took(memory: int | None) -> Cost:
+    return Cost(10.0, 1000.0, "by a short probe", memory)
 
 
 @pytest.mark.parametrize(
-    ("slots", "free", "n_cores", "asked", "memory", "expected"),
+    ("slots", "free", "n_cores", "runs", "asked", "memory", "expected"),
     [
-        (ONE, 80 * GB, 16, Asked(50, None, 1), GB, (8, 2, 1)),  # cores and the most that is tried
-        (ONE, 80 * GB, 64, Asked(50, None, 1), GB, (8, 8, 1)),
-        (ONE, 80 * GB, 8, Asked(50, None, 1), GB, (4, 2, 1)),
-        (ONE, 80 * GB, 2, Asked(50, None, 1), GB, (1, 16, 1)),
-        (ONE, 80 * GB, 16, Asked(3, None, 1), GB, (3, 5, 1)),  # runs
-        (ONE, 7 * GB, 16, Asked(50, None, 1), GB, (3, 5, 1)),  # memory, with a process's own
-        (TWO, 80 * GB, 16, Asked(50, None, 1), GB, (8, 2, 1)),  # of both GPUs
-        (ONE, 80 * GB, 16, Asked(50, 2, 1), GB, (2, 8, 1)),  # as was asked for
-        (ONE, 80 * GB, 2, Asked(50, 12, 1), GB, (12, 1, 1)),
-        (ONE, 7 * GB, 16, Asked(50, 12, 1), GB, (3, 5, 1)),
-        (ONE, 80 * GB, 16, Asked(50, None, 4), GB, (8, 2, 4)),  # turns in each process
-        (ONE, 80 * GB, 16, Asked(50, None, 1), 60 * GB, (1, 16, 8)),  # turns, as a second process has no room
-        (ONE, 80 * GB, 16, Asked(50, 1, 1), 60 * GB, (1, 16, 1)),
-        (ONE, 80 * GB, 16, Asked(50, None, 1, n_params=10**8), 70 * GB, (1, 16, 3)),
-        (ONE, 80 * GB, 16, Asked(50, 1, 8, n_params=10**8), 70 * GB, (1, 16, 3)),
-        (ONE, 10 * GB, 16, Asked(50, None, 1, n_params=10**8), 70 * GB, (1, 16, 1)),
-        (ONE, 80 * GB, 16, Asked(50, None, 1), None, (1, 16, 1)),
+        (ONE, 80 * GB, 16, 50, None, GB, (8, 2)),  # cores and the most that is tried
+        (ONE, 80 * GB, 64, 50, None, GB, (8, 8)),
+        (ONE, 80 * GB, 8, 50, None, GB, (4, 2)),
+        (ONE, 80 * GB, 2, 50, None, GB, (1, 16)),
+        (ONE, 80 * GB, 16, 3, None, GB, (3, 5)),  # runs
+        (ONE, 7 * GB, 16, 50, None, GB, (3, 5)),  # memory, with a process's own
+        (TWO, 80 * GB, 16, 50, None, GB, (8, 2)),  # of both GPUs
+        (ONE, 80 * GB, 16, 50, 2, GB, (2, 8)),  # as was asked for
+        (ONE, 80 * GB, 2, 50, 12, GB, (12, 1)),
+        (ONE, 7 * GB, 16, 50, 12, GB, (3, 5)),
+        (ONE, 80 * GB, 16, 50, None, 60 * GB, (1, 16)),  # a second process has no room
+        (ONE, 80 * GB, 16, 50, None, None, (1, 16)),
     ],
 )
 def test_runs_share_a_gpu_by_cores_and_memory(
-    slots: Slots, free: int, n_cores: int, asked: Asked, memory: int | None, expected: tuple[int, int, int],
-    card: Callable[[int, int], None],
+    slots: Slots, free: int, n_cores: int, runs: int, asked: int | None, memory: int | None,
+    expected: tuple[int, int], card: Callable[[int, int], None],
 ) -> None:  # fmt: skip
     card(free, n_cores)
-    slots = replace(slots, workers=asked.workers or slots.workers)  # as slots_for
-    made, turns, _ = packed(slots, asked, took(memory))
-    workers, threads, pack = expected
-    assert (made.workers, turns) == (workers, pack)
+    slots = replace(slots, workers=asked or slots.workers)  # as slots_for
+    made, _ = packed(slots, runs, asked, took(memory))
+    workers, threads = expected
+    assert made.workers == workers and made.gpus == slots.gpus
     assert made.threads == threads or made.workers == slots.workers
-    assert made.gpus == slots.gpus
 
 
 @pytest.mark.parametrize(
     ("slots", "free", "asked", "memory", "says"),
     [
-        (ONE, 80 * GB, Asked(50, None, 1), GB, "cuda:0: 8 runs at once, a process each; a run needs about 2.07 GB of "
-         "80.0 GB that are free, by a short probe, and 16 cores serve 8 at once"),
-        (TWO, 80 * GB, Asked(50, None, 2), GB, "each of cuda:0, cuda:1: 4 processes at once, in each up to 2 runs that "
-         "take turns over one base; a run needs"),
-        (ONE, 7 * GB, Asked(50, 12, 1), GB, "cuda:0: 3 runs at once, a process each; there is no room for 12 "
-         "processes: a run needs about 2.07 GB of 7.00 GB that are free, by a short probe"),
-        (ONE, 80 * GB, Asked(50, None, 1), 60 * GB, "cuda:0: up to 8 runs take turns in one process over one base; "
-         "there is no room for 8 processes: a run needs about 61.1 GB"),
-        (ONE, 80 * GB, Asked(50, 1, 8, 10**8), 70 * GB, "cuda:0: up to 3 runs take turns in one process over one base; "
-         "there is no room for 8 in turns: a run"),
-        (ONE, 2 * GB, Asked(50, None, 1, 10**9), 70 * GB, "cuda:0: one run at a time; there is no room for 8"),
-        (ONE, 80 * GB, Asked(50, None, 1), None, "cuda:0: one run at a time, as none was measured; give --workers, or "
-         "let it probe"),
-        (ONE, 80 * GB, Asked(50, 4, 1), GB, ""),
-        (Slots(2, 1, "cpu"), 80 * GB, Asked(50, None, 3), None, ""),
-        (Slots(None, 1, "cuda", (), {"gpus": 1}), 80 * GB, Asked(50, None, 3), None, ""),
+        (ONE, 80 * GB, None, GB, "cuda:0: 8 runs at once, a process each; a run needs about 2.07 GB of 80.0 GB that "
+         "are free, by a short probe, and 16 cores serve 8 at once"),
+        (TWO, 80 * GB, None, GB, "each of cuda:0, cuda:1: 4 runs at once, a process each; a run needs"),
+        (ONE, 7 * GB, 12, GB, "cuda:0: 3 runs at once, a process each; there is no room for 12 processes: a run needs "
+         "about 2.07 GB of 7.00 GB that are free, by a short probe"),
+        (ONE, 80 * GB, None, 60 * GB, "cuda:0: one run at a time; there is no room for 8 processes: a run needs about"),
+        (ONE, 80 * GB, None, None, "cuda:0: one run at a time, as none was measured; give --workers, or let it probe"),
+        (ONE, 80 * GB, 4, GB, ""),
+        (Slots(2, 1, "cpu"), 80 * GB, None, None, ""),
+        (Slots(None, 1, "cuda", (), {"gpus": 1}), 80 * GB, None, None, ""),
     ],
 )  # fmt: skip
 def test_how_runs_share_a_gpu_and_why_is_said_in_a_line(
-    slots: Slots, free: int, asked: Asked, memory: int | None, says: str, card: Callable[[int, int], None]
+    slots: Slots, free: int, asked: int | None, memory: int | None, says: str, card: Callable[[int, int], None]
 ) -> None:
     card(free, 16)
-    made, turns, line = packed(slots, asked, took(memory))
+    made, line = packed(slots, 50, asked, took(memory))
     assert line.startswith(says) and bool(line) == bool(says)
-    if not says:
-        assert made is slots and turns == asked.pack
+    assert says or made is slots
 
 
 def test_the_time_of_runs_that_share_a_gpu_is_that_of_one_after_another() -> None:
@@ -138,7 +125,7 @@ def test_the_probe_measures_the_memory_of_a_run_and_of_full_fine_tuning(
     with standin():
         monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda *_: next(peaks))
         found = measure(tmp_path, left, left, ONE)
-    assert probed == ["adapter", "full"] and found.memory == cost.PROBED * 5 * GB and found.in_head > 0
+    assert probed == ["adapter", "full"] and found.memory == cost.PROBED * 5 * GB
     assert measure(tmp_path, left, left, ONE, probe=False) == Cost()
 
 
@@ -150,7 +137,7 @@ def test_finished_runs_tell_the_memory_of_the_next(tmp_path: Path, monkeypatch: 
         Work(tmp_path, config.id).prepare(config, 0)
     with standin():
         monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda *_: 3 * GB)
-        assert perform.perform_all(tmp_path, [left[0].id], "cuda") == ["finished"]
+        assert perform.perform(tmp_path, left[0].id, "cuda") == "finished"
     assert measure(tmp_path, left, left[2:], ONE).memory == pytest.approx(cost.OTHERS * 3 * GB)
 
 
@@ -177,12 +164,11 @@ def test_a_run_without_memory_beside_others_is_let_go_and_alone_fails(
     no_memory[0] = said
     for config in left[:2]:
         Work(tmp_path, config.id).prepare(config, 0)
-    assert perform.perform_all(tmp_path, names, "cpu", shared=True) == ["crowded", "crowded"]
-    assert perform.perform_all(tmp_path, names[:1], "cpu", shared=True) == ["crowded"] and not load_failures(tmp_path)
-    assert perform.perform_all(tmp_path, names[:1], "cpu") == ["failed"]
+    assert perform.perform(tmp_path, names[0], "cpu", shared=True) == "crowded" and not load_failures(tmp_path)
+    assert perform.perform(tmp_path, names[0], "cpu") == "failed"
     assert load_failures(tmp_path)[names[0]].error["kind"] == "out of memory"
     no_memory.clear()
-    assert perform.perform_all(tmp_path, names[1:], "cpu", shared=True) == ["finished"]
+    assert perform.perform(tmp_path, names[1], "cpu", shared=True) == "finished"
 
 
 def test_a_crowded_run_has_the_gpu_to_itself_and_then_others_go_on(
@@ -232,9 +218,8 @@ def test_a_sweep_says_which_run_had_no_memory_and_finishes_it_alone(
 
     class Crowded(run_sweep.EXECUTORS["inline"]):  # type: ignore[name-defined,misc]
         def poll(self) -> dict[str, str]:
-            pack = self.queue.popleft()
-            answers = perform.perform_all(self.root, pack, "cpu", shared=pack[0] not in alone)
-            return {name: "crowded" if how == "crowded" else "ended" for name, how in zip(pack, answers, strict=True)}
+            name = self.queue.popleft()
+            return {name: let_go(perform.perform(self.root, name, "cpu", shared=name not in alone))}
 
         def submit_alone(self, name: str) -> None:
             alone.append(name)

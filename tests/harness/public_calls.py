@@ -165,8 +165,6 @@ CALLS: Mapping[str, tuple[Callable[..., Any], Mapping[str, Any]]] = {
     "merge": (on_new(ta.merge), {"keep": True}),
     "detach": (on_new(ta.detach), {"name": None}),
     "fit": (on_new(ta.fit), FIT),
-    "fit_many": (on_new(ta.fit_many), {"runs": {"default": {"batches": batches(), "lr": 1e-3, "steps": 1}}}),
-    "fit_many of one run": (on_new(lambda model, **run: ta.fit_many(model, {"default": run})), {**FIT, "seed": 0}),
     "compress": (ta.compress, COMPRESS),
     "compress a library": (
         lambda **given: ta.compress({"a": given.pop("source"), "b": given.pop("other")}, **given),

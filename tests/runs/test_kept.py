@@ -39,12 +39,9 @@ def predictions(run: Run, trained: Any) -> np.ndarray:
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("pack", [1, 3])
-def test_of_each_method_and_size_the_best_on_validation_is_kept_and_has_its_predictions(
-    tmp_path: Path, pack: int
-) -> None:
+def test_of_each_method_and_size_the_best_on_validation_is_kept_and_has_its_predictions(tmp_path: Path) -> None:
     cells: dict[tuple[Any, Any], list[Run]] = {}
-    for run in sweep(tmp_path, lr=[1e-3, 4e-3], pack=pack):
+    for run in sweep(tmp_path, lr=[1e-3, 4e-3]):
         if run.row["kind"] == "adapter" and not run.config["tuning"]:
             cells.setdefault((run.row["method"], run.row["rank"]), []).append(run)
     assert len(cells) == 4 and all(len(runs) == 3 for runs in cells.values())

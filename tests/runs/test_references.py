@@ -12,7 +12,6 @@ from tensoradapt.runs.config import REFERENCES, RunConfig
 from tensoradapt.runs.execute import execution, load_data, prepare
 from tensoradapt.tasks import registry
 from tensoradapt.training.options import Training
-from tensoradapt.training.turns import to_end
 
 
 def config(kind: str) -> RunConfig:
@@ -35,7 +34,7 @@ def test_a_reference_changes_what_it_trains_and_counts_it(kind: str, monkeypatch
     models = []
     monkeypatch.setattr("tensoradapt.runs.execute.prepare", lambda *given: models.append(prepare(*given)) or models[-1])
     run = config(kind)
-    found = to_end(execution(run, "cpu"))
+    found = execution(run, "cpu")
     ((model, plan),) = models
     before, _ = prepare(load_data(run).task, run)
     trained = {name: p for name, p in model.named_parameters() if TRAINED[kind](name)}

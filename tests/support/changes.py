@@ -343,9 +343,9 @@ assert [config.seed for config in found] == [0, 1, 0, 1]
         edits={
             "sweeps/spec.py": [
                 (
-                    "    pack: int = value(\n",
+                    "    keep: str = value(\n",
                     '    order: str = value(partial(checks.one_of, ("seed", "method")), "the order of runs", "seed")\n'
-                    "    pack: int = value(\n",
+                    "    keep: str = value(\n",
                 ),
                 ('PLAIN = ("model",', 'PLAIN = ("order", "model",'),
             ],

@@ -53,7 +53,6 @@ SWEEPS: dict[str, dict[str, Any]] = {
         "method": ["lora", "lorta", "lotr"],
         "warmup": 0.5,
         "precision": "bf16",
-        "pack": 3,
     },
     "as in the paper": {"rank": 2, "method": "rslora", "paper": True},
 }

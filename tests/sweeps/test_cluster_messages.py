@@ -162,7 +162,7 @@ class Batch:
     @contextmanager
     def batch(self):
         yield
-        ids = self.cluster.sbatch(self.name, ["".join(job.task.names) for job in self.jobs])
+        ids = self.cluster.sbatch(self.name, [job.task.name for job in self.jobs])
         for job, id_ in zip(self.jobs, ids, strict=True):
             job.job_id = id_
 
@@ -180,9 +180,9 @@ def executor(root):
     return Slurm(root, Slots(None, 1, "cpu", options={"cpus": 1, "gpus": 0, "time": 60}))
 
 
-def submit(one, names, together=1):
+def submit(one, names):
     """What the poll says that hands them in."""
-    one.submit(names, together)
+    one.submit(names)
     return one.poll()
 
 
@@ -204,18 +204,6 @@ def test_jobs_of_a_sweep_that_died_are_taken_over_and_cancelled_with_the_rest(cl
     assert cluster.submitted == [["a", "b"], ["c"], ["a"]] and work_folder.latest_ticket(cluster.works["a"]).number == 1
     two.cancel()
     assert sorted(cluster.cancelled) == ["10_1", "20", "30"] and not cluster.alive and polled(two) == {}
-
-
-def test_runs_of_a_pack_are_one_job_and_those_that_it_leaves_are_let_go_together(cluster, tmp_path):
-    submit(executor(tmp_path), "b")
-    one = executor(tmp_path)
-    submit(one, "abc", together=2)
-    assert cluster.submitted == [["b"], ["a", "c"]], "b is taken over, in the job that computes it"
-    four = executor(tmp_path)
-    submit(four, "de", together=2)
-    assert cluster.submitted[2:] == [["de"]] and polled(four) == {}
-    cluster.alive = [line for line in cluster.alive if " 30 " not in line]
-    assert polled(four) == {"d": "ended", "e": "ended"}
 
 
 def test_a_submission_under_way_is_waited_for_and_in_the_end_taken_for_dead(cluster, tmp_path):
@@ -263,10 +251,10 @@ def test_jobs_that_end_before_they_begin_a_run_stop_the_sweep_with_what_they_sai
 
 def test_a_job_whose_ticket_has_passed_on_computes_nothing(cluster, tmp_path):
     task = slurm.ArrayTask(tmp_path, "a", "cpu", 1, "job_0")
-    assert task() == []
+    assert task() == "elsewhere"
     work_folder.take_ticket(cluster.works["a"], 0, "job_0")
     work_folder.take_ticket(cluster.works["a"], 1, "other_0")
-    assert task() == []
+    assert task() == "elsewhere"
 
 
 @pytest.fixture

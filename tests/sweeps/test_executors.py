@@ -15,8 +15,9 @@ import pytest
 from support.sweeping import TINY, attempts, break_one, done, results, started
 
 import tensoradapt as ta
+from tensoradapt.runs import perform
 from tensoradapt.runs.store import load_failures, load_runs
-from tensoradapt.runs.work_folder import Work
+from tensoradapt.runs.work_folder import Work, claim
 from tensoradapt.sweeps import run_sweep
 from tensoradapt.sweeps.executors import catalogue
 from tensoradapt.sweeps.executors.catalogue import local_threads, slots_for
@@ -142,7 +143,7 @@ def test_a_process_that_keeps_dying_is_the_runs_fault_in_the_end(noted, tmp_path
         queue: list
         slots = Slots(1, 1, "cpu")
 
-        def submit(self, names, together=1):
+        def submit(self, names):
             self.queue = [*getattr(self, "queue", []), *names]
             for name in names if noted else ():
                 Work(tmp_path, name).note("started")
@@ -235,3 +236,10 @@ def test_one_gpu_can_be_named(monkeypatch):
     for device, says in (("cuda:2", "torch sees cuda:0, cuda:1"), ("cuda:x", "Valid: auto, cpu, cuda")):
         with pytest.raises(ta.TensorAdaptError, match=says):
             slots_for("local", None, device, {})
+
+
+def test_a_run_that_another_process_computes_is_left_to_it(tmp_path):
+    name = break_one(tmp_path, read_spec(TINY))
+    with claim(tmp_path / ".work", name) as ours:
+        assert ours and perform.perform(tmp_path, name, "cpu") == "elsewhere"
+    assert perform.perform(tmp_path, "unknown", "cpu") == "elsewhere"

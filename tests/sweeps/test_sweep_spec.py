@@ -366,7 +366,7 @@ def test_of_two_budgets_that_buy_the_same_the_smaller_is_filled_in_either_order(
 
 
 def test_a_default_that_is_written_out_is_the_same_sweep(tmp_path):
-    assert spec(batch=32, max_length=64, tuning={"seed": 1000}, pack=1).id == spec().id != spec(batch=16).id
+    assert spec(batch=32, max_length=64, tuning={"seed": 1000}).id == spec().id != spec(batch=16).id
     (tmp_path / "marked.toml").write_text(SMALLEST, encoding="utf-8-sig")
     assert read_spec(tmp_path / "marked.toml").id == spec().id, "a byte order mark is no part of a specification"
 
@@ -510,7 +510,7 @@ def tables(draw):
     if draw(st.booleans()):
         table["search"] = {"trials": 3, "lr": draw(st.sampled_from([{"low": 1e-4, "high": 0.1}, [1e-3, 1e-2]]))}
     if draw(st.booleans()):
-        table["pack"] = 2
+        table["keep"] = "all"
     return {key: value for key, value in {"steps": 5, "rank": 2, "lr": 1e-3, **table}.items() if value != []}
 
 

@@ -6,9 +6,9 @@ lose, kill and forget processes; ``tests/sweeps/test_executor_kills.py`` kills t
 its class in a file of this folder and name it in ``catalogue.py``.
 
 The executors of this machine follow: in this process, or in one process for each slot (a GPU, or a share of the cores).
-``python -m tensoradapt.sweeps.executors.executor ROOT DEVICE PARENT`` is such a process: it reads lines of ids of runs
-from its standard input, computes those of a line in turns, and answers how they ended on its standard output. With the
-word SHARED at the end it is not alone on its GPU, and lets go of a run that has no memory there.
+``python -m tensoradapt.sweeps.executors.executor ROOT DEVICE PARENT`` is such a process: it reads ids of runs from its
+standard input, a line each, computes them, and answers on its standard output how each ended. With the word SHARED at
+the end it is not alone on its GPU, and lets go of a run that has no memory there.
 """
 
 from __future__ import annotations
@@ -28,13 +28,12 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from tensoradapt.errors import TensorAdaptError
-from tensoradapt.runs.perform import CROWDED, perform_all
+from tensoradapt.runs.perform import CROWDED, perform
 from tensoradapt.runs.store import is_finished
 from tensoradapt.runs.work_folder import Work
 from tensoradapt.sweeps.executors.options import Option
 
 ELSEWHERE, ENDED = "elsewhere", "ended"
-Pack = tuple[str, ...]  # runs that one process computes in turns, over one base in memory
 SHARED = "shared"
 WAIT = 0.5  # seconds that a poll waits for an answer
 BARREN = 3  # processes or jobs of one run that end before they begin it, until the sweep stops: something is missing
@@ -65,17 +64,17 @@ class Executor(ABC):
 
     def __init__(self, root: Path, slots: Slots) -> None:
         self.root, self.slots = Path(root).resolve(), slots
-        self.queue: deque[Pack] = deque()
+        self.queue: deque[str] = deque()
         self._barren: Counter[str] = Counter()  # processes of a run that left no trace of it, until a run has begun
         self._begun = False
 
     def submit_alone(self, name: str) -> None:
         """Take a run that was let go as "crowded", to compute it with a device to itself, before all others."""
-        self.queue.appendleft((name,))
+        self.queue.appendleft(name)
 
-    def submit(self, names: Iterable[str], together: int = 1) -> None:
-        """Take runs, which ``poll`` begins in this order, up to ``together`` at once in one process."""
-        self.queue.extend(batched(names, together))
+    def submit(self, names: Iterable[str]) -> None:
+        """Take runs, which ``poll`` begins in this order."""
+        self.queue.extend(names)
 
     @abstractmethod
     def poll(self) -> Mapping[str, str]:
@@ -107,26 +106,20 @@ class Executor(ABC):
         )
 
 
-def batched(names: Iterable[str], n: int) -> list[Pack]:
-    """Return the runs in packs of up to ``n``, in their order."""
-    listed = list(names)
-    return [tuple(listed[at : at + n]) for at in range(0, len(listed), n)]
-
-
-def how_ended(pack: Pack, answers: Iterable[str]) -> dict[str, str]:
-    """Return how each run of a pack was let go, from what ``perform_all`` says of the runs."""
-    return {name: how if how in (ELSEWHERE, CROWDED) else ENDED for name, how in zip(pack, answers, strict=True)}
+def let_go(answer: str) -> str:
+    """Return how a run was let go, from what ``perform`` says of it."""
+    return answer if answer in (ELSEWHERE, CROWDED) else ENDED
 
 
 class Inline(Executor):
-    """An executor that computes in this process: one run, or several that take turns, for each call of ``poll``."""
+    """An executor that computes in this process, a run for each call of ``poll``."""
 
     def poll(self) -> Mapping[str, str]:
-        """Compute the next run or runs of the queue."""
+        """Compute the next run of the queue."""
         if not self.queue:
             return {}
-        pack = self.queue.popleft()
-        return how_ended(pack, perform_all(self.root, pack, self.slots.device))
+        name = self.queue.popleft()
+        return {name: let_go(perform(self.root, name, self.slots.device))}
 
     def cancel(self) -> None:
         """Empty the queue of runs."""
@@ -135,14 +128,14 @@ class Inline(Executor):
 
 @dataclass
 class Slot:
-    """A place for one process: the GPU it sees (None for the CPU), and the runs it computes, if any.
+    """A place for one process: the GPU it sees (None for the CPU), and the run it computes, if any.
 
     ``alone``: whether the other places of its GPU are left empty for it.
     """
 
     gpu: str | None
     process: subprocess.Popen[str] | None = None
-    pack: Pack = ()
+    run: str = ""
     alone: bool = False
 
 
@@ -162,13 +155,13 @@ class Local(Executor):
 
     def poll(self) -> Mapping[str, str]:
         """Read what the processes have answered; a process that died has let go of its run."""
-        let_go: dict[str, str] = {}
+        answers: dict[str, str] = {}
         self._hand_out()
-        if any(slot.pack for slot in self._slots):
+        if any(slot.run for slot in self._slots):
             for key, _ in self._ready.select(WAIT):
-                let_go.update(self._answer(key.data))
+                answers.update(self._answer(key.data))
         self._hand_out()
-        return let_go
+        return answers
 
     def cancel(self) -> None:
         """Kill every process and wait until it is gone."""
@@ -179,27 +172,27 @@ class Local(Executor):
 
     def _hand_out(self) -> None:
         first = self._beside(self._slots[0])
-        if self._alone and not any(slot.pack for slot in first):
+        if self._alone and not any(slot.run for slot in first):
             for slot in first:  # an idle process keeps memory too
                 self._bury(slot)
             first[0].alone = True
-            self._give(first[0], (self._alone.popleft(),))
+            self._give(first[0], self._alone.popleft())
         kept = first if self._alone or first[0].alone else []
         for slot in self._slots:
-            if not slot.pack and self.queue and slot not in kept:
+            if not slot.run and self.queue and slot not in kept:
                 self._give(slot, self.queue.popleft())
 
     def _beside(self, one: Slot) -> list[Slot]:
         """Return the places of a GPU."""
         return [slot for slot in self._slots if slot.gpu == one.gpu]
 
-    def _give(self, slot: Slot, pack: Pack) -> None:
+    def _give(self, slot: Slot, run: str) -> None:
         if slot.process is None:
             self._start(slot)
-        slot.pack = pack
+        slot.run = run
         assert slot.process is not None and slot.process.stdin is not None
         with contextlib.suppress(OSError):  # where it has died, the next poll reads the end of its output
-            slot.process.stdin.write(" ".join(pack) + "\n")
+            slot.process.stdin.write(run + "\n")
             slot.process.stdin.flush()
 
     def _start(self, slot: Slot) -> None:
@@ -214,23 +207,25 @@ class Local(Executor):
 
     def _answer(self, slot: Slot) -> dict[str, str]:
         assert slot.process is not None and slot.process.stdout is not None
-        line, pack = slot.process.stdout.readline(), slot.pack
+        line, run = slot.process.stdout.readline(), slot.run
         if not line.endswith("\n"):
             self._bury(slot)
         if slot.process is None:
-            self.check_begun(pack)
-            return dict.fromkeys(pack, ENDED)
+            if not run:  # it died while it waited
+                return {}
+            self.check_begun([run])
+            return {run: ENDED}
         self._begun = True
-        slot.pack = ()
+        slot.run = ""
         if slot.alone:  # the next one here is not
             self._bury(slot)
         answer = line.strip()
         if answer.startswith("stop "):
             raise TensorAdaptError(answer.removeprefix("stop "))
-        return how_ended(pack, answer.split())
+        return {run: let_go(answer)}
 
     def _bury(self, slot: Slot) -> None:
-        process, slot.process, slot.pack, slot.alone = slot.process, None, (), False
+        process, slot.process, slot.run, slot.alone = slot.process, None, "", False
         if process is None:
             return
         assert process.stdin is not None and process.stdout is not None
@@ -251,7 +246,7 @@ def work(root: Path, device: str, parent: int, shared: bool = False) -> None:
     os.dup2(2, 1)  # what libraries print is no answer
     for line in sys.stdin:
         try:
-            answer = " ".join(perform_all(root, line.split(), device, shared))
+            answer = perform(root, line.strip(), device, shared)
         except TensorAdaptError as error:
             answer = "stop " + " ".join(str(error).split())
         print(answer, file=answers, flush=True)

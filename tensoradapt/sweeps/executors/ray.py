@@ -1,4 +1,4 @@
-"""The Ray executor: a task for each run or pack of runs, on a cluster or on this machine. Needs the extra ``ray``."""
+"""The Ray executor: a task for each run, on a cluster or on this machine. Needs the extra ``ray``."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from tensoradapt.errors import TensorAdaptError, of_extra
-from tensoradapt.runs.perform import perform_all
+from tensoradapt.runs.perform import perform
 from tensoradapt.runs.work_folder import WORK, claim
-from tensoradapt.sweeps.executors.executor import ENDED, WAIT, Executor, Pack, Slots, how_ended
+from tensoradapt.sweeps.executors.executor import ENDED, WAIT, Executor, Slots, let_go
 from tensoradapt.sweeps.executors.options import Option
 
 PATIENCE = 30.0  # seconds until a cancelled task is gone
 
 
 class RayCluster(Executor):
-    """An executor on ``$RAY_ADDRESS``, or on a cluster of this machine that ends with the sweep; a task is a pack.
+    """An executor on ``$RAY_ADDRESS``, or on a cluster of this machine that ends with the sweep; a task is a run.
 
     At most ``slots.workers`` at once, None for as many as there is room for.
     """
@@ -31,7 +31,7 @@ class RayCluster(Executor):
     def __init__(self, root: Path, slots: Slots) -> None:
         self._ray = of_extra("ray", "ray", "executor ray")
         super().__init__(root, slots)
-        self._tasks: dict[Any, Pack] = {}  # the runs of each task that was begun
+        self._tasks: dict[Any, str] = {}  # the run of each task that was begun
         self._ours = False  # whether Ray was started here
 
     def poll(self) -> Mapping[str, str]:
@@ -40,7 +40,7 @@ class RayCluster(Executor):
         if not self._tasks:
             return {}
         ready, _ = self._ray.wait(list(self._tasks), num_returns=1, timeout=WAIT)
-        return {name: how for task in ready for name, how in self._answer(task, self._tasks.pop(task)).items()}
+        return {self._tasks.pop(task): self._answer(task) for task in ready}
 
     def cancel(self) -> None:
         """Kill every task and wait until its run is free; end Ray if it was started here."""
@@ -48,7 +48,7 @@ class RayCluster(Executor):
         for task in self._tasks:
             self._ray.cancel(task, force=True)
         end = time.monotonic() + PATIENCE
-        for name in (name for pack in self._tasks.values() for name in pack):
+        for name in self._tasks.values():
             while not _free(self.root, name) and time.monotonic() < end:
                 time.sleep(0.05)
         self._tasks.clear()
@@ -59,12 +59,12 @@ class RayCluster(Executor):
         while self.queue and (self.slots.workers is None or len(self._tasks) < self.slots.workers):
             if not self._ray.is_initialized():
                 self._start()
-            pack = self.queue.popleft()
-            self._tasks[self._task().remote(self.root, pack, self.slots.device)] = pack
+            name = self.queue.popleft()
+            self._tasks[self._task().remote(self.root, name, self.slots.device)] = name
 
     def _task(self) -> Any:
         threads = {"OMP_NUM_THREADS": str(self.slots.options["cpus"])}
-        return self._ray.remote(perform_all).options(
+        return self._ray.remote(perform).options(
             num_cpus=self.slots.options["cpus"],
             num_gpus=self.slots.options["gpus"],
             max_retries=0,  # the sweep decides what is tried again
@@ -90,14 +90,14 @@ class RayCluster(Executor):
                 + ", ".join(f"{key}={resources.get(key[:-1].upper(), 0):g}" for key in short)
             )
 
-    def _answer(self, task: Any, pack: Pack) -> dict[str, str]:
+    def _answer(self, task: Any) -> str:
         errors = self._ray.exceptions
         try:
-            return how_ended(pack, self._ray.get(task))
+            return let_go(self._ray.get(task))
         except errors.RayTaskError as error:  # a failure of the run itself is in the store, not raised
             raise TensorAdaptError(f"a task of Ray failed: {error.cause or error}") from error
         except errors.RayError:  # its process died, or its node
-            return dict.fromkeys(pack, ENDED)
+            return ENDED
 
 
 def _unanswered(address: str | None, error: ConnectionError) -> str:

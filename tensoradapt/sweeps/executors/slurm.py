@@ -1,4 +1,4 @@
-"""The SLURM executor: an array of jobs by submitit, one for each run or pack of runs. Needs the extra ``slurm``.
+"""The SLURM executor: an array of jobs by submitit, one for each run. Needs the extra ``slurm``.
 
 The store says how a run ended, and ``squeue`` whether a job is still there; accounting is not needed. Jobs outlive the
 sweep that submitted them: the next one finds them by their tickets and takes them over.
@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from tensoradapt.errors import TensorAdaptError, of_extra
-from tensoradapt.runs.perform import perform_all
+from tensoradapt.runs.perform import perform
 from tensoradapt.runs.store import is_finished
 from tensoradapt.runs.work_folder import WORK, Ticket, close_ticket, latest_ticket, take_ticket
-from tensoradapt.sweeps.executors.executor import ELSEWHERE, ENDED, WAIT, Executor, Pack, Slots
+from tensoradapt.sweeps.executors.executor import ELSEWHERE, ENDED, WAIT, Executor, Slots
 from tensoradapt.sweeps.executors.options import Option
 
 LOGS = ".slurm"  # in the folder of runs
@@ -34,7 +34,7 @@ NAMES = {"time": "time", "cpus": "cpus_per_task", "gpus": "gpus_per_node", "mem"
 
 
 class Slurm(Executor):
-    """An executor whose jobs are one run or pack each.
+    """An executor whose jobs are a run each.
 
     At most ``slots.workers`` jobs of an array compute at once; None for as many as there is room for.
     """
@@ -101,9 +101,9 @@ class Slurm(Executor):
                 close_ticket(self._work(name), ticket.number, "cancelled")
         self._let_go(list(self._held), queue)
 
-    def _take(self, packs: Sequence[Pack]) -> None:
+    def _take(self, names: Sequence[str]) -> None:
         """Submit the runs that no job computes, and take over the jobs that do."""
-        tickets = {name: latest_ticket(self._work(name)) for pack in packs for name in pack}
+        tickets = {name: latest_ticket(self._work(name)) for name in names}
         queue = self._queue(ticket.key for ticket in tickets.values() if ticket)
         due: dict[str, int] = {}
         for name, ticket in tickets.items():
@@ -115,7 +115,7 @@ class Slurm(Executor):
                 self._held[name] = ticket.key
             else:
                 due[name] = ticket.number + 1
-        left = [found for pack in packs if (found := {name: due[name] for name in pack if name in due})]
+        left = list(due.items())
         for at in range(0, len(left), ARRAY):
             self._hand_in(left[at : at + ARRAY])
         self._pause = PAUSE
@@ -128,37 +128,37 @@ class Slurm(Executor):
         first = self._open.setdefault(f"{name} {ticket.number}", time.monotonic())
         return ticket.over or time.monotonic() > first + GRACE
 
-    def _hand_in(self, packs: Sequence[Mapping[str, int]]) -> None:
-        """Submit a job for each pack of runs, which are given with the numbers of their tickets."""
+    def _hand_in(self, runs: Sequence[tuple[str, int]]) -> None:
+        """Submit a job for each run, which is given with the number of its ticket."""
         job = f"{PREFIX}{uuid.uuid4().hex[:12]}"
-        mine: list[dict[str, int]] = []
-        for pack in packs:
+        mine: list[tuple[str, int]] = []
+        for name, number in runs:
             key = f"{job}_{len(mine)}"
-            taken = {name: number for name, number in pack.items() if take_ticket(self._work(name), number, key)}
-            self._elsewhere |= pack.keys() - taken.keys()
-            self._held.update(dict.fromkeys(taken, key))
-            mine += [taken] if taken else []
+            if not take_ticket(self._work(name), number, key):
+                self._elsewhere.add(name)
+                continue
+            self._held[name] = key
+            mine.append((name, number))
         if not mine:
             return
         try:
-            ids = self._sbatch(job, [tuple(pack) for pack in mine])
+            ids = self._sbatch(job, [name for name, _ in mine])
         except Exception as error:
-            for name, number in (item for pack in mine for item in pack.items()):
+            for name, number in mine:
                 del self._held[name]
                 close_ticket(self._work(name), number, "refused")
             shutil.rmtree(self.root / LOGS / job, ignore_errors=True)
             raise TensorAdaptError(f"sbatch has refused the jobs: {' '.join(str(error).split())[-600:]}") from error
-        for pack, id_ in zip(mine, ids, strict=True):
-            for name, number in pack.items():
-                close_ticket(self._work(name), number, id_)
+        for (name, number), id_ in zip(mine, ids, strict=True):
+            close_ticket(self._work(name), number, id_)
 
-    def _sbatch(self, job: str, packs: Sequence[Pack]) -> list[str]:
+    def _sbatch(self, job: str, names: Sequence[str]) -> list[str]:
         """Submit an array; returns the ids. A job may time out often: ``ArrayTask`` ends a run without progress."""
         executor = self._submitit.SlurmExecutor(self.root / LOGS / job, max_num_timeout=10**6)
         executor.update_parameters(job_name=job, **self._parameters)
         cpus = self.slots.options["cpus"]
         with executor.batch():
-            tasks = [ArrayTask(self.root, pack, self.slots.device, cpus, f"{job}_{i}") for i, pack in enumerate(packs)]
+            tasks = [ArrayTask(self.root, name, self.slots.device, cpus, f"{job}_{i}") for i, name in enumerate(names)]
             jobs = [executor.submit(task) for task in tasks]
         return [job.job_id for job in jobs]
 
@@ -201,18 +201,19 @@ class Slurm(Executor):
 
 
 class ArrayTask:
-    """A run, or a pack of runs, for submitit: called in the job, and asked what to requeue when the job must stop."""
+    """A run for submitit: called in the job, and asked what to requeue when the job must stop."""
 
-    def __init__(self, root: Path, names: Sequence[str], device: str, threads: int, key: str) -> None:
-        self.root, self.names, self.device, self.threads, self.key = root, tuple(names), device, threads, key
+    def __init__(self, root: Path, name: str, device: str, threads: int, key: str) -> None:
+        self.root, self.name, self.device, self.threads, self.key = root, name, device, threads, key
         self._seen, self._idle = 0, 0
 
-    def __call__(self) -> list[str]:
-        """Compute the runs whose tickets have not passed to another job."""
-        tickets = {name: latest_ticket(self.root / WORK / name) for name in self.names}
-        ours = [name for name, ticket in tickets.items() if ticket is not None and ticket.key == self.key]
+    def __call__(self) -> str:
+        """Compute the run, unless its ticket has passed to another job."""
+        ticket = latest_ticket(self.root / WORK / self.name)
+        if ticket is None or ticket.key != self.key:
+            return ELSEWHERE
         os.environ["OMP_NUM_THREADS"] = str(self.threads)  # before torch is loaded
-        return perform_all(self.root, ours, self.device)
+        return perform(self.root, self.name, self.device)
 
     def checkpoint(self) -> Any:
         """Requeue this task: it goes on from the states in the runs' work folders.
@@ -221,8 +222,8 @@ class ArrayTask:
         """
         import submitit
 
-        states = [self.root / WORK / name / "state.safetensors" for name in self.names]
-        now = max((state.stat().st_mtime_ns for state in states if state.exists()), default=0)
+        state = self.root / WORK / self.name / "state.safetensors"
+        now = state.stat().st_mtime_ns if state.exists() else 0
         self._idle = self._idle + 1 if now == self._seen else 0
         self._seen = now
         if self._idle >= IDLE:
