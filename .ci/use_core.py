@@ -34,7 +34,7 @@ def main() -> None:
     print(f"     plan, attach and fit are imported in {more:.2f} s beside torch's own")
     with tempfile.TemporaryDirectory() as folder:
         adapted(Path(folder))
-    subprocess.run([sys.executable, "-m", "tensoradapt.cli.main", "methods"], check=True, capture_output=True)
+    subprocess.run([sys.executable, "-m", "tensoradapt.lab.cli.main", "methods"], check=True, capture_output=True)
 
 
 def seconds(code: str) -> float:

@@ -19,7 +19,7 @@ from kept import append, read
 from minilm import Bench, Setting
 
 import tensoradapt as ta
-from tensoradapt.tasks.classification import head_of
+from tensoradapt.lab.tasks.classification import head_of
 
 CSV = Path(__file__).parent / "records" / "alignment.csv"
 TIED, FREE = "layer proj : head dim : model", ": out : in"

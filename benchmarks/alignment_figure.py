@@ -13,7 +13,7 @@ from kept import read
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tensoradapt.analysis.names import COLOURS
+from tensoradapt.lab.analysis.names import COLOURS
 
 PNG = Path(__file__).parent.parent / "docs" / "concepts" / "figures" / "alignment.png"
 TIED = "CP r=64"  # whose factors' parts of a step are shown

@@ -30,9 +30,9 @@ from matplotlib.figure import Figure
 from minilm import Bench, Setting
 
 import tensoradapt as ta
-from tensoradapt.analysis.names import COLOURS, MARKERS, display, tone
-from tensoradapt.analysis.plots import _parts
-from tensoradapt.analysis.statistics import t_interval
+from tensoradapt.lab.analysis.names import COLOURS, MARKERS, display, tone
+from tensoradapt.lab.analysis.plots import _parts
+from tensoradapt.lab.analysis.statistics import t_interval
 from tensoradapt.training.fit import autocast
 
 HERE = Path(__file__).parent

@@ -25,9 +25,9 @@ from minilm import Bench, Setting
 from torch import Tensor, nn
 
 import tensoradapt as ta
-from tensoradapt.analysis.names import display, looks, tone
-from tensoradapt.analysis.plots import _parts
-from tensoradapt.sweeps.frontier import rate
+from tensoradapt.lab.analysis.names import display, looks, tone
+from tensoradapt.lab.analysis.plots import _parts
+from tensoradapt.lab.sweeps.frontier import rate
 
 HERE = Path(__file__).parent
 CSV, FIGURE = HERE / "records" / "compression.csv", HERE.parent / "docs" / "guides" / "figures" / "compression.png"

@@ -19,8 +19,8 @@ from minilm import Bench, Setting
 from torch import Tensor
 
 import tensoradapt as ta
-from tensoradapt.analysis.statistics import intervals
-from tensoradapt.sweeps.frontier import rate
+from tensoradapt.lab.analysis.statistics import intervals
+from tensoradapt.lab.sweeps.frontier import rate
 
 HERE = Path(__file__).parent
 CSV, RIGHT = HERE / "records" / "gradient_start.csv", HERE / "runs" / "gradient_start"

@@ -24,8 +24,8 @@ from typing import Any
 import numpy as np
 
 import tensoradapt as ta
-from tensoradapt.data import assets
-from tensoradapt.runs.store import Run, load_runs
+from tensoradapt.lab.data import assets
+from tensoradapt.lab.runs.store import Run, load_runs
 
 HERE = Path(__file__).parent
 RUNS, RECORD = Path("runs") / "head_rates", HERE / "records" / "head_rates.csv"

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from tensoradapt.runs.provenance import provenance
+from tensoradapt.lab.runs.provenance import provenance
 
 RECORDS = Path(__file__).parent / "records"
 _provenance = cache(provenance)  # it asks git

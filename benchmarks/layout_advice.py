@@ -18,9 +18,9 @@ import torch
 from minilm import Bench, Setting
 
 import tensoradapt as ta
-from tensoradapt.analysis.plots.spectra import rows
-from tensoradapt.analysis.statistics import intervals, spectra
-from tensoradapt.sweeps.frontier import rate
+from tensoradapt.lab.analysis.plots.spectra import rows
+from tensoradapt.lab.analysis.statistics import intervals, spectra
+from tensoradapt.lab.sweeps.frontier import rate
 
 HERE = Path(__file__).parent
 CSV, SPECTRA = HERE / "records" / "layout_advice.csv", HERE.parent / "docs" / "examples" / "plots" / "spectra.csv"

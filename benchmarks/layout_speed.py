@@ -18,10 +18,10 @@ from typing import Any, NamedTuple
 import pandas as pd
 from kept import append, read
 
+from tensoradapt.lab.runs.config import RunConfig
+from tensoradapt.lab.runs.execute import execute
+from tensoradapt.lab.tasks import DataSpec
 from tensoradapt.planning.spec import AdapterSpec
-from tensoradapt.runs.config import RunConfig
-from tensoradapt.runs.execute import execute
-from tensoradapt.tasks import DataSpec
 from tensoradapt.training.options import Training
 
 CSV = Path(__file__).parent / "records" / "layout_speed.csv"

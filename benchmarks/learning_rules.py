@@ -45,7 +45,7 @@ from transformers import get_linear_schedule_with_warmup
 import tensoradapt as ta
 from tensoradapt.adapter.adapter import Adapter
 from tensoradapt.adapter.factored import FactoredTensor
-from tensoradapt.analysis.statistics.significance import holm, paired_p
+from tensoradapt.lab.analysis.statistics.significance import holm, paired_p
 from tensoradapt.networks.gram import axes, fold, normal_matrix, unfold
 from tensoradapt.networks.network import Factor, Network
 from tensoradapt.training.equal_steps import squared_target

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 import tensoradapt as ta
-from tensoradapt.runs.batches import batches, predict
-from tensoradapt.sweeps.frontier import rate
-from tensoradapt.tasks import DataSpec, get
-from tensoradapt.tasks.classification import head_of
+from tensoradapt.lab.runs.batches import batches, predict
+from tensoradapt.lab.sweeps.frontier import rate
+from tensoradapt.lab.tasks import DataSpec, get
+from tensoradapt.lab.tasks.classification import head_of
 
 MODEL, TASK = "all-minilm-l6-v2", "snippets"
 

@@ -27,9 +27,9 @@ from minilm import Bench, Setting
 from torch import Tensor, nn
 
 import tensoradapt as ta
-from tensoradapt.analysis.statistics.intervals import t_interval
-from tensoradapt.sweeps.frontier import rate
-from tensoradapt.tasks.classification import head_of
+from tensoradapt.lab.analysis.statistics.intervals import t_interval
+from tensoradapt.lab.sweeps.frontier import rate
+from tensoradapt.lab.tasks.classification import head_of
 from tensoradapt.training import rounding
 from tensoradapt.training.reduce_rank import reduce_rank
 

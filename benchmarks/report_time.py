@@ -21,11 +21,11 @@ from typing import Any
 
 import numpy as np
 
+from tensoradapt.lab.runs.config import RunConfig
+from tensoradapt.lab.runs.provenance import provenance
+from tensoradapt.lab.runs.store import write_run
 from tensoradapt.planning.spec import AdapterSpec
 from tensoradapt.records import as_json
-from tensoradapt.runs.config import RunConfig
-from tensoradapt.runs.provenance import provenance
-from tensoradapt.runs.store import write_run
 from tensoradapt.training.options import Training
 
 METRIC = {"name": "accuracy", "low": 0.0, "high": 1.0, "chance": 0.5}
@@ -79,7 +79,9 @@ def timed(command: tuple[str, ...], root: Path, scratch: Path) -> tuple[float, f
     more = ["--out", str(scratch / ("report.html" if command[0] == "report" else "table.csv"))]
     before, begun = os.times(), time.perf_counter()
     arguments = [command[0], str(root), *command[1:], *more]
-    subprocess.run([sys.executable, "-m", "tensoradapt.cli.main", *arguments], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(
+        [sys.executable, "-m", "tensoradapt.lab.cli.main", *arguments], check=True, stdout=subprocess.DEVNULL
+    )
     after = os.times()
     processor = after.children_user + after.children_system - before.children_user - before.children_system
     return time.perf_counter() - begun, processor

@@ -18,8 +18,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from speed_rows import GROUPS, USUAL
 
-from tensoradapt.analysis.names import Look, display, looks, tone
-from tensoradapt.analysis.plots import _parts
+from tensoradapt.lab.analysis.names import Look, display, looks, tone
+from tensoradapt.lab.analysis.plots import _parts
 
 FIGURE = Path(__file__).parent.parent / "docs" / "results" / "figures" / "speed.png"
 TICKS = (1, 1.1, 1.2, 1.4, 1.6, 2, 3, 4, 6)

@@ -17,7 +17,7 @@ from speed_models import shared
 from speed_rows import Row
 from torch import Tensor, nn
 
-from tensoradapt.runs.provenance import peak_memory, reset_peak_memory
+from tensoradapt.lab.runs.provenance import peak_memory, reset_peak_memory
 
 SECOND = "second"
 

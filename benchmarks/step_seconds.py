@@ -19,10 +19,10 @@ from typing import Any
 import pandas as pd
 import torch
 
+from tensoradapt.lab.runs.config import RunConfig
+from tensoradapt.lab.runs.execute import execution
+from tensoradapt.lab.tasks import DataSpec
 from tensoradapt.planning.spec import AdapterSpec
-from tensoradapt.runs.config import RunConfig
-from tensoradapt.runs.execute import execution
-from tensoradapt.tasks import DataSpec
 from tensoradapt.training.options import Training
 
 CSV = Path(__file__).parent / "records" / "step_seconds.csv"

@@ -14,8 +14,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from tensoradapt.analysis.names import COLOURS, looks, tone
-from tensoradapt.analysis.plots import _parts
+from tensoradapt.lab.analysis.names import COLOURS, looks, tone
+from tensoradapt.lab.analysis.plots import _parts
 
 PNG = Path(__file__).parent.parent / "docs" / "results" / "figures" / "step_size.png"
 Row = Mapping[str, str]

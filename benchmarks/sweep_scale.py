@@ -33,14 +33,14 @@ from unittest.mock import patch
 import numpy as np
 from kept import append
 
+from tensoradapt.lab.runs.config import RunConfig
+from tensoradapt.lab.runs.store import Run, load_runs, write_run
+from tensoradapt.lab.runs.work_folder import versions
+from tensoradapt.lab.sweeps import record as recorded
+from tensoradapt.lab.sweeps.due import base_of, cells, due, with_head_rates
+from tensoradapt.lab.sweeps.run_sweep import sweep
+from tensoradapt.lab.sweeps.spec import SweepSpec, read_spec
 from tensoradapt.records import toml_of
-from tensoradapt.runs.config import RunConfig
-from tensoradapt.runs.store import Run, load_runs, write_run
-from tensoradapt.runs.work_folder import versions
-from tensoradapt.sweeps import record as recorded
-from tensoradapt.sweeps.due import base_of, cells, due, with_head_rates
-from tensoradapt.sweeps.run_sweep import sweep
-from tensoradapt.sweeps.spec import SweepSpec, read_spec
 
 CSV = Path(__file__).parent / "records" / "sweep_scale.csv"
 SIZES = (100, 1_000, 10_000)
@@ -119,7 +119,7 @@ def _write(root: Path, run: Run, config: RunConfig, n_params: Mapping[Any, Any],
 def measured(arguments: list[str]) -> dict[str, Any]:
     """Run a command in a process of its own; returns its seconds and the most memory that it had."""
     before, begun, peak = os.times(), time.perf_counter(), 0
-    command = [sys.executable, "-m", "tensoradapt.cli.main", *arguments]
+    command = [sys.executable, "-m", "tensoradapt.lab.cli.main", *arguments]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
         while process.poll() is None:
             peak = max(peak, _peak(process.pid))  # asked for often, as a run resets it when it begins

@@ -29,7 +29,7 @@ from scipy import stats
 from torch import Tensor, nn
 
 import tensoradapt as ta
-from tensoradapt.tasks.classification import head_of
+from tensoradapt.lab.tasks.classification import head_of
 
 CSV = Path(__file__).parent / "records" / "trained_library.csv"
 SETTING = Setting(steps=100, n_train=4000, n_validation=100, n_test=400, batch=16)

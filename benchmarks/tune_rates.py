@@ -14,17 +14,17 @@ from pathlib import Path
 
 import torch
 
+from tensoradapt.lab.runs.config import DataSpec, RunConfig
+from tensoradapt.lab.runs.execute import execute
+from tensoradapt.lab.runs.provenance import provenance
+from tensoradapt.lab.runs.store import is_finished, load_runs, read_run, write_run
+from tensoradapt.lab.sweeps.frontier import FRONTIER, rate
 from tensoradapt.planning.spec import AdapterSpec
-from tensoradapt.runs.config import DataSpec, RunConfig
-from tensoradapt.runs.execute import execute
-from tensoradapt.runs.provenance import provenance
-from tensoradapt.runs.store import is_finished, load_runs, read_run, write_run
-from tensoradapt.sweeps.frontier import FRONTIER, rate
 from tensoradapt.training.options import Training
 
 HERE = Path(__file__).parent
 RUNS, CSV = HERE / "runs" / "rates", HERE / "records" / "rates.csv"
-CHOSEN = HERE.parent / "tensoradapt" / "sweeps" / "frontier" / "rates.toml"
+CHOSEN = HERE.parent / "tensoradapt" / "lab" / "sweeps" / "frontier" / "rates.toml"
 SEED, STEPS, RANK, N_VALIDATION = 1000, 40, 8, 500
 GRID = {**dict.fromkeys(FRONTIER, (1e-3, 3e-3)), "full": (3e-5, 1e-4)}
 

@@ -9,23 +9,34 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from tensoradapt import lab as lab  # which registers names of models, and loads nothing else
+
 if TYPE_CHECKING:  # so that editors and type checkers know the names below, with their signatures
     from tensoradapt import parameterizations as parameterizations
     from tensoradapt import published as published
     from tensoradapt.adapter.adapter import Adapter as Adapter
     from tensoradapt.adapter.factored import FactoredTensor as FactoredTensor
-    from tensoradapt.analysis import plots as plots
-    from tensoradapt.analysis import statistics as statistics
-    from tensoradapt.analysis.paper import paper_table as paper_table
-    from tensoradapt.analysis.statistics import spectra as spectra
-    from tensoradapt.analysis.tables import compare as compare
-    from tensoradapt.analysis.tables import frontier as frontier  # type: ignore[no-redef, unused-ignore]
-    from tensoradapt.analysis.tables import summarise as summarise
     from tensoradapt.compression.compress import compress as compress
-    from tensoradapt.data.models import model_folder as model_folder
     from tensoradapt.errors import TensorAdaptError as TensorAdaptError
+    from tensoradapt.lab.analysis import plots as plots
+    from tensoradapt.lab.analysis import statistics as statistics
+    from tensoradapt.lab.analysis.paper import paper_table as paper_table
+    from tensoradapt.lab.analysis.statistics import spectra as spectra
+    from tensoradapt.lab.analysis.tables import compare as compare
+    from tensoradapt.lab.analysis.tables import frontier as frontier  # type: ignore[no-redef, unused-ignore]
+    from tensoradapt.lab.analysis.tables import summarise as summarise
+    from tensoradapt.lab.data.models import model_folder as model_folder
+    from tensoradapt.lab.metrics.metric import Metric as Metric
+    from tensoradapt.lab.runs.store import load_runs as load_runs
+    from tensoradapt.lab.runs.trained import load_run as load_run
+    from tensoradapt.lab.runs.trained import train as train
+    from tensoradapt.lab.sweeps.report import report as report
+    from tensoradapt.lab.sweeps.results import results as results
+    from tensoradapt.lab.sweeps.run_sweep import sweep as sweep
+    from tensoradapt.lab.tasks.registry import load_task as load_task
+    from tensoradapt.lab.tasks.registry import register_task as register_task
+    from tensoradapt.lab.tasks.task import Task as Task
     from tensoradapt.lora.export import export_lora as export_lora
-    from tensoradapt.metrics.metric import Metric as Metric
     from tensoradapt.networks.network import Factor as Factor
     from tensoradapt.networks.network import Network as Network
     from tensoradapt.planning.build_plan import plan as plan
@@ -33,9 +44,6 @@ if TYPE_CHECKING:  # so that editors and type checkers know the names below, wit
     from tensoradapt.planning.method_table import methods as methods
     from tensoradapt.planning.plan import Plan as Plan
     from tensoradapt.planning.spec import AdapterSpec as AdapterSpec
-    from tensoradapt.runs.store import load_runs as load_runs
-    from tensoradapt.runs.trained import load_run as load_run
-    from tensoradapt.runs.trained import train as train
     from tensoradapt.sites.find import find_sites as find_sites
     from tensoradapt.storage.card import model_card as model_card
     from tensoradapt.storage.hub import push_to_hub as push_to_hub
@@ -52,12 +60,6 @@ if TYPE_CHECKING:  # so that editors and type checkers know the names below, wit
     from tensoradapt.surgery.registry import adapters as adapters
     from tensoradapt.surgery.registry import print_trainable_parameters as print_trainable_parameters
     from tensoradapt.surgery.use import use as use
-    from tensoradapt.sweeps.report import report as report
-    from tensoradapt.sweeps.results import results as results
-    from tensoradapt.sweeps.run_sweep import sweep as sweep
-    from tensoradapt.tasks.registry import load_task as load_task
-    from tensoradapt.tasks.registry import register_task as register_task
-    from tensoradapt.tasks.task import Task as Task
     from tensoradapt.training.alignment import alignment as alignment
     from tensoradapt.training.equal_steps import equal_steps as equal_steps
     from tensoradapt.training.fit import fit as fit
@@ -73,12 +75,12 @@ _HOME = {
     "AdapterSpec": "tensoradapt.planning.spec",
     "methods": "tensoradapt.planning.method_table",
     "choose": "tensoradapt.planning.choose",
-    "Task": "tensoradapt.tasks.task",
-    "register_task": "tensoradapt.tasks.registry",
-    "load_task": "tensoradapt.tasks.registry",
-    "model_folder": "tensoradapt.data.models",
-    "Metric": "tensoradapt.metrics.metric",
-    "sweep": "tensoradapt.sweeps.run_sweep",
+    "Task": "tensoradapt.lab.tasks.task",
+    "register_task": "tensoradapt.lab.tasks.registry",
+    "load_task": "tensoradapt.lab.tasks.registry",
+    "model_folder": "tensoradapt.lab.data.models",
+    "Metric": "tensoradapt.lab.metrics.metric",
+    "sweep": "tensoradapt.lab.sweeps.run_sweep",
     "find_sites": "tensoradapt.sites.find",
     "Network": "tensoradapt.networks.network",
     "Factor": "tensoradapt.networks.network",
@@ -108,22 +110,22 @@ _HOME = {
     "orthonormal": "tensoradapt.training.steps.orthonormal",
     "preconditioned": "tensoradapt.training.preconditioning",
     "reduce_rank": "tensoradapt.training.reduce_rank",
-    "load_runs": "tensoradapt.runs.store",
-    "load_run": "tensoradapt.runs.trained",
-    "train": "tensoradapt.runs.trained",
-    "results": "tensoradapt.sweeps.results",
-    "report": "tensoradapt.sweeps.report",
-    "summarise": "tensoradapt.analysis.tables",
-    "compare": "tensoradapt.analysis.tables",
-    "frontier": "tensoradapt.analysis.tables",
-    "paper_table": "tensoradapt.analysis.paper",
+    "load_runs": "tensoradapt.lab.runs.store",
+    "load_run": "tensoradapt.lab.runs.trained",
+    "train": "tensoradapt.lab.runs.trained",
+    "results": "tensoradapt.lab.sweeps.results",
+    "report": "tensoradapt.lab.sweeps.report",
+    "summarise": "tensoradapt.lab.analysis.tables",
+    "compare": "tensoradapt.lab.analysis.tables",
+    "frontier": "tensoradapt.lab.analysis.tables",
+    "paper_table": "tensoradapt.lab.analysis.paper",
 }
 _MODULES = {
     "parameterizations": "tensoradapt.parameterizations",
     "published": "tensoradapt.published",
-    "plots": "tensoradapt.analysis.plots",
-    "spectra": "tensoradapt.analysis.statistics.spectra",
-    "statistics": "tensoradapt.analysis.statistics",
+    "plots": "tensoradapt.lab.analysis.plots",
+    "spectra": "tensoradapt.lab.analysis.statistics.spectra",
+    "statistics": "tensoradapt.lab.analysis.statistics",
 }
 __all__ = [*_HOME, *_MODULES]
 __version__ = "0.2.0"

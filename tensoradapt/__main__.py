@@ -2,6 +2,6 @@
 
 import sys
 
-from tensoradapt.cli.main import main
+from tensoradapt.lab.cli.main import main
 
 sys.exit(main())

@@ -239,3 +239,11 @@ def _finite(text: str) -> float:
     if not math.isfinite(value := float(text)):
         raise ValueError(f"{text} is not a finite number")
     return value
+
+
+def is_folder(name: str) -> bool:
+    """Return whether a name is that of a folder; one that no path can have is none."""
+    try:
+        return Path(name).is_dir()
+    except (OSError, ValueError):
+        return False

@@ -12,7 +12,7 @@ import pytest
 from support.claim_table import CLAIMS
 from support.page_numbers import ROOT
 
-from tensoradapt.analysis.edges import at_edges
+from tensoradapt.lab.analysis.edges import at_edges
 
 RECORDS = sorted((ROOT / "docs" / "results").rglob("records.csv"))
 

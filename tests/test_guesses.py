@@ -290,7 +290,7 @@ def test_what_is_typed_in_place_of_a_missing_name_exists() -> None:
 
 
 def test_tab_completion_of_plots_shows_the_figures_alone() -> None:
-    from tensoradapt.analysis.plots import NAMES
+    from tensoradapt.lab.analysis.plots import NAMES
 
     assert dir(ta.plots) == sorted(NAMES)
 

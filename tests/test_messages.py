@@ -399,7 +399,7 @@ REFUSED: dict[str, tuple[Call, list[str]]] = {
     "path that is a number": (lambda: ta.load(make("bert"), 5), ["path is 5; expected a path, such as"]),
     "path with a null byte": (lambda: ta.load_runs("a\0b"), ["root is 'a\\x00b', and no path", "embedded null byte"]),
     "path with a long name": (lambda: ta.load(make("bert"), "x" * 300), ["path is 'xxx", "has 300 characters"]),
-    "runs that are names": (lambda: ta.frontier(["q"]), ["runs[0] is 'q'; expected a tensoradapt.runs.store.Run"]),
+    "runs that are names": (lambda: ta.frontier(["q"]), ["runs[0] is 'q'; expected a tensoradapt.lab.runs.store.Run"]),
     "margin below 0": (
         lambda: ta.compare(pandas.DataFrame({"method": ["lora"], "score": [0.5]}), margin=-1),
         ["margin is -1; expected a difference in score above 0"],

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tensoradapt.analysis.statistics.significance import holm
+from tensoradapt.lab.analysis.statistics.significance import holm
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "benchmarks" / "paper"))

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 import tensoradapt as ta
-from tensoradapt.analysis import plots
+from tensoradapt.lab.analysis import plots
 
 ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT / "docs" / "make"))

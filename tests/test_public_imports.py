@@ -74,13 +74,19 @@ def test_what_readers_are_shown_imports_public_names_alone(path: Path) -> None:
 
 def test_inner_names_are_seen() -> None:
     code = """
-import tensoradapt as ta, tensoradapt.runs.store, tensoradapt.integrations.peft
-from tensoradapt import tasks, plots, testing
-from tensoradapt.data import assets
+import tensoradapt as ta, tensoradapt.lab.runs.store, tensoradapt.integrations.peft
+from tensoradapt import plots, testing
+from tensoradapt.lab import tasks
+from tensoradapt.lab.data import assets
 from tensoradapt.testing import laws, LAWS
-from tensoradapt.data import models
+from tensoradapt.lab.data import models
 ta.plots.frontier(ta.results("runs"), ta.data)
 ta.statistics.holm(ta.statistics.paired_p)
 """
-    inner = ["tensoradapt.runs.store", "tensoradapt.tasks", "tensoradapt.testing.LAWS", "tensoradapt.data.models"]
+    inner = [
+        "tensoradapt.lab.runs.store",
+        "tensoradapt.lab.tasks",
+        "tensoradapt.testing.LAWS",
+        "tensoradapt.lab.data.models",
+    ]
     assert sorted(inner_names(code)) == sorted([*inner, "ta.data", "ta.statistics.paired_p"])

@@ -18,14 +18,14 @@ from tokenizers.pre_tokenizers import Whitespace
 from transformers import PreTrainedTokenizerFast
 
 import tensoradapt as ta
-from tensoradapt import tasks
-from tensoradapt.cli.methods import methods_page
-from tensoradapt.data import assets, models
-from tensoradapt.runs.execute import execute
-from tensoradapt.sweeps.due import base_of, cells, due, with_head_rates
-from tensoradapt.sweeps.frontier import frontier_spec
-from tensoradapt.sweeps.spec import read_spec
-from tensoradapt.tasks import registry, snippets
+from tensoradapt.lab import tasks
+from tensoradapt.lab.cli.methods import methods_page
+from tensoradapt.lab.data import assets, models
+from tensoradapt.lab.runs.execute import execute
+from tensoradapt.lab.sweeps.due import base_of, cells, due, with_head_rates
+from tensoradapt.lab.sweeps.frontier import frontier_spec
+from tensoradapt.lab.sweeps.spec import read_spec
+from tensoradapt.lab.tasks import registry, snippets
 
 ROOT = Path(__file__).parents[1]
 GENERATED = {"methods.md"}  # its links are addresses of papers

@@ -15,8 +15,8 @@ import pytest
 from support.public import MODULES, parameters, public
 
 import tensoradapt as ta
-from tensoradapt.analysis.results import table_of
-from tensoradapt.tasks import registry
+from tensoradapt.lab.analysis.results import table_of
+from tensoradapt.lab.tasks import registry
 
 ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT / "docs" / "make"))

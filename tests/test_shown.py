@@ -18,8 +18,8 @@ from support.synthetic_runs import write_many, write_synthetic
 
 import tensoradapt as ta
 from tensoradapt.adapter.adapter import Adapter
+from tensoradapt.lab.runs.store import Run
 from tensoradapt.planning.plan import KINDS, Plan
-from tensoradapt.runs.store import Run
 from tensoradapt.text import COLUMNS, LINES
 
 MINILM = SimpleNamespace(

@@ -20,9 +20,9 @@ import torch
 from generating import answer
 
 import tensoradapt as ta
-from tensoradapt.data.models import load_causal
 from tensoradapt.files import replace_files
-from tensoradapt.tasks.splits import DataSpec, Split
+from tensoradapt.lab.data.models import load_causal
+from tensoradapt.lab.tasks.splits import DataSpec, Split
 from tensoradapt_paper.language.alpaca import ALPACA
 
 ROOT = Path(__file__).parents[2]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import pandas as pd
 from scipy import optimize, stats
 
-from tensoradapt.analysis.tables import Row
+from tensoradapt.lab.analysis.tables import Row
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ import run
 
 import tensoradapt as ta
 from tensoradapt.files import replace_file
-from tensoradapt.runs.store import load_runs
+from tensoradapt.lab.runs.store import load_runs
 
 SEEDS = (2001,)
 STEPS, HEADS = (0.5, 1, 2), (1 / 3, 3)  # shares of the specification's

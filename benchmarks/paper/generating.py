@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from tensoradapt.tasks.language.chat import DATE
+from tensoradapt.lab.tasks.language.chat import DATE
 
 
 def stop_tokens(model: Any, tokenizer: Any) -> list[int]:

@@ -24,9 +24,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from tensoradapt.data.models import load_causal
 from tensoradapt.files import replace_file
-from tensoradapt.tasks.splits import Split, take
+from tensoradapt.lab.data.models import load_causal
+from tensoradapt.lab.tasks.splits import Split, take
 from tensoradapt_paper.language.alpaca import ALPACA
 from tensoradapt_paper.language.instruction_rows import QUESTIONS, questions
 

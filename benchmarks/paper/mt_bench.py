@@ -21,7 +21,7 @@ from typing import Any
 from generating import answer
 
 import tensoradapt as ta
-from tensoradapt.data.models import load_causal
+from tensoradapt.lab.data.models import load_causal
 
 QUESTIONS = "instruct/mt_bench_question.jsonl"
 

@@ -16,12 +16,12 @@ from typing import Any
 import pandas as pd
 from matplotlib import pyplot
 
-from tensoradapt.analysis import paper, plots
-from tensoradapt.analysis.facts import size
-from tensoradapt.analysis.names import display
-from tensoradapt.analysis.tables import compare, corrected, reported, summarise
-from tensoradapt.runs.store import Run, load_runs
-from tensoradapt.sweeps.results import results
+from tensoradapt.lab.analysis import paper, plots
+from tensoradapt.lab.analysis.facts import size
+from tensoradapt.lab.analysis.names import display
+from tensoradapt.lab.analysis.tables import compare, corrected, reported, summarise
+from tensoradapt.lab.runs.store import Run, load_runs
+from tensoradapt.lab.sweeps.results import results
 
 RESULTS = Path(__file__).parents[2] / "docs" / "results"
 REFERENCE = ("lora", 8)

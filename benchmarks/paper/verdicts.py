@@ -18,11 +18,11 @@ import numpy as np
 import pandas as pd
 from committed import apart_by_seed, errors
 
-from tensoradapt.analysis import paper
-from tensoradapt.analysis.beside import gains
-from tensoradapt.analysis.statistics.intervals import t_interval
-from tensoradapt.analysis.statistics.significance import holm, paired_p
-from tensoradapt.analysis.tables import LEVEL, Row
+from tensoradapt.lab.analysis import paper
+from tensoradapt.lab.analysis.beside import gains
+from tensoradapt.lab.analysis.statistics.intervals import t_interval
+from tensoradapt.lab.analysis.statistics.significance import holm, paired_p
+from tensoradapt.lab.analysis.tables import LEVEL, Row
 
 RESULTS = Path(__file__).parents[2] / "docs" / "results"
 MARGINS = (0.01, 0.02)

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from tensoradapt.analysis.results import COSTS, RUN
-from tensoradapt.analysis.tables import COMPARED, MEANS
+from tensoradapt.lab.analysis.results import COSTS, RUN
+from tensoradapt.lab.analysis.tables import COMPARED, MEANS
 
 PAGE = Path(__file__).parents[1] / "reference" / "columns.md"
 HEAD = """# Columns

@@ -15,8 +15,8 @@ from matplotlib.patches import Rectangle
 from PIL import Image  # which matplotlib brings
 
 import tensoradapt as ta
-from tensoradapt.analysis.names import COLOURS
-from tensoradapt.analysis.plots.network import draw, size
+from tensoradapt.lab.analysis.names import COLOURS
+from tensoradapt.lab.analysis.plots.network import draw, size
 from tensoradapt.networks.layout import Layout, Pattern
 from tensoradapt.parameterizations import dense
 

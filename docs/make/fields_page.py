@@ -8,11 +8,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from tensoradapt.lab.runs.config import DataSpec, RunConfig
+from tensoradapt.lab.sweeps.spec import Search, SweepSpec, Tuning
+from tensoradapt.lab.tasks.own_settings import OwnData
 from tensoradapt.planning.spec import AdapterSpec
 from tensoradapt.records import markdown
-from tensoradapt.runs.config import DataSpec, RunConfig
-from tensoradapt.sweeps.spec import Search, SweepSpec, Tuning
-from tensoradapt.tasks.own_settings import OwnData
 from tensoradapt.training.options import Training
 
 PAGE = Path(__file__).parents[1] / "reference" / "fields.md"

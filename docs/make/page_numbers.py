@@ -16,7 +16,7 @@ from typing import Any
 
 import pandas as pd
 
-from tensoradapt.analysis.names import display
+from tensoradapt.lab.analysis.names import display
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "docs" / "results"

@@ -26,8 +26,8 @@ from matplotlib import pyplot  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
 from PIL import Image  # noqa: E402  # which matplotlib brings
 
-from tensoradapt.analysis import plots  # noqa: E402
 from tensoradapt.errors import TensorAdaptError, did_you_mean  # noqa: E402
+from tensoradapt.lab.analysis import plots  # noqa: E402
 
 EXAMPLES = DOCS / "examples" / "plots"
 FIRST = ("frontier", "differences", "layouts", "curves", "learning")  # others follow by name

@@ -15,12 +15,12 @@ from textwrap import fill
 from typing import Any, NamedTuple
 
 import tensoradapt as ta
-import tensoradapt.data.assets
 import tensoradapt.integrations.axolotl
 import tensoradapt.integrations.llama_factory
 import tensoradapt.integrations.ms_swift
 import tensoradapt.integrations.peft
 import tensoradapt.integrations.trainer
+import tensoradapt.lab.data.assets
 import tensoradapt.sites.recipe
 import tensoradapt.testing
 
@@ -99,7 +99,7 @@ PAGES = {
         "Extend",
         "What a parameterization, a task or a test of your own stands on ([CONTRIBUTING](../../CONTRIBUTING.md)).",
         "TensorAdaptError Network Factor testing testing.laws testing.check testing.patterns testing.layouts "
-        "testing.positions testing.cases testing.Checked data.assets data.assets.Asset data.assets.fetch",
+        "testing.positions testing.cases testing.Checked lab.data.assets lab.data.assets.Asset lab.data.assets.fetch",
     ),
 }  # file: its page
 HOME = {name: page for page, text in PAGES.items() for name in text.names.split()}

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
-from tensoradapt.data.model_names import is_folder
 from tensoradapt.errors import BudgetError, TensorAdaptError, did_you_mean, located
+from tensoradapt.files import is_folder
 from tensoradapt.networks import mapped
 from tensoradapt.networks.layout import Layout
 from tensoradapt.networks.network import Network

@@ -8,9 +8,8 @@ from typing import Any
 
 from tensoradapt.checks import flag, its_model, numbers, optional, shown, strings, text
 from tensoradapt.checks import projections as named_projections
-from tensoradapt.data import models
 from tensoradapt.errors import TensorAdaptError, few
-from tensoradapt.sites import recipe_table, select
+from tensoradapt.sites import named_models, recipe_table, select
 from tensoradapt.sites.from_module_tree import refuse_partial, sites_from_tree
 from tensoradapt.sites.from_names import adaptable, module_sites
 from tensoradapt.sites.from_recipe import sites_from_config, sites_in
@@ -125,7 +124,7 @@ def config_of(model_or_name: Any) -> Any:
             "gives"
         )
     named = isinstance(model_or_name, str | os.PathLike)
-    return models.config(text(os.fspath(model_or_name), "model")) if named else model_or_name
+    return named_models.config(text(os.fspath(model_or_name), "model")) if named else model_or_name
 
 
 def _in_model(

@@ -12,14 +12,14 @@ from support.device_standin import Counts, Device, standin
 from torch import Tensor, nn
 
 import tensoradapt as ta
+from tensoradapt.lab.runs import batches
+from tensoradapt.lab.runs.batches import predict
+from tensoradapt.lab.runs.config import DataSpec, RunConfig
+from tensoradapt.lab.runs.execute import execute, load_data, prepare
+from tensoradapt.lab.tasks import Task
+from tensoradapt.lab.tasks.language import chat, preference
 from tensoradapt.planning.spec import AdapterSpec
-from tensoradapt.runs import batches
-from tensoradapt.runs.batches import predict
-from tensoradapt.runs.config import DataSpec, RunConfig
-from tensoradapt.runs.execute import execute, load_data, prepare
 from tensoradapt.surgery.moved_batch import moved
-from tensoradapt.tasks import Task
-from tensoradapt.tasks.language import chat, preference
 from tensoradapt.training.options import Training
 
 RUN = RunConfig(

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 import tensoradapt as ta
 from tensoradapt.compression.sources import read
-from tensoradapt.runs import execute
+from tensoradapt.lab.runs import execute
 from tensoradapt.surgery.moved_batch import moved
 
 

@@ -15,18 +15,18 @@ from support.device_standin import standin
 from support.sweeping import TINY, attempts, done, results
 
 import tensoradapt as ta
-from tensoradapt.data import models
-from tensoradapt.runs import execute, perform
-from tensoradapt.runs.store import load_failures
-from tensoradapt.runs.work_folder import Work
-from tensoradapt.sweeps import cost, frontier, packing, run_sweep
-from tensoradapt.sweeps.cost import Cost, cost_text, measure
-from tensoradapt.sweeps.due import cells, due, with_head_rates
-from tensoradapt.sweeps.executors import catalogue
-from tensoradapt.sweeps.executors.catalogue import slots_for
-from tensoradapt.sweeps.executors.executor import Local, Slots, let_go
-from tensoradapt.sweeps.packing import packed
-from tensoradapt.sweeps.spec import read_spec
+from tensoradapt.lab.data import models
+from tensoradapt.lab.runs import execute, perform
+from tensoradapt.lab.runs.store import load_failures
+from tensoradapt.lab.runs.work_folder import Work
+from tensoradapt.lab.sweeps import cost, frontier, packing, run_sweep
+from tensoradapt.lab.sweeps.cost import Cost, cost_text, measure
+from tensoradapt.lab.sweeps.due import cells, due, with_head_rates
+from tensoradapt.lab.sweeps.executors import catalogue
+from tensoradapt.lab.sweeps.executors.catalogue import slots_for
+from tensoradapt.lab.sweeps.executors.executor import Local, Slots, let_go
+from tensoradapt.lab.sweeps.packing import packed
+from tensoradapt.lab.sweeps.spec import read_spec
 
 GB = 10**9
 ONE = Slots(1, 16, "cuda", ("0",), here=("cuda:0",))

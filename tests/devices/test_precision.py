@@ -11,15 +11,15 @@ from support.device_standin import standin
 from support.sweeping import TINY, results
 
 import tensoradapt as ta
+from tensoradapt.lab.runs.config import RunConfig
+from tensoradapt.lab.runs.execute import execute
+from tensoradapt.lab.runs.row import row_of
+from tensoradapt.lab.runs.store import load_runs
+from tensoradapt.lab.sweeps import frontier
+from tensoradapt.lab.sweeps.executors.executor import Slots
+from tensoradapt.lab.sweeps.messages import precision_text
+from tensoradapt.lab.sweeps.spec import read_spec
 from tensoradapt.planning.spec import AdapterSpec
-from tensoradapt.runs.config import RunConfig
-from tensoradapt.runs.execute import execute
-from tensoradapt.runs.row import row_of
-from tensoradapt.runs.store import load_runs
-from tensoradapt.sweeps import frontier
-from tensoradapt.sweeps.executors.executor import Slots
-from tensoradapt.sweeps.messages import precision_text
-from tensoradapt.sweeps.spec import read_spec
 from tensoradapt.training.fit import computed_in
 from tensoradapt.training.options import Training
 

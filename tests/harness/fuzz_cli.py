@@ -16,8 +16,8 @@ from unittest.mock import patch
 import numpy as np
 from harness.fuzz_calls import LONGEST, SLOWEST, outcome
 
-from tensoradapt.cli.main import main, parser
 from tensoradapt.errors import TensorAdaptError
+from tensoradapt.lab.cli.main import main, parser
 
 ODD = (
     "", " ", "-1", "0", "1", "8", "1e400", "nan", "inf", "-0.0", "1e-320", "9" * 400, "1_0", "x" * 5000, "a\x00b", "\n",
@@ -127,8 +127,8 @@ def call(words: Sequence[str]) -> Ended:
     with (
         redirect_stdout(out),
         redirect_stderr(err),
-        patch("tensoradapt.sweeps.frontier.load_data"),
-        patch("tensoradapt.sweeps.frontier.sweep", refused_runs),
+        patch("tensoradapt.lab.sweeps.frontier.load_data"),
+        patch("tensoradapt.lab.sweeps.frontier.sweep", refused_runs),
     ):
         try:
             code = main(list(words))

@@ -26,10 +26,10 @@ from support.synthetic_runs import write_synthetic
 import tensoradapt as ta
 from tensoradapt.adapter.checkpoint import seal
 from tensoradapt.files import FORMULA, csv_bytes
+from tensoradapt.lab.runs.store import SUMS, read_run
+from tensoradapt.lab.sweeps.spec import read_spec
 from tensoradapt.lora.read_folder import read_lora
-from tensoradapt.runs.store import SUMS, read_run
 from tensoradapt.storage.load import unattached
-from tensoradapt.sweeps.spec import read_spec
 from tensoradapt.text import align
 
 

@@ -16,12 +16,12 @@ from support.synthetic_runs import write_synthetic
 from transformers import BertConfig, BertForSequenceClassification
 
 import tensoradapt as ta
-from tensoradapt.data import models
-from tensoradapt.runs.store import write_failure
-from tensoradapt.runs.work_folder import Work
-from tensoradapt.sweeps import record
-from tensoradapt.sweeps.due import cells, due
-from tensoradapt.sweeps.spec import read_spec
+from tensoradapt.lab.data import models
+from tensoradapt.lab.runs.store import write_failure
+from tensoradapt.lab.runs.work_folder import Work
+from tensoradapt.lab.sweeps import record
+from tensoradapt.lab.sweeps.due import cells, due
+from tensoradapt.lab.sweeps.spec import read_spec
 
 CONFIG = {
     **{"model_type": "bert", "hidden_size": 16, "num_attention_heads": 4, "num_hidden_layers": 2},

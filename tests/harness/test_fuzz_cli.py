@@ -21,7 +21,7 @@ from harness.fuzz_cli import Commands, call, checked, escapes, files
 from support.checksums import sum_again
 from support.sweeping import write_spec
 
-from tensoradapt.runs.store import SUMS
+from tensoradapt.lab.runs.store import SUMS
 
 COMMANDS = fuzz_cli.names()
 PLAN = ["--method", "cp", "--rank", "2"]
@@ -436,8 +436,8 @@ def test_memory_that_does_not_suffice_is_one_error(monkeypatch: pytest.MonkeyPat
     def greedy(*_: Any, **__: Any) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("tensoradapt.cli.methods.methods_page", greedy)
-    monkeypatch.setattr("tensoradapt.cli.methods.method_rows", greedy)
+    monkeypatch.setattr("tensoradapt.lab.cli.methods.methods_page", greedy)
+    monkeypatch.setattr("tensoradapt.lab.cli.methods.method_rows", greedy)
     ended = call(["methods"])
     assert ended.code == 2 and ended.err.startswith("error: the memory does not suffice")
 

@@ -14,8 +14,8 @@ from support.models import perturb
 from torch import nn
 
 import tensoradapt as ta
+from tensoradapt.lab.runs.store import write_run
 from tensoradapt.lora.read_folder import read_lora
-from tensoradapt.runs.store import write_run
 from tensoradapt.training.state import TrainingState
 
 

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
 import tensoradapt as ta
-from tensoradapt.data.models import load_causal
-from tensoradapt.tasks.language import chat, preference
-from tensoradapt.tasks.registry import resolve
-from tensoradapt.tasks.splits import DataSpec
+from tensoradapt.lab.data.models import load_causal
+from tensoradapt.lab.tasks.language import chat, preference
+from tensoradapt.lab.tasks.registry import resolve
+from tensoradapt.lab.tasks.splits import DataSpec
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # TRL and transformers warn about each other
 TASK = preference.Preferences("pairs", lambda: pytest.fail("loaded"))

@@ -16,7 +16,7 @@ from support.models import inputs, make, perturb
 from torch import nn
 
 import tensoradapt as ta
-from tensoradapt.cli.main import main
+from tensoradapt.lab.cli.main import main
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 HELD = {"llama": "model", "bert": "bert", "gpt2": "transformer"}

@@ -18,7 +18,7 @@ from support.models import ENCODER, inputs, make, perturb
 from torch import nn
 
 import tensoradapt as ta
-from tensoradapt.cli.main import main
+from tensoradapt.lab.cli.main import main
 from tensoradapt.lora import pair as lora_pairs
 from tensoradapt.lora.export import max_lora_rank
 from tensoradapt.lora.pair import LoraPair

@@ -21,7 +21,7 @@ from support.paper import SMOLLM2, needs_smollm2
 from torch import Tensor
 
 import tensoradapt as ta
-from tensoradapt.data.models import load_causal
+from tensoradapt.lab.data.models import load_causal
 
 pytestmark = [
     pytest.mark.llama_cpp,

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tensoradapt.data import assets
+from tensoradapt.lab.data import assets
 
 HERE = Path(__file__).parent
 ICD = assets.Asset(  # WHO's ICD-10, 2019: real texts in long-tailed chapters

@@ -17,7 +17,7 @@ HEAD = """
 from types import SimpleNamespace
 import torch
 import tensoradapt as ta
-from tensoradapt.sweeps.spec import read_spec
+from tensoradapt.lab.sweeps.spec import read_spec
 SIZES = {"hidden_size": 48, "num_attention_heads": 4, "num_hidden_layers": 2, "intermediate_size": 96}
 BERT = SimpleNamespace(model_type="bert", **SIZES)
 SWEEP = {"model": "tiny-random-bert", "task": "planted", "method": "cp", "rank": 2, "lr": 1e-3, "seed": [0, 1]}
@@ -145,14 +145,14 @@ assert read_spec({**SWEEP, "floor": 0.1}).method[0].training["floor"] == 0.1
         "a metric",
         """
 import numpy as np
-from tensoradapt.metrics.library import range_of
-from tensoradapt.metrics.table import TABLE
+from tensoradapt.lab.metrics.library import range_of
+from tensoradapt.lab.metrics.table import TABLE
 stored, labels = np.array([[0.1, 0.9], [0.8, 0.2]]), SimpleNamespace(labels=np.array([1, 1]))
 assert TABLE["misses"].score(stored, labels) == 0.5 and range_of("misses") == (0, 1)
 assert list(TABLE["misses"].examples(stored, labels)) == [0, 1]
 """,
         edits={
-            "metrics/table.py": [
+            "lab/metrics/table.py": [
                 (
                     '        averaged("accuracy", _right, noise=of_share),\n',
                     '        averaged("accuracy", _right, noise=of_share),\n'
@@ -214,8 +214,8 @@ assert [bar.get_width() for bar in ax.patches] == [2, 1] and ax.get_title() == "
 assert ta.plots.allowed(runs)["seeds"] is None
 """,
         new={
-            "analysis/plots/seeds.py": '"""Number of runs of each method."""\n\n'
-            "from tensoradapt.analysis.names import display\n\n\n"
+            "lab/analysis/plots/seeds.py": '"""Number of runs of each method."""\n\n'
+            "from tensoradapt.lab.analysis.names import display\n\n\n"
             "def rows(runs):\n"
             '    """Return a row for each method."""\n'
             '    return runs.groupby("method", as_index=False).agg(n=("seed", "size"))\n\n\n'
@@ -236,17 +236,17 @@ assert ta.plots.allowed(runs)["seeds"] is None
         "a column of tables",
         """
 from pathlib import Path
-from tensoradapt.analysis.results import RUN, frame
-from tensoradapt.analysis.tables import summarise
-from tensoradapt.runs.row import COLUMNS
-from tensoradapt.runs.store import Run
+from tensoradapt.lab.analysis.results import RUN, frame
+from tensoradapt.lab.analysis.tables import summarise
+from tensoradapt.lab.runs.row import COLUMNS
+from tensoradapt.lab.runs.store import Run
 row = dict.fromkeys(COLUMNS) | {"task": "t", "method": "cp", "kind": "adapter", "status": "finished", "metric": "f1"}
 row |= {"seed": 0, "n_params": 3, "score": 0.5, "seconds": 7200.0, "tuning": False}
 table = frame([Run("a", Path("a"), row)])
 assert table["hours"].tolist() == [2.0] and "hours" in RUN and summarise(table, "hours")["cost"].tolist() == [2.0]
 """,
         edits={
-            "analysis/results.py": [
+            "lab/analysis/results.py": [
                 (
                     '    "seconds": "time of the run (s)",\n',
                     '    "seconds": "time of the run (s)",\n    "hours": "time of the run (h)",\n',
@@ -262,15 +262,15 @@ assert table["hours"].tolist() == [2.0] and "hours" in RUN and summarise(table, 
     Change(
         "a task",
         """
-from tensoradapt import tasks
+from tensoradapt.lab import tasks
 data = tasks.get("parity").load()
 assert len(data.train) == 60 and "parity" in tasks.names()
 """,
         new={
-            "tasks/parity.py": '"""Sentences of an even or odd number of words."""\n\n'
+            "lab/tasks/parity.py": '"""Sentences of an even or odd number of words."""\n\n'
             "import numpy as np\n\n"
-            "from tensoradapt.tasks.classification import Classification\n"
-            "from tensoradapt.tasks.splits import Split, carve\n\n\n"
+            "from tensoradapt.lab.tasks.classification import Classification\n"
+            "from tensoradapt.lab.tasks.splits import Split, carve\n\n\n"
             "def _splits(n_train=None, n_test=None):\n"
             '    texts = tuple((" ".join(["word"] * n),) for n in range(1, 101))\n'
             "    every = Split(texts, np.arange(1, 101) % 2, tuple(map(str, range(100))))\n"
@@ -285,27 +285,27 @@ assert len(data.train) == 60 and "parity" in tasks.names()
         """
 import json
 from pathlib import Path
-from tensoradapt.tasks.registry import resolve
+from tensoradapt.lab.tasks.registry import resolve
 rows = [{"source": f"word {i}", "target": f"Wort {i}"} for i in range(40)]
 Path("pairs.jsonl").write_text("\\n".join(map(json.dumps, rows)))
 task, record = resolve({"train": "pairs.jsonl", "columns": {"source": "source"}, "kind": "translation"})
 assert record["kind"] == "translation" and len(task.load().train) == 28
 """,
         edits={
-            "tasks/language/rows.py": [
+            "lab/tasks/language/rows.py": [
                 (
                     'COLUMNS = {"instruct": ("prompt", "answer"), ',
                     'COLUMNS = {"translation": ("source", "target"), "instruct": ("prompt", "answer"), ',
                 )
             ],
-            "tasks/own_settings.py": [
+            "lab/tasks/own_settings.py": [
                 (
                     '    "instruct": ("text", ',
                     '    "translation": ("text", "label", "labels", "metric", "beta"),\n    "instruct": ("text", ',
                 )
             ],
         },
-        tests="a task of its own besides, where its loss is another: `tasks/own.py` names it",
+        tests="a task of its own besides, where its loss is another: `lab/tasks/own.py` names it",
     ),
     Change(
         "a model family",
@@ -335,13 +335,13 @@ assert Adapter(plan).tensors[0].scale == 0.25
         "a setting of sweeps",
         """
 from pathlib import Path
-from tensoradapt.sweeps.due import cells, due
+from tensoradapt.lab.sweeps.due import cells, due
 spec = read_spec({**SWEEP, "method": ["cp", "lora"], "order": "method"})
 found = due(spec, cells(spec, BERT), Path("none")).configs
 assert [config.seed for config in found] == [0, 1, 0, 1]
 """,
         edits={
-            "sweeps/spec.py": [
+            "lab/sweeps/spec.py": [
                 (
                     "    keep: str = value(\n",
                     '    order: str = value(partial(checks.one_of, ("seed", "method")), "the order of runs", "seed")\n'
@@ -349,7 +349,7 @@ assert [config.seed for config in found] == [0, 1, 0, 1]
                 ),
                 ('PLAIN = ("model",', 'PLAIN = ("order", "model",'),
             ],
-            "sweeps/due.py": [
+            "lab/sweeps/due.py": [
                 (
                     "key=lambda config: places[config.seed])",
                     'key=lambda config: spec.order == "seed" and places[config.seed])',
@@ -361,23 +361,23 @@ assert [config.seed for config in found] == [0, 1, 0, 1]
     Change(
         "an executor",
         """
-from tensoradapt.sweeps.executors.catalogue import EXECUTORS, slots_for
+from tensoradapt.lab.sweeps.executors.catalogue import EXECUTORS, slots_for
 assert EXECUTORS["here"].__name__ == "Here"
 slots_for("here", 1, "cpu", {})
 """,
         edits={
-            "sweeps/executors/catalogue.py": [
+            "lab/sweeps/executors/catalogue.py": [
                 (
-                    "from tensoradapt.sweeps.executors.options import",
-                    "from tensoradapt.sweeps.executors.here import Here\n"
-                    "from tensoradapt.sweeps.executors.options import",
+                    "from tensoradapt.lab.sweeps.executors.options import",
+                    "from tensoradapt.lab.sweeps.executors.here import Here\n"
+                    "from tensoradapt.lab.sweeps.executors.options import",
                 ),
                 ('{"inline": Inline, ', '{"here": Here, "inline": Inline, '),
             ]
         },
         new={
-            "sweeps/executors/here.py": '"""This process, under another name."""\n\n'
-            "from tensoradapt.sweeps.executors.executor import Inline\n\n\nclass Here(Inline):\n"
+            "lab/sweeps/executors/here.py": '"""This process, under another name."""\n\n'
+            "from tensoradapt.lab.sweeps.executors.executor import Inline\n\n\nclass Here(Inline):\n"
             '    """As inline."""\n'
         },
     ),

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from tensoradapt.runs.store import load_runs
-from tensoradapt.sweeps.frontier import preset
-from tensoradapt.sweeps.spec import read_spec
+from tensoradapt.lab.runs.store import load_runs
+from tensoradapt.lab.sweeps.frontier import preset
+from tensoradapt.lab.sweeps.spec import read_spec
 
 
 def main(out: Path) -> None:

@@ -6,7 +6,7 @@ import hashlib
 import json
 from pathlib import Path
 
-from tensoradapt.runs.store import SUMS
+from tensoradapt.lab.runs.store import SUMS
 
 
 def sum_again(folder: Path) -> None:

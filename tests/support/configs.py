@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence, Sized
 from typing import Any
 
+from tensoradapt.lab.runs.config import DataSpec, RunConfig
+from tensoradapt.lab.tasks.registry import restore
+from tensoradapt.lab.tasks.splits import Split
 from tensoradapt.planning.spec import AdapterSpec
 from tensoradapt.records import names
-from tensoradapt.runs.config import DataSpec, RunConfig
-from tensoradapt.tasks.registry import restore
-from tensoradapt.tasks.splits import Split
 from tensoradapt.training.options import Training
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tensoradapt.metrics.metric import Metric
-from tensoradapt.tasks.splits import Split
-from tensoradapt.tasks.task import Task
+from tensoradapt.lab.metrics.metric import Metric
+from tensoradapt.lab.tasks.splits import Split
+from tensoradapt.lab.tasks.task import Task
 
 
 def split_of(labels: np.ndarray, name: str = "made") -> Split:

@@ -13,7 +13,7 @@ import torch
 from transformers import BertConfig, BertForSequenceClassification, LlamaConfig, LlamaForCausalLM
 
 import tensoradapt as ta
-from tensoradapt.analysis.paper import write
+from tensoradapt.lab.analysis.paper import write
 
 SIZES = {"hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 2, "num_attention_heads": 6, "vocab_size": 50}
 TIED = "layer proj : head dim : model"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from tensoradapt.analysis.results import table_of
+from tensoradapt.lab.analysis.results import table_of
 
 DOCS = Path(__file__).parents[2] / "docs"
 sys.path.insert(0, str(DOCS / "make"))

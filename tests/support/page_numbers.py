@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from tensoradapt.analysis.statistics.intervals import Floats, Interval, t_interval
-from tensoradapt.analysis.tables import compare, reported
+from tensoradapt.lab.analysis.statistics.intervals import Floats, Interval, t_interval
+from tensoradapt.lab.analysis.tables import compare, reported
 
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks" / "paper"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tensoradapt.data import models
+from tensoradapt.lab.data import models
 
 SMOLLM2 = "smollm2-135m-instruct"
 needs_smollm2 = pytest.mark.skipif(

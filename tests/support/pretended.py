@@ -11,8 +11,8 @@ from support.sweeping import TINY
 from support.synthetic_runs import metric_document
 
 import tensoradapt as ta
-from tensoradapt.runs import perform
-from tensoradapt.runs.config import RunConfig
+from tensoradapt.lab.runs import perform
+from tensoradapt.lab.runs.config import RunConfig
 
 Score = Callable[[RunConfig], float]
 HOW: dict[str, Any] = {"executor": "inline", "device": "cpu", "probe": False}

@@ -8,8 +8,8 @@ from typing import Any
 
 import tensoradapt as ta
 from tensoradapt import testing
-from tensoradapt.data import assets
 from tensoradapt.integrations import axolotl, llama_factory, ms_swift, peft, trainer
+from tensoradapt.lab.data import assets
 from tensoradapt.sites import recipe
 
 MODULES = {
@@ -19,7 +19,7 @@ MODULES = {
     "tensoradapt.spectra": ta.spectra,
     "tensoradapt.statistics": ta.statistics,
     "tensoradapt.testing": testing,
-    "tensoradapt.data.assets": assets,
+    "tensoradapt.lab.data.assets": assets,
     "tensoradapt.sites.recipe": recipe,
     "tensoradapt.integrations.peft": peft,
     "tensoradapt.integrations.trainer": trainer,

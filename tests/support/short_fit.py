@@ -7,8 +7,8 @@ import hashlib
 import torch
 
 import tensoradapt as ta
-from tensoradapt import tasks
-from tensoradapt.data import models
+from tensoradapt.lab import tasks
+from tensoradapt.lab.data import models
 
 
 def main() -> None:

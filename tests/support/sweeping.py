@@ -17,12 +17,12 @@ from typing import Any
 from support.threads import one_thread
 
 import tensoradapt as ta
-from tensoradapt.data import models
+from tensoradapt.lab.data import models
+from tensoradapt.lab.runs import perform
+from tensoradapt.lab.runs.work_folder import Work, state_key
+from tensoradapt.lab.sweeps.due import cells, due, with_head_rates
+from tensoradapt.lab.sweeps.spec import SweepSpec
 from tensoradapt.records import toml_of
-from tensoradapt.runs import perform
-from tensoradapt.runs.work_folder import Work, state_key
-from tensoradapt.sweeps.due import cells, due, with_head_rates
-from tensoradapt.sweeps.spec import SweepSpec
 from tensoradapt.training.state import TrainingState
 
 TINY: dict[str, Any] = {
@@ -61,7 +61,17 @@ def break_one(root: Path, spec: SweepSpec) -> str:
 
 def start(spec: Path, out: Path, *options: str) -> subprocess.Popen[bytes]:
     """A sweep in a process of its own; its words go to a file beside ``out``."""
-    command = [sys.executable, "-m", "tensoradapt.cli.main", "sweep", str(spec), "--out", str(out), "--device", "cpu"]
+    command = [
+        sys.executable,
+        "-m",
+        "tensoradapt.lab.cli.main",
+        "sweep",
+        str(spec),
+        "--out",
+        str(out),
+        "--device",
+        "cpu",
+    ]
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     with out.with_suffix(".log").open("ab") as log:
         # a shell's background jobs ignore SIGINT, and so would what they start

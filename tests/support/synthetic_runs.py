@@ -10,10 +10,10 @@ from unittest.mock import patch
 import numpy as np
 from support.configs import config_of
 
-from tensoradapt.metrics.library import range_of
-from tensoradapt.metrics.table import TABLE
+from tensoradapt.lab.metrics.library import range_of
+from tensoradapt.lab.metrics.table import TABLE
+from tensoradapt.lab.runs.store import Run, load_runs, write_run
 from tensoradapt.records import as_json
-from tensoradapt.runs.store import Run, load_runs, write_run
 
 LABELS = {"cp": "CP (LoRTA)", "tt": "TT (MetaTT)", "tucker": "Tucker", "lora": "LoRA", "vera": "VeRA"}
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from support.synthetic_runs import write_synthetic
 
-from tensoradapt.runs.store import Run, load_runs
+from tensoradapt.lab.runs.store import Run, load_runs
 
 
 def sweep(root: Path, tasks: tuple[str, ...] = ("sst2", "stsb"), seeds: tuple[int, ...] = (0, 1, 2)) -> list[Run]:

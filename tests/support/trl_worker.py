@@ -16,9 +16,9 @@ from datasets import Dataset
 from peft import PeftModel, get_peft_model
 
 import tensoradapt as ta
-from tensoradapt.data.models import load_causal
 from tensoradapt.integrations.peft import TensorConfig
 from tensoradapt.integrations.trainer import EqualSteps
+from tensoradapt.lab.data.models import load_causal
 
 SMOLLM2 = "smollm2-135m-instruct"  # a model of the plug-in in benchmarks/paper
 STEPS, BATCH, LENGTH = {"sft": 10, "dpo": 4}, {"sft": 4, "dpo": 2}, 64

@@ -10,9 +10,9 @@ import torch
 from support.sweeping import TINY
 
 import tensoradapt as ta
-from tensoradapt.runs.store import load_runs
-from tensoradapt.sweeps.report import report
-from tensoradapt.tasks import get
+from tensoradapt.lab.runs.store import load_runs
+from tensoradapt.lab.sweeps.report import report
+from tensoradapt.lab.tasks import get
 from tensoradapt.training.loss_rise import TIMES, rise
 
 RATES = {"head rate": 0.06, "learning rate": 2e-3}

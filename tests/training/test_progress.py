@@ -15,9 +15,9 @@ from support.terminals import written
 from torch import nn
 
 import tensoradapt as ta
+from tensoradapt.lab.runs.config import DataSpec, RunConfig
+from tensoradapt.lab.runs.execute import execute
 from tensoradapt.planning.spec import AdapterSpec
-from tensoradapt.runs.config import DataSpec, RunConfig
-from tensoradapt.runs.execute import execute
 from tensoradapt.training.fit import FitResult
 from tensoradapt.training.options import Training
 from tensoradapt.training.state import TrainingState

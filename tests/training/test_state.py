@@ -14,8 +14,9 @@ from support.families import planned
 from torch import nn
 
 import tensoradapt as ta
-from tensoradapt import parameterizations, tasks
-from tensoradapt.data import models
+from tensoradapt import parameterizations
+from tensoradapt.lab import tasks
+from tensoradapt.lab.data import models
 from tensoradapt.training.fit import fit
 from tensoradapt.training.state import TrainingState
 

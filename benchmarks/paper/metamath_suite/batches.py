@@ -13,7 +13,7 @@ from torch import Tensor
 from metamath_suite.rows import Row
 from metamath_suite.setting import QUERY, Setting
 from tensoradapt.errors import TensorAdaptError
-from tensoradapt.tasks.language.chat import IGNORED
+from tensoradapt.lab.tasks.language.chat import IGNORED
 
 BUCKET = 20  # batches whose rows are sorted by length together
 Ids = Sequence[int]

@@ -9,8 +9,8 @@ import torch
 
 import tensoradapt as ta
 from metamath_suite.setting import Specification
-from tensoradapt.data import models
 from tensoradapt.errors import TensorAdaptError
+from tensoradapt.lab.data import models
 
 
 def counts(specification: Specification, model: str | None = None) -> Iterator[tuple[str, int, int]]:

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from metamath_suite.batches import encoded
-from tensoradapt.data import assets
-from tensoradapt.runs import forgetting
+from tensoradapt.lab.data import assets
+from tensoradapt.lab.runs import forgetting
 
 LONGEST = 768  # tokens of a text that are read
 

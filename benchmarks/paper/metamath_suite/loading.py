@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from metamath_suite.setting import Setting
-from tensoradapt.data import models
 from tensoradapt.errors import TensorAdaptError
+from tensoradapt.lab.data import models
 from tensoradapt.training.fit import computed_in
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from tensoradapt.runs.provenance import peak_memory, reset_peak_memory
+from tensoradapt.lab.runs.provenance import peak_memory, reset_peak_memory
 
 STATM = Path("/proc/self/statm")
 

@@ -24,7 +24,7 @@ from metamath_suite.setting import Experiment
 from metamath_suite.training import train
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.files import csv_bytes, replace_files
-from tensoradapt.runs.provenance import provenance
+from tensoradapt.lab.runs.provenance import provenance
 
 RESULTS, CANCELED, DETAILS = "results", "cancelled_results", "details"  # the first two as in PEFT's comparison
 STOPS = (KeyboardInterrupt, torch.OutOfMemoryError, TensorAdaptError)

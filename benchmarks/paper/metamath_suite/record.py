@@ -14,9 +14,9 @@ import torch
 
 from metamath_suite.course import Course, mean
 from metamath_suite.setting import Experiment, Setting
+from tensoradapt.lab.runs.provenance import commit_of, provenance, version
 from tensoradapt.planning.plan import Plan
 from tensoradapt.records import as_json
-from tensoradapt.runs.provenance import commit_of, provenance, version
 
 SUCCESS, CANCELED = "success", "canceled"
 PACKAGES = ("transformers", "peft", "datasets", "bitsandbytes", "torch")

@@ -10,7 +10,7 @@ import numpy as np
 
 from metamath_suite.setting import Files
 from tensoradapt.errors import TensorAdaptError
-from tensoradapt.tasks.tables import read_file, text_column
+from tensoradapt.lab.tasks.tables import read_file, text_column
 
 LONGEST = 1300  # characters of a query and its response, with the space between them
 SEED = 0  # of the draw of validation questions, whatever the seed of a run

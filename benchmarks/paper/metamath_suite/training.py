@@ -14,8 +14,8 @@ from metamath_suite.batches import Batch
 from metamath_suite.course import Course, Step
 from metamath_suite.memory import Memory
 from metamath_suite.setting import Setting
-from tensoradapt.data import models
 from tensoradapt.errors import TensorAdaptError
+from tensoradapt.lab.data import models
 from tensoradapt.training.fit import optimizer_of, parameter_groups
 from tensoradapt.training.options import Training
 

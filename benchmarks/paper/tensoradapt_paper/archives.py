@@ -1,6 +1,6 @@
 """The archives that are pinned: four models, of which one is in five parts, and chains of the Protein Data Bank."""
 
-from tensoradapt.data.assets import Asset
+from tensoradapt.lab.data.assets import Asset
 
 _ANTIBERTY_FILES = ("config.json", "pytorch_model.bin")
 _PDB_FOLDER = "mdanalysistests-2.11.0/MDAnalysisTests/data/dssp"

@@ -15,10 +15,10 @@ import numpy as np
 
 from tensoradapt.errors import TensorAdaptError, did_you_mean, few
 from tensoradapt.files import reason
-from tensoradapt.tasks import data_folder
-from tensoradapt.tasks.splits import Split, Splits, carve, take
-from tensoradapt.tasks.vision.pictures import IGNORED, SUFFIXES, Picture, read
-from tensoradapt.tasks.vision.task import Pictures
+from tensoradapt.lab.tasks import data_folder
+from tensoradapt.lab.tasks.splits import Split, Splits, carve, take
+from tensoradapt.lab.tasks.vision.pictures import IGNORED, SUFFIXES, Picture, read
+from tensoradapt.lab.tasks.vision.task import Pictures
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 ARCHIVE = "vision/cifar10_subset.zip"  # in TENSORADAPT_DATA

@@ -13,10 +13,10 @@ from importlib.resources import files
 
 import numpy as np
 
-from tensoradapt.data import assets
-from tensoradapt.tasks import glue, snippets
-from tensoradapt.tasks.classification import Classification
-from tensoradapt.tasks.splits import Split, Splits, carve, joined, take
+from tensoradapt.lab.data import assets
+from tensoradapt.lab.tasks import glue, snippets
+from tensoradapt.lab.tasks.classification import Classification
+from tensoradapt.lab.tasks.splits import Split, Splits, carve, joined, take
 
 SCORED = "scored_elsewhere.txt"
 N_TEST, LONG = 3_000, 30

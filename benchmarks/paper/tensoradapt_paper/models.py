@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tensoradapt.data import assets, models
+from tensoradapt.lab.data import assets, models
 from tensoradapt_paper import antiberty, archives, dinov2
 
 GGUF = "model.gguf"

@@ -16,9 +16,9 @@ from peft import get_peft_model
 from trl import SFTConfig, SFTTrainer
 
 import tensoradapt as ta
-from tensoradapt.data.models import load_causal
 from tensoradapt.integrations.peft import TensorConfig
-from tensoradapt.tasks.splits import DataSpec, Split
+from tensoradapt.lab.data.models import load_causal
+from tensoradapt.lab.tasks.splits import DataSpec, Split
 from tensoradapt_paper.language.alpaca import ALPACA
 
 SMOLLM2 = "smollm2-135m-instruct"

@@ -15,9 +15,9 @@ from support.chat_models import saved_chat_model
 from support.configs import config_of
 
 from tensoradapt.errors import TensorAdaptError
-from tensoradapt.runs.execute import execute, load_data
-from tensoradapt.tasks.language import chat
-from tensoradapt.tasks.splits import DataSpec, Split
+from tensoradapt.lab.runs.execute import execute, load_data
+from tensoradapt.lab.tasks.language import chat
+from tensoradapt.lab.tasks.splits import DataSpec, Split
 from tensoradapt_paper.language.alpaca import ALPACA, ANSWERS
 from tensoradapt_paper.language.instruction_rows import ALPACA as FILE
 from tensoradapt_paper.language.instruction_rows import QUESTIONS

@@ -14,12 +14,12 @@ import transformers
 from sklearn.metrics import roc_auc_score
 from support.configs import config_of, encoded
 
-from tensoradapt.data import models
 from tensoradapt.errors import TensorAdaptError
-from tensoradapt.runs.batches import batches
-from tensoradapt.runs.config import RunConfig
-from tensoradapt.runs.execute import execute, load_data, prepare
-from tensoradapt.tasks.splits import DataSpec, Split, joined, take
+from tensoradapt.lab.data import models
+from tensoradapt.lab.runs.batches import batches
+from tensoradapt.lab.runs.config import RunConfig
+from tensoradapt.lab.runs.execute import execute, load_data, prepare
+from tensoradapt.lab.tasks.splits import DataSpec, Split, joined, take
 from tensoradapt_paper.antiberty import RESIDUES
 from tensoradapt_paper.protein import polyreactivity, sequences
 from tensoradapt_paper.protein.masked import ANTIBODY_MLM as MASKED

@@ -15,8 +15,8 @@ import pytest
 from PIL import Image
 
 import tensoradapt as ta
-from tensoradapt.tasks.splits import DataSpec
-from tensoradapt.tasks.vision import pictures
+from tensoradapt.lab.tasks.splits import DataSpec
+from tensoradapt.lab.tasks.vision import pictures
 from tensoradapt_paper import cifar10
 from tensoradapt_paper.cifar10 import CIFAR10, CIFAR10_FULL, CLASSES
 

@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tensoradapt.analysis.statistics.intervals import paired_difference
-from tensoradapt.analysis.statistics.significance import crossed_paired_p
-from tensoradapt.analysis.tables import one_sided
+from tensoradapt.lab.analysis.statistics.intervals import paired_difference
+from tensoradapt.lab.analysis.statistics.significance import crossed_paired_p
+from tensoradapt.lab.analysis.tables import one_sided
 
 SEEDS, EXAMPLES, MARGIN = 6, 400, 0.03
 SIZES = {"near": 0.001, "far": 0.05, "noisy": 0.01}

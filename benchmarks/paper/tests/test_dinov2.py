@@ -14,7 +14,7 @@ from safetensors.numpy import load_file
 from support.pictures import dinov2 as random_dinov2
 
 import tensoradapt as ta
-from tensoradapt.data import image_models, models
+from tensoradapt.lab.data import image_models, models
 from tensoradapt_paper import archives, dinov2
 
 NAME = "dinov2-small-focus"

@@ -14,7 +14,7 @@ from support.configs import config_of
 
 import tensoradapt as ta
 from tensoradapt.errors import TensorAdaptError
-from tensoradapt.runs.execute import execute
+from tensoradapt.lab.runs.execute import execute
 from tensoradapt_paper.protein import folding, structures
 from tensoradapt_paper.protein.folding import FOLDING
 from tensoradapt_paper.protein.structures import LETTERS, Chain

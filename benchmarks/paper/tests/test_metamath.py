@@ -19,9 +19,9 @@ from support.paper import SMOLLM2, needs_smollm2
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 import tensoradapt as ta
-from tensoradapt.data import assets
 from tensoradapt.errors import TensorAdaptError
-from tensoradapt.runs import forgetting
+from tensoradapt.lab.data import assets
+from tensoradapt.lab.runs import forgetting
 
 sys.path.append(str(Path(__file__).parents[1]))
 import metamath

@@ -12,10 +12,10 @@ from support.configs import config_of
 
 import tensoradapt as ta
 from tensoradapt.errors import TensorAdaptError
-from tensoradapt.runs.execute import _load_data, execute
-from tensoradapt.tasks.registry import resolve, restore
-from tensoradapt.tasks.splits import DataSpec
-from tensoradapt.tasks.tables import Table
+from tensoradapt.lab.runs.execute import _load_data, execute
+from tensoradapt.lab.tasks.registry import resolve, restore
+from tensoradapt.lab.tasks.splits import DataSpec
+from tensoradapt.lab.tasks.tables import Table
 from tensoradapt_paper.language import pairs
 from tensoradapt_paper.language.pairs import ORCA_PAIRS, ULTRAFEEDBACK_PAIRS
 

@@ -17,11 +17,11 @@ import report
 import run
 
 import tensoradapt as ta
-from tensoradapt.analysis.statistics.examples import paired_scores
-from tensoradapt.analysis.statistics.significance import crossed_paired_p, holm
 from tensoradapt.files import csv_bytes
-from tensoradapt.runs.store import load_runs
-from tensoradapt.sweeps.spec import read_spec
+from tensoradapt.lab.analysis.statistics.examples import paired_scores
+from tensoradapt.lab.analysis.statistics.significance import crossed_paired_p, holm
+from tensoradapt.lab.runs.store import load_runs
+from tensoradapt.lab.sweeps.spec import read_spec
 
 # pyproject.toml is of the plug-in, and metamath.py has specifications of its own kind
 FILES = sorted(file for file in run.HERE.glob("*-*.toml") if not file.stem.startswith("metamath"))

@@ -13,9 +13,9 @@ import pytest
 import torch
 import transformers
 
-from tensoradapt.data import assets, models
-from tensoradapt.data.models import from_pretrained
-from tensoradapt.tasks import registry
+from tensoradapt.lab.data import assets, models
+from tensoradapt.lab.data.models import from_pretrained
+from tensoradapt.lab.tasks import registry
 from tensoradapt_paper import archives
 from tensoradapt_paper.models import JOINED, all_mpnet_base_v2
 

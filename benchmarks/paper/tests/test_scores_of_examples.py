@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from support.jackknife import check_metrics_of, split_of, stored_of
 
-from tensoradapt.tasks import registry
+from tensoradapt.lab.tasks import registry
 
 STORED = {"ultrafeedback": (4, 3), "folding": (4, 1), "antibody-mlm": (3, 2)}  # columns, and the one that divides
 

@@ -13,13 +13,13 @@ from scipy.stats import binomtest
 from support.pictures import write_digits
 
 import tensoradapt as ta
+from tensoradapt.lab.runs.execute import execute
+from tensoradapt.lab.runs.store import load_runs
+from tensoradapt.lab.sweeps.due import cells, due
+from tensoradapt.lab.sweeps.frontier import frontier_spec
+from tensoradapt.lab.sweeps.spec import read_spec
+from tensoradapt.lab.tasks import registry
 from tensoradapt.planning.spec import with_defaults
-from tensoradapt.runs.execute import execute
-from tensoradapt.runs.store import load_runs
-from tensoradapt.sweeps.due import cells, due
-from tensoradapt.sweeps.frontier import frontier_spec
-from tensoradapt.sweeps.spec import read_spec
-from tensoradapt.tasks import registry
 from tensoradapt_paper.dinov2 import SHAPE
 
 HERE, MODEL = Path(__file__).parents[1], "dinov2-small-focus"

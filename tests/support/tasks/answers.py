@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from tensoradapt.metrics.metric import averaged
-from tensoradapt.tasks.splits import Split, Splits
-from tensoradapt.tasks.task import Task
+from tensoradapt.lab.metrics.metric import averaged
+from tensoradapt.lab.tasks.splits import Split, Splits
+from tensoradapt.lab.tasks.task import Task
 
 OPTIONS, IGNORED = (20, 21), -100
 WORDS = 20

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
 import tensoradapt as ta
-from tensoradapt.metrics.metric import always, averaged, of_share
-from tensoradapt.tasks.splits import Split, Splits
-from tensoradapt.tasks.task import Task
+from tensoradapt.lab.metrics.metric import always, averaged, of_share
+from tensoradapt.lab.tasks.splits import Split, Splits
+from tensoradapt.lab.tasks.task import Task
 
 BETA = 1.0
 

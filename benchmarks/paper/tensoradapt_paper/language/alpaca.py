@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tensoradapt.metrics.metric import Metric, quotient
-from tensoradapt.tasks.language import chat
-from tensoradapt.tasks.language.instruct import Instruct, likelihoods, right_answers
-from tensoradapt.tasks.splits import Split, Splits, divide, joined, take
-from tensoradapt.tasks.task import Metrics
+from tensoradapt.lab.metrics.metric import Metric, quotient
+from tensoradapt.lab.tasks.language import chat
+from tensoradapt.lab.tasks.language.instruct import Instruct, likelihoods, right_answers
+from tensoradapt.lab.tasks.splits import Split, Splits, divide, joined, take
+from tensoradapt.lab.tasks.task import Metrics
 from tensoradapt_paper.language.instruction_rows import ALPACA as FILE
 from tensoradapt_paper.language.instruction_rows import HUB, MOST_OPTIONS, QUESTIONS, alpaca, questions
 

@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 
 from tensoradapt.errors import TensorAdaptError
-from tensoradapt.tasks import data_folder
-from tensoradapt.tasks.language.rows import examples
-from tensoradapt.tasks.splits import Split, distinct
-from tensoradapt.tasks.tables import read_dataset, read_file, text_column
+from tensoradapt.lab.tasks import data_folder
+from tensoradapt.lab.tasks.language.rows import examples
+from tensoradapt.lab.tasks.splits import Split, distinct
+from tensoradapt.lab.tasks.tables import read_dataset, read_file, text_column
 
 ALPACA, HUB = "instruct/alpaca_5000.json", "tatsu-lab/alpaca"
 QUESTIONS = {  # LLM-Adapters' test rows, by the metric that they give

@@ -10,11 +10,11 @@ import numpy as np
 
 from tensoradapt.checks import shown
 from tensoradapt.errors import TensorAdaptError
-from tensoradapt.tasks import data_folder
-from tensoradapt.tasks.language.preference import Preferences
-from tensoradapt.tasks.language.rows import examples
-from tensoradapt.tasks.splits import Split, Splits, carve, disjoint, take
-from tensoradapt.tasks.tables import Table, read_dataset, read_file
+from tensoradapt.lab.tasks import data_folder
+from tensoradapt.lab.tasks.language.preference import Preferences
+from tensoradapt.lab.tasks.language.rows import examples
+from tensoradapt.lab.tasks.splits import Split, Splits, carve, disjoint, take
+from tensoradapt.lab.tasks.tables import Table, read_dataset, read_file
 
 ULTRAFEEDBACK, ORCA = "trl-lib/ultrafeedback_binarized", "argilla/distilabel-intel-orca-dpo-pairs"
 FILES = {"train": "ultrafeedback_train_1000.jsonl", "test": "ultrafeedback_eval_200.jsonl"}

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tensoradapt.data import assets, models
 from tensoradapt.errors import TensorAdaptError
-from tensoradapt.metrics.metric import Score, averaged, quotient
-from tensoradapt.tasks.classification import padded
-from tensoradapt.tasks.splits import Split, Splits, divide
-from tensoradapt.tasks.task import Task
+from tensoradapt.lab.data import assets, models
+from tensoradapt.lab.metrics.metric import Score, averaged, quotient
+from tensoradapt.lab.tasks.classification import padded
+from tensoradapt.lab.tasks.splits import Split, Splits, divide
+from tensoradapt.lab.tasks.task import Task
 from tensoradapt_paper.archives import PDB_CHAINS
 from tensoradapt_paper.protein import structures
 from tensoradapt_paper.protein.structures import LETTERS, Chain

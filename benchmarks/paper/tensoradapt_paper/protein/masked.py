@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tensoradapt.data import models
 from tensoradapt.errors import TensorAdaptError
-from tensoradapt.metrics.metric import Parts, Score, quotient
-from tensoradapt.tasks.classification import padded
-from tensoradapt.tasks.splits import Split, Splits, joined
-from tensoradapt.tasks.task import Task
+from tensoradapt.lab.data import models
+from tensoradapt.lab.metrics.metric import Parts, Score, quotient
+from tensoradapt.lab.tasks.classification import padded
+from tensoradapt.lab.tasks.splits import Split, Splits, joined
+from tensoradapt.lab.tasks.task import Task
 from tensoradapt_paper.protein import sequences
 
 if TYPE_CHECKING:

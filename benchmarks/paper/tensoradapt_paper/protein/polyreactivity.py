@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from tensoradapt.tasks.classification import Classification, Row
-from tensoradapt.tasks.splits import Split, Splits, joined
+from tensoradapt.lab.tasks.classification import Classification, Row
+from tensoradapt.lab.tasks.splits import Split, Splits, joined
 from tensoradapt_paper.antiberty import RESIDUES
 from tensoradapt_paper.protein import sequences
 

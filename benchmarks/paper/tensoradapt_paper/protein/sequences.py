@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 
 from tensoradapt.checks import shown
-from tensoradapt.data import models
 from tensoradapt.errors import TensorAdaptError
-from tensoradapt.tasks import data_folder
-from tensoradapt.tasks.splits import Split, divide, take
-from tensoradapt.tasks.tables import Table, read_file
+from tensoradapt.lab.data import models
+from tensoradapt.lab.tasks import data_folder
+from tensoradapt.lab.tasks.splits import Split, divide, take
+from tensoradapt.lab.tasks.tables import Table, read_file
 from tensoradapt_paper.antiberty import RESIDUES, first_odd
 
 FOLDER = "protein/antibody_polyreactivity"

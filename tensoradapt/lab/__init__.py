@@ -1,0 +1,17 @@
+"""The lab has what an experiment needs: data, tasks, metrics, runs, sweeps, analysis and the command line.
+
+The core, which is every other folder, never imports it. Open runs/config.py first: what one run is.
+"""
+
+from typing import Any
+
+from tensoradapt.sites.named_models import register
+
+
+def _config(name: str) -> Any:
+    from tensoradapt.lab.data.models import config
+
+    return config(name)
+
+
+register(_config)

@@ -1,0 +1,407 @@
+"""Runs as one HTML page that loads nothing: verdict, figures, tables that sort and filter, failures, provenance."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from html import escape
+from importlib import import_module, resources
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib import pyplot
+from pandas import DataFrame, Series, notna
+
+from tensoradapt.checks import strings
+from tensoradapt.errors import TensorAdaptError
+from tensoradapt.files import replace_file
+from tensoradapt.lab.analysis import results
+from tensoradapt.lab.analysis.edges import at_edges, edge_text
+from tensoradapt.lab.analysis.facts import how_chosen, how_unequal, named, reported, size
+from tensoradapt.lab.analysis.names import display, looks
+from tensoradapt.lab.analysis.page import svg
+from tensoradapt.lab.analysis.tables import methods_of, summarise
+from tensoradapt.lab.analysis.verdict import MARGIN, Compared, compared, lost_of, sentences, times
+from tensoradapt.lab.runs.store import ADAPTERS, Failure
+from tensoradapt.text import count_text, duration_text, plain
+
+FIGURES = ("frontier", "differences", "learning")
+WIDTHS = {"broad": 6.0, "slim": 3.5}  # inches of a figure on a page of two columns, and on a telephone
+# columns of the page's tables: title, column of the rows, and how a value is written; a number unless it is "{}", and
+# HTML where it is ""
+NAMED = (("Method", "method", "{}"), ("Size", "size", "{}"))  # what a telephone shows of a row begins with these
+COUNT = ("Parameters", "n_params", "{:,.0f}")
+MEASURED = (("Time", "seconds", "{:,.0f} s"), ("Memory", "memory", "{:,.2f} GB"), ("GPU memory", "gpu", "{:,.2f} GB"))
+MEANS = (
+    *NAMED,
+    *(("Mean", "mean", "{:.4f}"), ("95 % from", "low", "{:.4f}"), ("to", "high", "{:.4f}"), COUNT),
+    *(
+        ("Validation", "validation", "{:.4f}"),
+        ("Lost", "n_lost", "{:.0f}"),
+        ("On frontier", "on_frontier", "{}"),
+        ("P(frontier)", "p_frontier", "{:.3f}"),
+    ),
+    *(("Rate", "lr", "{:g}"), *MEASURED, ("Runs by seed", "links", "")),
+)
+DIFFERENCES = (
+    *NAMED,
+    *(("Difference", "difference", "{:+.4f}"), ("95 % from", "low", "{:+.4f}"), ("to", "high", "{:+.4f}")),
+    *(("p", "p", "{:.4f}"), ("p (Holm)", "p_holm", "{:.4f}"), ("Decided", "decided", "{}"), COUNT),
+    *(("Within margin", "within", "{}"), ("Against", "against", "{}"), ("Times fewer", "times_fewer", "{:,.2f}")),
+    *(("On validation", "validation_difference", "{:+.4f}"), ("Of the gain", "share", "{:.0%}")),
+    *(("Control", "control", "{}"), ("To the control", "control_difference", "{:+.4f}")),
+    *(("p of that (Holm)", "control_p_holm", "{:.4f}"), ("Seeds needed", "seeds_needed", "{:.0f}")),
+    ("Runs by seed", "links", ""),
+)
+MOST = 100  # configurations of a task that tables and figures have
+LEFT_OUT = (
+    "Shown are the best {most} of {n} by their means, those on the frontier, and what they are compared with; the "
+    "verdict and the corrections are over all, and ta.summarise has them."
+)
+FAMILY = (
+    "Holm's correction is over the {n} of this task. Rates were chosen on validation by other seeds; a difference "
+    "whose sign is another there is not decided. The control is the reference's method at the nearest count."
+)
+RUNS = (
+    *(("Run", "links", ""), ("Task", "task", "{}"), *NAMED, ("Seed", "seed", "{:.0f}"), ("Test", "score", "{:.4f}")),
+    *(("Validation", "validation", "{:.4f}"), COUNT, ("Rate", "lr", "{:g}"), ("Steps", "steps", "{:,.0f}")),
+    *(("Status", "status", "{}"), ("Tuning", "tuning", "{}"), *MEASURED),
+)
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a folder of runs tells beside its finished runs.
+
+    ``failures``: runs that failed, by name; ``total``: how many runs there will be; ``specifications``: of sweeps, as
+    TOML; ``remarks``: what sweeps could not run, and grids that they extended; ``made``: versions and machines, and how
+    many runs each made.
+    """
+
+    failures: Mapping[str, Failure] = field(default_factory=dict)
+    total: int | None = None
+    specifications: Sequence[str] = ()
+    remarks: Sequence[str] = ()
+    made: Sequence[tuple[str, int]] = ()
+
+
+def write_page(
+    runs: DataFrame,
+    path: Path | str,
+    *,
+    title: str = "Runs",
+    told: Told = Told(),
+    where: Sequence[str] | str = (),
+    reference: str | None = None,
+    margin: float = MARGIN,
+) -> Path:
+    """Write a page about runs, whole or not at all, and return its path.
+
+    Args:
+        runs: a row for each run, with those that tuned and those that failed.
+        path: of the page. Links to the folders of runs are relative to it.
+        title: of the page.
+        told: what else is known of the runs.
+        where: conditions that the runs meet, such as "task=sst2".
+        reference: method that others are compared with; None is LoRA.
+        margin: difference in score that a method may lose and still be within the reference.
+
+    Raises:
+        TensorAdaptError: where no run is left, for a condition that cannot be read, an unknown reference, and runs that
+            do not compare.
+    """
+    where = strings(where, "where")
+    kept = results.meeting(runs, where)
+    if kept.empty:
+        raise TensorAdaptError(
+            f"{title} holds no run{' with ' + ' and '.join(where) if where else ''}; expected a folder of runs: run a "
+            "sweep into it first, or ask for others"
+        )
+    failures = {name: one for name, one in told.failures.items() if name in set(kept["id"])}
+    told = replace(told, failures=failures, total=None if where else told.total)
+    tasks = compared(scored, reference, margin) if len(scored := reported(kept)) else []
+    several, heading = len(tasks) > 1, f"<h1>{_text(title)}</h1>{_about(kept, where)}{_nav(tasks)}"
+    shown = {one.task: _best(one) for one in tasks}
+    own = _runs_of(shown.values(), kept) if any(means.attrs["left_out"] for means in shown.values()) else kept
+    parts = [
+        f"<header>{heading}</header>\n<main>",
+        *(_verdict(one, several) for one in tasks),
+        *_edges(kept),
+        _cards(_overall(kept, told.total)),
+        *(_task(one, kept, shown[one.task], several) for one in tasks),
+        _runs(own, Path(path).parent, len(kept)),
+        *_lost(own, told),
+        *_made(told),
+    ]
+    return replace_file(Path(path), _document(title, "\n".join(parts)).encode(errors="backslashreplace"))
+
+
+def _best(one: Compared) -> DataFrame:
+    """Return the means that tables and figures of a task have; ``attrs["left_out"]`` says of how many others."""
+    means = summarise(one.runs)
+    best = means["mean"].rank(ascending=False, method="first") <= MOST
+    others = (means["kind"] != "adapter") | means["method"].isin(methods_of(means, one.reference))
+    found = means[best | others | means["on_frontier"]]
+    left = len(means) - len(found)
+    found.attrs["left_out"] = LEFT_OUT.format(most=MOST, n=f"{len(means):,} methods and sizes") if left else ""
+    return found
+
+
+def _runs_of(shown: Iterable[DataFrame], runs: DataFrame) -> DataFrame:
+    """Return the runs behind means, those that tuned their methods, and those that failed."""
+    ids = {name for means in shown for names in means["runs"] for name in names}
+    methods = {method for means in shown for method in means["method"]}
+    tuning = runs["tuning"] & runs["method"].isin(methods)
+    return runs[runs["id"].isin(ids) | tuning | (runs["status"] == "failed")]
+
+
+def _document(title: str, body: str) -> str:
+    head = '<meta charset="utf-8">\n<meta name="viewport" content="width=device-width, initial-scale=1">'
+    return (
+        f'<!DOCTYPE html>\n<html lang="en">\n<head>\n{head}\n<title>{_text(title)}</title>\n'
+        f"<style>\n{_file('report.css')}{svg.css(body)}</style>\n</head>\n<body>\n{body}\n</main>\n"
+        f"<script>\n{_file('report.js')}</script>\n</body>\n</html>\n"
+    )
+
+
+def _file(name: str) -> str:
+    return resources.files("tensoradapt.lab.analysis.page").joinpath(name).read_text(encoding="utf-8")
+
+
+def _text(value: Any) -> str:
+    return escape(plain(str(value)))
+
+
+def _id(kind: str, name: Any) -> str:
+    return f"{kind}-{re.sub(r'[^A-Za-z0-9_-]', '-', str(name))}"
+
+
+def _about(runs: DataFrame, where: Sequence[str]) -> str:
+    models = ", ".join(sorted(map(str, runs["model"].dropna().unique())))
+    only = f"only runs with {' and '.join(where)}" if where else ""
+    return f'<p class="soft">{_text(" · ".join(filter(None, (models, only))))}</p>'
+
+
+def _nav(tasks: Sequence[Compared]) -> str:
+    anchors = [(_id("task", one.task), one.task) for one in tasks] if len(tasks) > 1 else []
+    anchors += [("runs", "runs"), ("lost", "lost and failed"), ("made", "how it was made")]
+    return "<nav>" + "".join(f'<a href="#{anchor}">{_text(name)}</a>' for anchor, name in anchors) + "</nav>"
+
+
+def _verdict(one: Compared, several: bool) -> str:
+    task = f'<h3><a href="#{_id("task", one.task)}">{_text(one.task)}</a></h3>' if several else ""
+    return f'<div class="verdict">{task}{"".join(f"<p>{_text(said)}</p>" for said in sentences(one))}</div>'
+
+
+def _edges(runs: DataFrame) -> Iterator[str]:
+    """Yield a paragraph about best learning rates that are at an end of those that were tried."""
+    if cells := at_edges(runs):
+        said = edge_text(cells)
+        yield f'<div class="verdict"><p>{_text(said[:1].upper() + said[1:])}.</p></div>'
+
+
+def _cards(cards: Iterable[tuple[str, str, str]]) -> str:
+    """Return cards: of each a title, the number, and what it is of."""
+    form = '<div class="card"><span>{}</span><b>{}</b><span>{}</span></div>'
+    return '<div class="cards">' + "".join(form.format(*map(_text, card)) for card in cards) + "</div>"
+
+
+def _overall(runs: DataFrame, total: int | None) -> Iterator[tuple[str, str, str]]:
+    """Yield what matters of all runs."""
+    done, lost = runs[runs["status"] != "failed"], lost_of(reported(runs))
+    tuning = int(done["tuning"].sum())
+    of = (
+        f"{tuning:,} of them chose learning rates"
+        if tuning
+        else f"over {count_text(max(done['seed'].nunique(), 1), 'seed')}"
+    )
+    yield "Runs with a result", f"{len(done):,} of {total:,}" if total else f"{len(done):,}", of
+    counts = {status: int((lost["status"] == status).sum()) for status in ("at chance", "diverged")}
+    counts["failed"] = len(runs) - len(done)
+    yield "Lost", f"{sum(counts.values()):,}", ", ".join(f"{n:,} {status}" for status, n in counts.items())
+    if done["seconds"].notna().any():
+        each = f"{duration_text(done['seconds'].median())} a run, the median"
+        yield "Time", duration_text(done["seconds"].sum()), each
+    for name, where in (("peak_device_bytes", "on the GPU"), ("peak_memory_bytes", "resident")):
+        if done[name].notna().any():
+            yield "Peak memory", f"{done[name].max() / 1e9:,.2f} GB", where
+            return
+
+
+def _of_task(one: Compared) -> Iterator[tuple[str, str, str]]:
+    """Yield what matters of one task, all of it decided by comparisons."""
+    if len(one.base):
+        above = one.base["decided"] & (one.base["difference"] > 0)
+        yield "Above the frozen base", f"{above.sum()} of {len(above)}", "configurations, decided after correction"
+    if len(one.fixed):
+        first, inside = one.fixed.iloc[0], one.fixed[one.fixed["within"]].sort_values("n_params")
+        against = named({"method": first["reference"], "rank": first["reference_rank"], "budget": None})
+        title, best = f"Fewest parameters within {one.margin:g} of {against}", next(inside.iterrows(), (0, None))[1]
+        said = "none is decided" if best is None else f"{named(best)}, {times(best['times_fewer'])}"
+        yield title, "–" if best is None else f"{best['n_params']:,.0f}", said
+    if len(one.paired):
+        held = one.paired[one.paired["decided"]]["difference"]
+        of = f"of {count_text(len(one.paired), 'difference')} to {display(one.reference)}, decided"
+        yield "Better and worse", f"{(held > 0).sum()} and {(held < 0).sum()}", of
+
+
+def _task(one: Compared, every: DataFrame, shown: DataFrame, several: bool) -> str:
+    own = results.table_of(every[every["task"].fillna("") == one.task])
+    options = {"reference": one.reference or None, "margin": one.margin, "looks": looks(every["method"])}
+    ids = {name for names in shown["runs"] for name in names}
+    drawn = "".join(_figure(name, own, one.task, options, ids) for name in FIGURES)
+    means, runs = _written(shown), _written(one.runs[one.runs["id"].isin(ids)]).set_index("id")
+    for name in ("seconds", "memory", "gpu"):
+        means[name] = [runs[name].astype(float).reindex(list(names)).median() for names in means["runs"]]
+    means["links"] = [_links(names, runs["seed"]) for names in means["runs"]]
+    rates = f"Learning rates {how_chosen(own)}." if own["tuning"].any() else ""
+    about = " ".join(filter(None, (shown.attrs["left_out"], rates, how_unequal(one.runs))))
+    tables = [_table("Means over seeds", means, MEANS, about)]
+    if len(one.paired):
+        gaps = _written(one.paired[_of(ids, one.paired)])
+        gaps["against"] = [
+            f"{display(row['reference'])} ({row['reference_n_params']:,.0f})" for _, row in gaps.iterrows()
+        ]
+        gaps["links"] = [" – ".join(_links(names[i::2], runs["seed"]) for i in (0, 1)) for names in gaps["runs"]]
+        title = f"Differences to {display(one.reference)}, paired over {gaps['over'].iloc[0]}"
+        tables.append(_table(title, gaps, DIFFERENCES, FAMILY.format(n=count_text(len(one.paired), "comparison"))))
+    heading = f'<h2 id="{_id("task", one.task)}">{_text(one.task)}</h2>' if several else ""
+    return "\n".join([heading, _cards(_of_task(one)), f'<div class="grid">{drawn}</div>', *tables])
+
+
+def _of(ids: set[str], rows: DataFrame) -> Series:
+    """Return which rows are of some runs, by the first of a row's."""
+    return rows["runs"].map(lambda names: names[0] in ids)
+
+
+def _figure(name: str, runs: DataFrame, task: str, options: Mapping[str, Any], ids: set[str]) -> str:
+    """Return a figure of some runs at two widths, of which a page shows one; or why the runs do not allow it."""
+    module, drawings = import_module(f"tensoradapt.lab.analysis.plots.{name}"), []
+    given, of_rows = (
+        {k: v for k, v in options.items() if k in signature(f).parameters} for f in (module.draw, module.rows)
+    )
+    try:
+        if name == "learning":  # whose rows read a file of each run
+            runs = runs[runs["id"].isin(ids)]
+        rows = module.rows(runs, **of_rows)
+        drawn_rows = rows[_of(ids, rows)] if "runs" in rows else rows
+        for kind, width in WIDTHS.items():
+            with pyplot.style.context("default"), mpl.rc_context(svg.DRAWN):
+                drawn, ax = pyplot.subplots(figsize=module.size(drawn_rows, width=width), layout="constrained")
+                module.draw(drawn_rows, ax, **given)
+                drawings.append((kind, svg.inline(drawn, f"{_id(name, task)}-{kind[0]}")))
+                pyplot.close(drawn)
+    except TensorAdaptError as error:
+        return f'<figure class="soft">No figure of {_text(name)}: {_text(error)}</figure>'
+    said = _text(module.headline(rows))
+    svgs = "".join(f'<svg class="{kind}" role="img" aria-label="{said}"{drawing}' for kind, drawing in drawings)
+    return f"<figure><h3>{said}</h3>{svgs}<figcaption>{_text(module.caption(runs, rows))}</figcaption></figure>"
+
+
+def _written(rows: DataFrame) -> DataFrame:
+    """Return rows with the columns that tables write: names as papers have them, sizes, and memory in GB."""
+    found = rows.assign(size=[size(row) for _, row in rows.iterrows()], method=rows["method"].map(display))
+    for name, column in (("memory", "peak_memory_bytes"), ("gpu", "peak_device_bytes")):
+        found[name] = rows[column] / 1e9 if column in rows and rows[column].notna().any() else None
+    return found
+
+
+def _links(names: Iterable[str], seeds: Mapping[str, Any]) -> str:
+    texts = {name: seeds[name] if notna(seeds[name]) else name for name in names}
+    return " ".join(f'<a href="#{_id("run", name)}">{_text(text)}</a>' for name, text in texts.items())
+
+
+def _cell(value: Any, form: str) -> str:
+    if not notna(value) or (isinstance(value, bool | np.bool_) and not value):
+        return ""
+    if isinstance(value, bool | np.bool_):
+        return "yes"
+    return str(value) if not form else _text(form.format(value)).replace("-", "−" if form != "{}" else "-")
+
+
+def _table(
+    title: str, rows: DataFrame, columns: Sequence[tuple[str, str, str]], about: str = "", ids: Sequence[str] = ()
+) -> str:
+    """Return a table without its empty columns; a column that is the same in every row is said once, below."""
+    texts = {name: [_cell(value, form) for value in rows[column]] for name, column, form in columns if column in rows}
+    alike = {
+        name: own[0] for name, own in texts.items() if len(own) > 1 and len(set(own)) == 1 and name != columns[0][0]
+    }
+    kept = [(name, form) for name, _, form in columns if any(texts.get(name, ())) and name not in alike]
+    side = {name: "" if form in ("", "{}") else ' class="n"' for name, form in kept}
+    head = "".join(f'<th scope="col"{side[name]}><button>{name}</button></th>' for name in side)
+    anchors = [f' id="{_id("run", one)}"' for one in ids] or [""] * len(rows)
+    body = "\n".join(
+        f"<tr{anchor}>{''.join(f'<td{side[name]}>{texts[name][i]}</td>' for name in side)}</tr>"
+        for i, anchor in enumerate(anchors)
+    )
+    same = ", ".join(f"{name.lower()} {text}" for name, text in alike.items() if text)
+    said = " ".join(filter(None, (f"In every row: {same}." if same else "", _text(about))))
+    below = f'<p class="about">{said}</p>' if said else ""
+    return (
+        f'<section class="table"><div class="top"><h3>{_text(title)}</h3>'
+        f'<input type="search" placeholder="filter {len(rows):,} rows" aria-label="filter rows"></div>'
+        f'<div class="wide"><table><thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table></div>'
+        f"{below}</section>"
+    )
+
+
+def _runs(runs: DataFrame, folder: Path, n: int) -> str:
+    rows = _written(runs)
+    roots = dict.fromkeys(Path(path).parent for path in rows["path"].dropna())
+    kept = {path.name: path for root in roots for path in (root / ADAPTERS).glob("*/*")}
+    rows["links"] = [_folder_link(row, folder, kept) for _, row in rows.iterrows()]
+    about = "A link is the folder of the run, with its config, result, measurements, provenance and predictions."
+    about += " ta.load_run(folder, run) loads a run whose adapter was kept." if kept else ""
+    linked = about if rows["path"].notna().any() else ""
+    title = "All runs" if len(runs) == n else f"Runs of what is shown, {len(runs):,} of {n:,}"
+    return f'<h2 id="runs">Runs</h2>\n{_table(title, rows, RUNS, linked, list(rows["id"]))}'
+
+
+def _folder_link(row: Any, folder: Path, kept: Mapping[str, Path]) -> str:
+    if not notna(row["path"]):
+        return _text(row["id"])
+    targets = {row["id"]: row["path"], **({"adapter": kept[row["id"]]} if row["id"] in kept else {})}
+    return " ".join(
+        f'<a href="{escape(Path(os.path.relpath(path, folder)).as_posix())}/">{_text(name)}</a>'
+        for name, path in targets.items()
+    )
+
+
+def _lost(runs: DataFrame, told: Told) -> Iterator[str]:
+    """Yield runs that failed, with their errors, those with a note, and what a sweep could not run."""
+    yield '<h2 id="lost">Lost and failed</h2>'
+    for one in told.failures.values():
+        error = {key: plain(str(one.error.get(key) or ""), "\n") for key in ("kind", "error", "traceback")}
+        who = f"{_who(one.row | {'id': one.name})}: {escape(error['kind'])}: {escape(error['error'])}"
+        yield f"<details><summary>{who}</summary><pre>{escape(error['traceback'])}</pre></details>"
+    noted = runs[(runs["status"] != "failed") & (runs["lost"] | runs["note"].fillna("").ne(""))]
+    items = [
+        f"{_who(row)}: {_text(': '.join(filter(None, (row['status'], row['note']))))}" for _, row in noted.iterrows()
+    ]
+    items += map(_text, told.remarks)
+    if items or not told.failures:
+        yield f"<ul>{''.join(f'<li>{item}</li>' for item in items)}</ul>" if items else "<p>None.</p>"
+
+
+def _who(row: Any) -> str:
+    seed = f"seed {row['seed']}" if notna(row["seed"]) else ""
+    who = ", ".join(filter(None, (named(row), row["task"], seed)))
+    return f'<a href="#{_id("run", row["id"])}">{_text(row["id"])}</a> {_text(who)}'
+
+
+def _made(told: Told) -> Iterator[str]:
+    """Yield the specifications as TOML, and versions and machines."""
+    yield '<h2 id="made">How it was made</h2>'
+    for text in told.specifications:
+        yield f"<details open><summary>Specification</summary><pre>{escape(text)}</pre></details>"
+    for text, n in told.made:
+        title = f"Versions and machine of {count_text(n, 'run')}"
+        yield f"<details><summary>{title}</summary><pre>{escape(text)}</pre></details>"
+    if not told.specifications and not told.made:
+        yield "<p>Neither a sweep nor versions are recorded with these runs.</p>"

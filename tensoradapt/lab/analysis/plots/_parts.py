@@ -1,0 +1,436 @@
+"""What several figures share: a mean with its interval and seeds, limits of a score, an axis of counts, free places.
+
+Sizes and gaps are points, colours follow the style sheet in force, and every mean has a gid that says what it is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise, product
+from statistics import fmean
+from textwrap import fill
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.markers import CARETDOWN, CARETUP
+from matplotlib.patheffects import withStroke
+from matplotlib.text import Annotation, Text
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter
+from matplotlib.transforms import Transform, offset_copy
+from numpy.typing import NDArray
+
+from tensoradapt.lab.analysis.facts import size
+from tensoradapt.lab.analysis.names import LINES, Look, display, tone
+
+Floats = NDArray[np.float64]
+NARROW = 3.2  # inches of axes below which marks are smaller and texts fewer
+SHORT = {"head": "base", "full": "full", "bitfit": "BitFit"}  # names of references in the least of axes
+GREY, PALE, FAINT = 0.42, 0.8, 0.93  # shares of paper: texts and lines of second rank, frames, grids
+
+
+def figure_of(ax: Axes) -> Figure:
+    """Return the whole figure that axes are in."""
+    found = ax.get_figure(root=True)
+    assert found is not None, "axes that were removed have no figure"
+    return found
+
+
+def inches(ax: Axes) -> float:
+    """Return the width of axes, which a layout engine may still change a little."""
+    return float(ax.get_window_extent().width / figure_of(ax).dpi)
+
+
+def narrow(ax: Axes) -> bool:
+    """Say whether axes are those of a column of a paper, or of a subplot."""
+    return inches(ax) < NARROW
+
+
+def has_room(ax: Axes) -> bool:
+    """Say whether the figure has a layout engine, which makes room for what stands beside axes."""
+    return figure_of(ax).get_layout_engine() is not None
+
+
+def plain(text: str) -> str:
+    """Return a name as matplotlib shows it letter by letter: a dollar sign begins no formula."""
+    return text.replace("$", r"\$")
+
+
+def wrapped(drawn: Figure, text: str, inches: float, size: str | float) -> str:
+    """Return a text in lines of a width, by the mean width of its letters."""
+    measured = Text(text=plain(text), fontsize=size, figure=drawn).get_window_extent()
+    letters = int(0.95 * inches * drawn.dpi * len(text) / max(measured.width, 1))
+    return plain(fill(text, max(12, letters), break_on_hyphens=False))
+
+
+def fit_text(ax: Axes) -> None:
+    """Make the text of narrow axes smaller, where the style sheet leaves it at the size of all text."""
+    if narrow(ax):
+        if mpl.rcParams["xtick.labelsize"] == mpl.rcParams["ytick.labelsize"] == "medium":
+            ax.tick_params(labelsize="small")
+        if mpl.rcParams["axes.labelsize"] == "medium":
+            ax.xaxis.label.set_fontsize("small")
+            ax.yaxis.label.set_fontsize("small")
+
+
+def bare(ax: Axes, *sides: str) -> None:
+    """Hide the sides of the frame (top and right, where none is named)."""
+    ax.spines[list(sides or ("top", "right"))].set_visible(False)
+
+
+def number(value: float, digits: int = 3) -> str:
+    """Return a score as it is read: three decimals, one of a percentage; the minus sign is that of the style sheet.
+
+    >>> number(0.8137), number(-81.37), number(12345.6)
+    ('0.814', '−81.4', '12,345.6')
+    """
+    text = f"{value:,.{digits if abs(value) < 10 else 1}f}"
+    return text.replace("-", "−") if mpl.rcParams["axes.unicode_minus"] else text
+
+
+def signed(value: float, digits: int = 3) -> str:
+    """Return a difference with its sign, that of 0 too; a limit just below 0 keeps its minus.
+
+    >>> signed(0.0), signed(-0.0), signed(-0.0004).replace("−", "-"), signed(0.02)
+    ('+0.000', '+0.000', '-0.000', '+0.020')
+    """
+    return f"{'+' if value >= 0 else ''}{number(value + 0.0, digits)}"
+
+
+def rank_text(rank: object) -> str:
+    """Return a rank as figures write it: "r=8", of ranks by bond the largest, and nothing where there is none.
+
+    >>> rank_text(8.0), rank_text("layer=2 out=4"), rank_text(None)
+    ('r=8', 'r≤4', '')
+    """
+    return size({"rank": rank, "budget": None}, short=True)
+
+
+def score_name(rows: pd.DataFrame, of: str = "test") -> str:
+    """Return what an axis of scores is called."""
+    metric = rows["metric"].iloc[0]
+    return f"{of} score" if pd.isna(metric) else plain(f"{of} {metric}".replace("_", " "))
+
+
+def said(row: pd.Series) -> str:
+    """Return the gid of a mean, which a page shows where the pointer is."""
+    name = f"{display(row['method'])} {rank_text(row['rank'])}".strip()
+    size = "" if pd.isna(row["n_params"]) else f", {row['n_params']:,.0f} parameters"
+    seeds = f" ({row['low']:.4f} to {row['high']:.4f}, {row['n_seeds']} seeds)" if row["n_seeds"] > 1 else " (one seed)"
+    return f"mean: {name}{size}: {row['mean']:.4f}{seeds}"
+
+
+def point(ax: Axes, x: float, row: pd.Series, look: Look, filled: bool = True, shift: float = 0) -> None:
+    """Draw a row of ``summarise``: its mean as a marker, its 95 % interval as a bar, its seeds as ticks, all at x.
+
+    Limits of y must be set. A run at chance and one below the axes is a cross, on the lower edge where it is below; so
+    is a mean that is below. A bar that reaches past the axes has an arrow at the edge. One seed has neither bar nor
+    tick. ``shift``: points right of x, where x is a choice and no measurement, as a rank.
+    """
+    size, low = 4.5 if narrow(ax) else 6, ax.get_ylim()[0]
+    mark: dict[str, Any] = {"color": look.colour, "transform": moved(ax, shift)}
+    pale = {**mark, "zorder": 2.2, "alpha": 0.8 if filled else 0.45}
+    lost = [score for score, is_lost in zip(row["scores"], row["lost"], strict=True) if is_lost or score < low]
+    if row["n_seeds"] > 1:
+        inside = [score for score, gone in zip(row["scores"], row["lost"], strict=True) if not gone and score >= low]
+        ax.plot([x] * len(inside), inside, "_", ms=0.75 * size, mew=0.6, gid="seed", **pale)
+        if row["high"] > low:
+            _bar(ax, x, row, 0.75 * size, pale)
+    crosses = sorted({max(score, low) for score in (*lost, *([row["mean"]] if row["mean"] < low else []))})
+    if crosses:  # an empty line outside the axes would count for the layout
+        ax.plot([x] * len(crosses), crosses, "x", ms=0.8 * size, mew=1, clip_on=False, zorder=5, gid="lost", **mark)
+    if row["mean"] < low:
+        ax.lines[-1].set_gid(said(row))
+        return
+    face, edge = (look.colour, tone(1)) if filled else (tone(1), look.colour)
+    mark |= {"mfc": face, "mec": edge, "ms": size, "mew": 0.8, "zorder": 3 + filled, "gid": said(row)}
+    ax.plot(x, row["mean"], look.marker, **mark)
+
+
+def _bar(ax: Axes, x: float, row: pd.Series, size: float, look: Mapping[str, Any]) -> None:
+    """Draw an interval that reaches into the axes, with an arrow at an edge that it reaches past."""
+    low, high = ax.get_ylim()
+    ax.plot([x, x], [max(row["low"], low), min(row["high"], high)], lw=0.9, gid="bar", **look)
+    for past, edge, arrow in ((row["low"] < low, low, CARETDOWN), (row["high"] > high, high, CARETUP)):
+        if past:
+            ax.plot(x, edge, marker=arrow, ms=size, mew=0, gid="cut", **look)
+
+
+def moved(ax: Axes, shift: float) -> Transform:
+    """Return the data's transform, so many points to the right."""
+    return offset_copy(ax.transData, figure_of(ax), shift, units="points")
+
+
+def score_limits(rows: pd.DataFrame) -> tuple[float, float]:
+    """Return limits of y that hold the seeds that are not lost, within the metric's own, and intervals little longer.
+
+    Other intervals are cut, as those of three seeds can be many times as long as all else; a mean that counts lost
+    seeds may be below (``point``). The least height is 2 % of the metric's range.
+    """
+    values, lost = (np.concatenate([np.asarray(each) for each in rows[name]]) for name in ("scores", "lost"))
+    values = values[~lost.astype(bool)] if not lost.all() else values
+    bottom, top = (float(rows[name].astype(float).dropna().head(1).sum()) for name in ("metric_low", "metric_high"))
+    whole = top - bottom if 0 < top - bottom < math.inf else 0.0
+    low, high = values.min(), values.max()
+    pad = max(0.08 * (high - low), (0.02 * whole - (high - low)) / 2) or 0.05 * abs(high) or 0.05
+    ends = rows[["low", "high"]].astype(float)
+    near = ends[(ends["low"] > low - 2.5 * pad) & (ends["high"] < high + 2.5 * pad)]
+    low, high = min([low, *(near["low"] + 0.8 * pad)]), max([high, *(near["high"] - 0.8 * pad)])
+    if not whole:
+        return float(low - pad), float(high + pad)
+    return float(max(low - pad, bottom - 0.02 * whole)), float(min(high + pad, top + 0.02 * whole))
+
+
+def sides(rows: pd.DataFrame, against: str) -> str:
+    """Say how many rows of ``compare`` are decided to be below and above their reference; "" where none is."""
+    n, better = len(rows), rows["difference"] > 0
+    counts = ((int((rows["decided"] & ~better).sum()), "below"), (int((rows["decided"] & better).sum()), "above"))
+    return " and ".join(f"{k} of {n} {'is' if k == 1 else 'are'} {word} {against}" for k, word in counts if k)
+
+
+def references(ax: Axes, rows: pd.DataFrame) -> None:
+    """Draw references (``reference``), their names in lines of their own; limits must be set."""
+    (low, high), means = ax.get_ylim(), rows["mean"]
+    points = ax.get_window_extent().height / _scale(ax) / (high - low)
+    below, above = 0, 0
+    for _, row in rows.sort_values("mean").iterrows():
+        mean = row["mean"]
+        below, above = below + (mean < low), above + (mean > high)
+        close = ((means > mean) & ((means - mean) * points < 13)).any()  # another one has the line above this one
+        reference(ax, row, below if mean < low else above if mean > high else -1 if close else 1)
+
+
+def reference(ax: Axes, row: pd.Series, line: int = 1) -> None:
+    """Draw a reference as a line with the band of its interval; out of the limits it is an arrow at the edge.
+
+    ``line``: in which line its name is, counted from its place towards the middle of the axes; -1 is below its place,
+    where 1 is too if there is no room above. Limits must be set.
+    """
+    low, high = ax.get_ylim()
+    if line == 1 and (high - row["mean"]) * ax.get_window_extent().height < 13 * _scale(ax) * (high - low):
+        line = -1
+    name = display(row["method"]) if inches(ax) > 2 else SHORT.get(row["kind"], "")
+    at, name = min(max(row["mean"], low), high), f"{plain(name)} {number(row['mean'])}"
+    if at == row["mean"]:
+        if row["n_seeds"] > 1:
+            ax.axhspan(max(row["low"], low), min(row["high"], high), color=tone(GREY), alpha=0.1, lw=0, zorder=0.5)
+        ax.axhline(at, color=tone(GREY), lw=0.9, ls=(0, (4, 2)), zorder=1, gid=said(row))
+    else:
+        name = (r"$\downarrow$ " if at == low else r"$\uparrow$ ") + name  # mathematics has them in every font
+    up, right = line > 0 and row["mean"] <= high, row["mean"] < low  # where scores grow with x that corner is empty
+    offset = (abs(line) - 1) * (9 if narrow(ax) else 10.5) + 2
+    look: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
+    look |= {"color": tone(GREY), "fontsize": "x-small" if narrow(ax) else "small", "path_effects": _halo()}
+    look |= {"ha": "right" if right else "left", "va": "bottom" if up else "top", "zorder": 5.5}
+    ax.annotate(name, (0.99 if right else 0.01, at), (0, offset if up else -offset), **look)
+
+
+def count_axis(ax: Axes) -> None:
+    """Make x logarithmic with short numbers, as many as there is room for; limits must be set."""
+    ax.set_xscale("log")
+    low, high = ax.get_xlim()
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for subs in ((1, 2, 5), (1, 3), (1,)):
+        ticks = [sub * 10.0**k for k in decades for sub in subs if low <= sub * 10.0**k <= high]
+        if len(ticks) <= inches(ax) / 0.75:
+            break
+    if len(ticks) < 2:
+        ticks = [tick for tick in MaxNLocator(3).tick_values(low, high) if low <= tick <= high]
+    ax.xaxis.set_major_locator(FixedLocator(ticks))
+    ax.xaxis.set_major_formatter(FuncFormatter(short))
+    ax.xaxis.set_minor_formatter(NullFormatter())
+
+
+def short(n: float, _: object = None) -> str:
+    """Return a count in few characters.
+
+    >>> short(1000), short(30_000_000), short(50)
+    ('1k', '30M', '50')
+    """
+    units = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
+    return next((f"{n / size:.3g}{unit}" for size, unit in units if n >= size), f"{n:.3g}")
+
+
+def label(ax: Axes, text: str, x: float, y: float, colour: str, size: object = "small") -> Annotation:
+    """Add a label of a point of the data, which ``place`` moves; its colour is darker, as text needs it."""
+    look: dict[str, Any] = {"textcoords": "offset points", "ha": "center", "va": "center", "path_effects": _halo()}
+    look |= {"color": tone(0.72, colour, ink=True), "fontsize": size, "zorder": 6}
+    return ax.annotate(plain(text), (x, y), (0, 0), **look)
+
+
+def end_names(ax: Axes, names: Mapping[str, tuple[float, str]]) -> None:
+    """Write names (with the last y and the colour of their lines) right of the axes, apart where two are close."""
+    low, high = ax.get_ylim()
+    wide = 15 if narrow(ax) else 26
+    look: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "va": "center"}
+    look |= {"fontsize": "x-small" if narrow(ax) else "small", "linespacing": 0.95}
+    ends = sorted((min(max(y, low), high), fill(name, wide), colour) for name, (y, colour) in names.items())
+    texts = [ax.annotate(plain(n), (1, y), (5, 0), color=tone(0.72, c, ink=True), **look) for y, n, c in ends]
+    figure_of(ax).draw_without_rendering()
+    scale = _scale(ax)
+    gap = max((text.get_window_extent().height / scale for text in texts), default=0) + 1
+    at = [float(ax.transData.transform((ax.get_xlim()[1], y))[1]) / scale for y, *_ in ends]
+    for text, y, to in zip(texts, at, spread(at, gap), strict=True):
+        text.set_position((5, to - y))
+
+
+def spread(positions: Sequence[float], gap: float) -> list[float]:
+    """Return ascending places, moved as little as needed, in squares, to be ``gap`` apart.
+
+    >>> spread([0, 10, 11], 4)
+    [0.0, 8.5, 12.5]
+    """
+    groups: list[list[float]] = []  # places that touch, each less its number of gaps
+    for i, at in enumerate(positions):
+        groups.append([at - i * gap])
+        while len(groups) > 1 and fmean(groups[-2]) > fmean(groups[-1]):
+            groups[-2:] = [groups[-2] + groups[-1]]
+    means = [fmean(group) for group in groups for _ in group]
+    return [mean + i * gap for i, mean in enumerate(means)]
+
+
+def lines(ax: Axes, rows: pd.DataFrame, styles: Mapping[str, Look]) -> Iterator[tuple[pd.DataFrame, Look, float]]:
+    """Yield the rows of each method and setting, the line's look, and how many points right it may stand of others.
+
+    Lines of one method have other dashes, and names with their setting; those of fewer parameters are first.
+    """
+    every = list(rows.groupby(["method", "setting"]))
+    every.sort(key=lambda line: (line[0][0], line[1]["n_params"].min()))
+    step = min(6.0, (8 if narrow(ax) else 24) / len(every))
+    for i, ((method, setting), own) in enumerate(every):
+        look, alike = styles[method], sum(other == method for (other, _), _ in every[:i])
+        style = LINES[alike % len(LINES)] if alike else look.line
+        look = look._replace(name=f"{look.name} {setting}".strip(), line=style)
+        yield own, look._replace(marker="o") if look.marker == "x" else look, step * (i - (len(every) - 1) / 2)
+
+
+def legend(ax: Axes, handles: Sequence[Line2D], below: bool) -> None:
+    """Name lines right of the axes, or below their numbers and name."""
+    look: dict[str, Any] = {"frameon": False, "handlelength": 1.6, "borderaxespad": 0, "fontsize": "small"}
+    where: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.03, 1)}
+    if below:
+        points = offset_copy(ax.transAxes, figure_of(ax), 0, -40, units="points")
+        where = {"loc": "upper center", "bbox_to_anchor": (0.5, 0), "bbox_transform": points, "ncols": 2}
+    ax.legend(handles=handles, **look, **where)
+
+
+def handles(looks: Iterable[Look]) -> list[Line2D]:
+    """Return the handles of a legend of methods, in the order given."""
+    return [Line2D([], [], color=k.colour, marker=k.marker, ls=k.line, ms=5, lw=1, label=plain(k.name)) for k in looks]
+
+
+def move_labels(ax: Axes, labels: Sequence[Annotation]) -> None:
+    """Move labels, the most important first, to where they cover least of lines, marks, texts and other labels.
+
+    One that is far from its point gets a thin line to it. All else must be drawn, and limits set.
+    """
+    figure_of(ax).draw_without_rendering()  # a layout engine moves the axes only now
+    ink = _Ink(ax, [text for text in ax.texts if text not in labels])
+    sizes = [np.array(label.get_window_extent().size) / 2 + 0.8 * ink.scale for label in labels]
+    points = [ax.transData.transform(label.xy) for label in labels]
+    tried = []
+    for order in (range(len(labels)), range(len(labels) - 1, -1, -1)):
+        positions: dict[int, tuple[float, Floats, float]] = {}
+        for i in [*order, *order]:  # the second time each label knows of all others
+            ink.stamp(points[i], sizes[i], positions.pop(i, None), -1)
+            positions[i] = ink.cheapest(points[i], sizes[i])
+            ink.stamp(points[i], sizes[i], positions[i], 1)
+        tried.append((sum(cost for cost, *_ in positions.values()), positions))
+        for i, at in positions.items():
+            ink.stamp(points[i], sizes[i], at, -1)
+    for i, (_, centre, gap) in min(tried, key=lambda one: one[0])[1].items():
+        labels[i].set_position((centre - points[i]) / ink.scale)
+        if gap > NEAR:
+            ends = ax.transData.inverted().transform([points[i], _corner(points[i], centre, sizes[i])])
+            ax.plot(*ends.T, color=labels[i].get_color(), lw=0.5, zorder=2, scalex=False, scaley=False, gid="leader")
+
+
+NEAR = 8  # points from a label to its point above which it has a line to it
+GAPS, ANGLES = (each.ravel() for each in np.meshgrid((4, 5.5, 8, 11, 15, 20, 26, 34), np.arange(24) * np.pi / 12))
+WAYS = np.column_stack([np.cos(ANGLES), np.sin(ANGLES)])
+
+
+class _Ink:
+    """What is drawn in axes as an image of cells, in which places for labels cost what they cover."""
+
+    def __init__(self, ax: Axes, texts: Sequence[Text]) -> None:
+        self.scale = _scale(ax)
+        self.frame, self.cell = ax.get_window_extent(), 1.5 * self.scale
+        self.image = np.zeros(np.ceil(np.array(self.frame.size) / self.cell).astype(int) + 1)
+        for line in ax.lines:
+            self.image[self._cells(_ink(line))] = 1
+        for text in texts:
+            box = text.get_window_extent()
+            self._fill(np.mean([box.min, box.max], 0), np.array(box.size) / 2, 3)
+
+    def cheapest(self, at: Floats, half: Floats) -> tuple[float, Floats, float]:
+        """Return the cost, centre and gap of the best place around a point for a label of half a size."""
+        centres = at + WAYS * GAPS[:, None] * self.scale + np.clip(WAYS * 1.5, -1, 1) * half
+        sums = np.pad(self.image, ((1, 0), (1, 0))).cumsum(0).cumsum(1)
+        (x0, y0), (x1, y1) = self._index(centres - half), self._index(centres + half, 1)
+        covered = sums[x1, y1] - sums[x0, y1] - sums[x1, y0] + sums[x0, y0]
+        crossed = self.image[self._index(self._path(at, centres, half))].sum(0)
+        out = ((centres - half < self.frame.min) | (centres + half > self.frame.max)).any(1)
+        cost = GAPS + 2 * covered + 1.5 * np.where(GAPS > NEAR, crossed, 0) + 1e4 * out
+        chosen = int(np.argmin(cost))
+        return float(cost[chosen]), centres[chosen], float(GAPS[chosen])
+
+    def stamp(self, at: Floats, half: Floats, position: tuple[float, Floats, float] | None, sign: int) -> None:
+        """Add a label and its line to what is drawn, or take them away."""
+        if position is not None:
+            self._fill(position[1], half, 3 * sign)
+            if position[2] > NEAR:
+                cells = {*zip(*self._index(self._path(at, position[1], half)), strict=True)}
+                for x, y in cells:
+                    self.image[x, y] += 2 * sign
+
+    def _path(self, at: Floats, centres: Floats, half: Floats) -> Floats:
+        """Return points on the lines from a point to labels, but for their first third (12, ..., 2)."""
+        return at + np.linspace(0.3, 1, 12).reshape(-1, *[1] * centres.ndim) * (_corner(at, centres, half) - at)
+
+    def _fill(self, centre: Floats, half: Floats, value: float) -> None:
+        (x0, y0), (x1, y1) = self._index(centre - half), self._index(centre + half, 1)
+        self.image[x0:x1, y0:y1] += value
+
+    def _cells(self, points: Floats) -> tuple[Any, Any]:
+        inside = ((points >= self.frame.min) & (points <= self.frame.max)).all(-1)
+        return self._index(points[inside])
+
+    def _index(self, points: Floats, more: int = 0) -> tuple[Any, Any]:
+        found = np.floor((points - self.frame.min) / self.cell).astype(int) + more
+        x, y = np.moveaxis(np.clip(found, 0, np.array(self.image.shape) - 1 + more), -1, 0)
+        return x, y
+
+
+def _corner(at: Floats, centre: Floats, half: Floats) -> Floats:
+    """Return where a line from a point meets its label."""
+    return np.clip(at, centre - half, centre + half)
+
+
+def _halo() -> list[Any]:
+    """Return an outline of paper, so that text is read over lines."""
+    return [withStroke(linewidth=1.8, foreground=tone(1))]
+
+
+def _scale(ax: Axes) -> float:
+    """Return the pixels of a point."""
+    return float(figure_of(ax).dpi / 72)
+
+
+def _ink(line: Line2D) -> Floats:
+    """Return points about 3 pixels apart on a line, and nine over each marker, in pixels."""
+    at: Floats = line.get_transform().transform(line.get_xydata())
+    reach = line.get_markersize() / 2 * line.figure.dpi / 72
+    if line.get_marker() not in ("None", None, "_", ""):
+        marks = (at[:, None] + reach * np.array([*product((-1, 0, 1), repeat=2)])).reshape(-1, 2)
+    else:
+        marks = at
+    if line.get_linestyle() == "None" or len(at) < 2:
+        return marks
+    pairs = [(a, b) for a, b in pairwise(at) if np.isfinite([a, b]).all()]
+    return np.concatenate([marks, *(np.linspace(a, b, 2 + int(min(np.hypot(*(b - a)), 5e3) / 3)) for a, b in pairs)])

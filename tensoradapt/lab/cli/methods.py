@@ -1,0 +1,412 @@
+"""The command ``methods``: all parameterizations and published adapters, one in full, and docs/reference/methods.md."""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import math
+import textwrap
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tensoradapt import checks, parameterizations, published
+from tensoradapt.checks import shown
+from tensoradapt.errors import TensorAdaptError, did_you_mean
+from tensoradapt.habits import unknown_method
+from tensoradapt.lab.cli.options import DEFAULT_MODEL, n_params, path
+from tensoradapt.lab.cli.output import complain, heading, show, show_json, show_text, width
+from tensoradapt.lab.cli.parser import add_command
+from tensoradapt.networks.network import Factor, Network
+from tensoradapt.planning.method_table import (
+    KINDS,
+    MINILM,
+    SIZES,
+    Row,
+    bare,
+    counted,
+    formula,
+    method_rows,
+    paper_arguments,
+    usual_arguments,
+)
+from tensoradapt.published import methods as known_methods
+from tensoradapt.published.sums import SUM, SUMS, PublishedSum, named_sum
+from tensoradapt.text import align, bonds_text, prose, size_text
+
+HEAD = """# Methods
+
+Made by `tensoradapt methods --markdown`; do not edit. A parameterization is one file in
+`tensoradapt/parameterizations/`, a published adapter one row of `tensoradapt/published/rows.py`.
+
+"""
+
+PAPER = (
+    "By default a plan takes of a row what defines the method: layout, options, frozen factors and a start that is not",
+    "zero. With `paper=True` it takes targets, scale, alpha and trained modules from the paper too, as below.",
+)
+
+FILTERS = ("kind", "layout", "exports_as_lora", "budget")
+
+
+def add_parsers(commands: Any) -> None:
+    """Add the command to those of a parser (``add_subparsers``)."""
+    p = add_command(
+        commands,
+        "methods",
+        methods,
+        "list parameterizations and published adapters, or show one in full",
+        "[NAME] [options]",
+        "Lists all methods with their formulas, or, with any option of counting, their parameters at the sizes of a "
+        "model. NAME: formula, factors, parameters and diagram of one.",
+    )
+    p.add_argument("name", nargs="?", metavar="NAME", help="show this one in full")
+    counting = p.add_argument_group("counting")
+    counting.add_argument(
+        "--model", help=f"count at the sizes of a built-in model, a folder, or a hub name (default: {SIZES})"
+    )
+    size = counting.add_mutually_exclusive_group()
+    size.add_argument("--rank", type=int, help="the rank to count at (default: 8)")
+    size.add_argument(
+        "--budget", type=n_params, metavar="N", help="only those with at most N parameters; at the largest rank"
+    )
+    which = p.add_argument_group("which methods")
+    which.add_argument("--kind", help=f"{' or '.join(KINDS)} (default: both)")
+    which.add_argument("--layout", metavar="LAYOUT", help='those over it, such as "layer : out : in"')
+    which.add_argument("--exports-as-lora", action="store_true", help="those whose updates are small as a LoRA")
+    more = p.add_argument_group("files and pages")
+    more.add_argument("--draw", metavar="FILE", type=path, help="draw the network of NAME too: a PNG, PDF or SVG file")
+    more.add_argument("--markdown", action="store_true", help="print the page docs/reference/methods.md")
+
+
+def methods(args: argparse.Namespace) -> int:
+    """Print all methods, one in full, their counts at a model's sizes, or the page docs/reference/methods.md."""
+    _check_together(args)
+    rank = 8 if args.rank is None else args.rank
+    if args.markdown:
+        print(methods_page(), end="")
+    elif args.name is not None:
+        _print_one(args, rank)
+    else:
+        _print_list(args, rank)
+    return 0
+
+
+def _check_together(args: argparse.Namespace) -> None:
+    """Raise TensorAdaptError for options that say nothing together."""
+    if args.kind not in (None, *KINDS):
+        raise TensorAdaptError(f"--kind is {shown(args.kind)}{did_you_mean(args.kind, KINDS)}")
+    if args.draw is not None and args.name is None:
+        raise TensorAdaptError(
+            f"--draw {args.draw} was given without a method; name one, as in: methods cp --draw FILE"
+        )
+    if args.rank is not None:
+        checks.whole(args.rank, "--rank")
+    given = [f"--{name.replace('_', '-')}" for name in FILTERS if getattr(args, name)]
+    if given and (args.name is not None or args.markdown):
+        raise TensorAdaptError(f"{given[0]} chooses among all methods; leave {args.name or '--markdown'} out")
+    if args.markdown and args.json:
+        raise TensorAdaptError("--markdown and --json were given; expected one of them")
+
+
+def _print_one(args: argparse.Namespace, rank: int) -> None:
+    from tensoradapt.lab.data import models
+
+    model = args.model or DEFAULT_MODEL
+    config = models.config(model)
+    if args.json:
+        rows = [row for row in method_rows() if row["name"] in _meant(args.name)]
+        show_json({"model": model, "methods": counted(rows, config, {"rank": rank})})
+    else:
+        show(*in_full(args.name, config, model, rank))
+    if args.draw is not None:
+        path, said = _drawing(args.name, config, rank, args.draw)
+        (complain if args.json else show)(f"{path}\n{said}")
+
+
+def _print_list(args: argparse.Namespace, rank: int) -> None:
+    """Print the methods that were asked for, with their counts where an option asks for them."""
+    rows, size = method_rows(args.kind, args.layout), {"budget": args.budget} if args.budget else {"rank": rank}
+    counting = any(getattr(args, name) is not None for name in ("model", "rank", "budget", "layout"))
+    if counting or args.exports_as_lora:
+        rows = counted(rows, _config(args.model), size, args.layout)
+    left = {row["name"]: fault for row in rows if (fault := row.pop("fault", None))}
+    rows = [row for row in rows if row["name"] not in left and (row.pop("small", False) or not args.exports_as_lora)]
+    if args.json:
+        at = {"model": args.model or SIZES, **size} if counting else {}
+        show_json({**at, "methods": rows, "left_out": left})
+        return
+    _print_tables(sorted(rows, key=lambda row: row.get("n_params", 0)), args, size if counting else {})
+    if left:
+        show_text("", f"left out, as they are not defined there: {', '.join(left)} (methods NAME says why)")
+
+
+def _config(model: str | None) -> Any:
+    from tensoradapt.lab.data import models
+
+    return MINILM if model is None else models.config(model)
+
+
+def _print_tables(rows: Sequence[Row], args: argparse.Namespace, size: Mapping[str, Any]) -> None:
+    """Print a table for each kind of methods."""
+    if not rows:
+        show_text("no method is of this kind; leave an option out, or raise the budget")
+        return
+    if size:
+        at = f"at most {size['budget']:,} parameters" if "budget" in size else f"rank {size['rank']}"
+        show_text(f"{at}, counted at {args.model or SIZES}; all adapt its attention, on equal footing", "")
+    for kind, title in zip(KINDS, ("Parameterizations", "Published adapters"), strict=True):
+        if found := [row for row in rows if row["kind"] == kind]:
+            heading(title)
+            texts = _counted_texts(found) if size else _formula_texts(found)
+            show(*align(texts, width()), "")
+    if not size and args.kind != KINDS[0]:
+        heading("Sums")
+        cells = [(row.name, row.formula, row.source) for row in SUMS] + [(SUM, "of its terms", "sum= of plan")]
+        show(*align([("name", "parameters", "source"), *cells], width()), "")
+    letters = [] if size or args.kind == KINDS[0] else [f"Letters: {published.LETTERS}.", ""]
+    show_text(*letters, "tensoradapt methods NAME shows one in full; --model NAME or --budget N counts parameters.")
+
+
+def _formula_texts(rows: Sequence[Row]) -> list[tuple[str, ...]]:
+    if rows[0]["kind"] == KINDS[0]:
+        return [("name", "parameters", "choose it"), *((row["name"], row["formula"], row["when"]) for row in rows)]
+    cells = [(r["name"], r["parameterization"], r["layout"], r["formula"], r["source"]) for r in rows]
+    return [("name", "is a", "over", "parameters", "source"), *cells]
+
+
+def _counted_texts(rows: Sequence[Row]) -> list[tuple[str, ...]]:
+    head = ("name", "parameters", "rank", "LoRA rank", "choose it" if rows[0]["kind"] == KINDS[0] else "source")
+    cells = [
+        (
+            row["name"],
+            f"{row['n_params']:,}" + (f" ({row['tasks']} tasks)" if row["tasks"] else ""),
+            size_text(row["rank"], short=True),
+            f"{row['lora_rank']:,}",
+            row["when"] if row["kind"] == KINDS[0] else row["source"],
+        )
+        for row in rows
+    ]
+    return [head, *cells]
+
+
+def _meant(name: str) -> set[str]:
+    """Return the names of the parameterization and of the published adapter that a spelling stands for."""
+    row, chosen = published.named(name), parameterizations.name_of(name)
+    if known_methods.is_sum(name):
+        raise TensorAdaptError(f"{name} adds several networks and has no table of its own; tensoradapt plan counts it")
+    found = {chosen} & {*parameterizations.names()} | ({row.name} if row else set())
+    if not found:
+        raise TensorAdaptError(unknown_method(name, known_methods.names()))
+    return found
+
+
+def in_full(name: str, config: Any, model: str, rank: int) -> Iterator[str]:
+    """Yield formula, advice, factors, parameters and diagram of a parameterization, a published adapter, or both."""
+    row, chosen = published.named(name), parameterizations.name_of(name)
+    if (added := named_sum(name)) is not None:
+        yield from _folded(_described_sum(added))
+        return
+    if chosen in parameterizations.names():
+        yield from _parameterization(chosen, config, model, rank)
+    elif row is None:
+        _meant(name)
+    if row is not None:
+        yield from _folded(f"{_described(row)}\n")
+        yield from _planned(config, model, rank, **paper_arguments(row))
+
+
+def _drawing(name: str, config: Any, rank: int, path: Path) -> tuple[str, str]:
+    """Draw the network of a method's first tensor into a file; return its path, and what the drawing shows."""
+    from matplotlib.figure import Figure
+
+    import tensoradapt as ta
+    from tensoradapt.files import replace_file
+    from tensoradapt.lab.analysis.plots._files import UNDATED, rendered
+    from tensoradapt.lab.analysis.plots.network import described, draw, size
+
+    if (kind := path.suffix[1:]) not in UNDATED:
+        raise TensorAdaptError(f"{path} has no ending of a figure; expected one of .{', .'.join(UNDATED)}")
+    chosen = parameterizations.name_of(name)
+    is_factoring = chosen in parameterizations.names()
+    given = usual_arguments(chosen, config) if is_factoring else paper_arguments(published.get(name))
+    plan = ta.plan(config, rank=rank, **given)
+    figure = Figure(figsize=size(plan))
+    draw(plan, figure.add_axes((0, 0, 1, 1)))
+    return str(replace_file(path, rendered(figure, kind))), prose(described(plan))
+
+
+def _parameterization(name: str, config: Any, model: str, rank: int) -> Iterator[str]:
+    factoring = parameterizations.get(name)
+    layouts = parameterizations.layouts_of(factoring)
+    options = list(inspect.signature(factoring.build).parameters)[2:]
+    rows = [row.name for row in published.ROWS if row.parameterization == name]
+    yield from (
+        f"{name}: {getattr(factoring, 'label', name)}\n",
+        *_folded(bare(inspect.getdoc(factoring) or "")),
+        "",
+    )
+    texts = {"usual layouts": "; ".join(layouts), "options": ", ".join(options), "published adapters": ", ".join(rows)}
+    if factoring.count.__doc__:
+        texts = {"parameters": f"{formula(factoring)}.", **texts}
+    yield from (line for title, text in texts.items() if text for line in _folded(f"{title}: {text}"))
+    yield ""
+    yield from _planned(config, model, rank, **usual_arguments(name, config))
+
+
+def _planned(config: Any, model: str, rank: int, **arguments: Any) -> Iterator[str]:
+    """Yield the parameters of a plan, the factors of its first tensor, and how they are joined."""
+    import tensoradapt as ta
+
+    try:
+        planned = ta.plan(config, rank=rank, **arguments)
+    except TensorAdaptError as error:
+        yield from _folded(f"{model}, rank {rank}: {error}")
+        return
+    network = planned.groups[0].network
+    tensors = f"{len(planned.groups)} tensors; the first is" if len(planned.groups) > 1 else "one tensor,"
+    ranks = f", ranks {bonds_text(planned.groups[0].rank)}" if planned.groups[0].rank else ""
+    head = f"{model}, rank {rank}: {planned.n_params:,} parameters in {tensors}"
+    yield from _folded(f"{head} over {str(network.layout)!r} {network.layout.shape}{ranks}\n")
+    factors = map(_factor(network, planned.begins.origin), network.factors)
+    rows = [("factor", "axes, in this order", "numbers", "starts", ""), *factors]
+    yield from align(rows, width())
+    yield f"\n{diagram(network)}\n"
+
+
+def _factor(network: Network, origin: str) -> Callable[[Factor], tuple[str, ...]]:
+    def row(factor: Factor) -> tuple[str, ...]:
+        axes = " x ".join(f"{label}={network.sizes[label]}" for label in factor.labels)
+        n = math.prod(network.shape(factor))
+        sources = {"base": f"from {origin}", "set": "set"}
+        start = sources.get(factor.source, "at zero" if factor.init == "zero" else "drawn")
+        return factor.name, axes, f"{n:,}", start, "" if factor.trainable else "frozen"
+
+    return row
+
+
+def diagram(network: Network) -> str:
+    """Draw which factors hold which modes and bonds. A factor has an ``o`` at each of its bonds.
+
+    >>> from tensoradapt.networks.layout import Layout
+    >>> from tensoradapt.parameterizations.tensor_train import build
+    >>> print(diagram(build(Layout.parse("layer : out : in", {"layer": 6, "out": 8, "in": 8}), 2)))
+                      r_in=2   r_layer=2
+       in=8 -[ in  ]--o
+                      |
+    layer=6 -[layer]--o--------o
+                               |
+      out=8 -[ out ]-----------o
+    """
+    names = network.layout.names
+    modes = [" ".join(f"{x}={network.sizes[x]}" for x in f.labels if x in names) for f in network.factors]
+    left, middle = max(map(len, modes)), max(len(f.name) for f in network.factors)
+    bonds = [f"{bond}={n}" for bond, n in network.bonds.items()]
+    head = " " * (left + middle + 4) + "".join(f"  {bond} " for bond in bonds)
+    lines = [head.rstrip()] if bonds else []
+    for i, (factor, text) in enumerate(zip(network.factors, modes, strict=True)):
+        joint = " -" if text else "  "
+        lines.append(f"{text:>{left}}{joint}[{factor.name:^{middle}}]{_held(network, factor, i)}")
+        if i + 1 < len(network.factors):
+            lines.append((" " * (left + middle + 4) + _passing(network, i)).rstrip())
+    return "\n".join(line for line in lines if line)
+
+
+def _holders(network: Network, bond: str) -> list[int]:
+    return [i for i, factor in enumerate(network.factors) if bond in factor.labels]
+
+
+def _held(network: Network, factor: Factor, i: int) -> str:
+    """Draw the bonds of one factor: o where it holds one, | where one passes, and the line to its last."""
+    bonds, text = list(network.bonds), ""
+    last = max((k for k, bond in enumerate(bonds) if bond in factor.labels), default=-1)
+    for k, bond in enumerate(bonds):
+        holders = _holders(network, bond)
+        passes = "|" if holders[0] < i < holders[-1] else "-" if k < last else " "
+        mark, line = "o" if bond in factor.labels else passes, "-" if k <= last else " "
+        text += f"{line * 2}{mark}{('-' if k < last else ' ') * (_width(network, bond) - 3)}"
+    return text.rstrip()
+
+
+def _passing(network: Network, i: int) -> str:
+    """Draw the bonds between factor i and the next."""
+    marks = ""
+    for bond in network.bonds:
+        holders = _holders(network, bond)
+        marks += f"  {'|' if holders[0] <= i < holders[-1] else ' '}{' ' * (_width(network, bond) - 3)}"
+    return marks
+
+
+def _width(network: Network, bond: str) -> int:
+    return len(f"  {bond}={network.bonds[bond]} ")
+
+
+def _folded(text: str) -> list[str]:
+    """Return the lines of a text, folded at the width of the terminal."""
+    room = width() or 120
+    return [part for line in text.split("\n") for part in textwrap.wrap(line, room, break_on_hyphens=False) or [line]]
+
+
+def _described(row: Any) -> str:
+    layouts = "; ".join(f"{text}  ({' '.join(projections)})" for text, projections in row.tensors)
+    lines = [
+        f"\n{row.name}: {row.parameterization} over {layouts}",
+        f"  parameters {row.formula}; start {row.start}; scale {row.scale}, alpha {row.alpha:g}",
+        f"  {row.source}",
+    ]
+    return "\n".join(lines + [f"  {row.note}"] * bool(row.note))
+
+
+def _described_sum(row: PublishedSum) -> str:
+    options = ", ".join(f"{name} ({usual})" for name, usual in row.options.items())
+    terms = row.terms(4, 2, **row.options)
+    lines = [
+        f"\n{row.name}: a sum of {' and '.join(str(term['method']) for term in terms)}  ({' '.join(row.projections)})",
+        f"  parameters {row.formula}; options {options}; alpha {row.alpha:g}",
+        f"  {row.source}",
+        f"  {row.note}",
+    ]
+    return "\n".join(lines)
+
+
+def methods_page() -> str:
+    """Return the page in Markdown: parameterizations with their options, published adapters with formula and source."""
+    return HEAD + "\n".join([*_parameterization_rows(), "", *_published_rows(), "", *_sum_rows()]) + "\n"
+
+
+def _parameterization_rows() -> list[str]:
+    lines = ["## Parameterizations", "", "| name | what it is | when | options | parameters |"]
+    lines += ["|---|---|---|---|---|"]
+    for name in parameterizations.names():
+        factoring = parameterizations.get(name)
+        options = list(inspect.signature(factoring.build).parameters)[2:]
+        taken = ", ".join(f"`{option}`" for option in options)
+        what, when = _cell(factoring), parameterizations.advice(factoring)
+        lines.append(f"| `{name}` | {what} | {when} | {taken} | {formula(factoring)}. |")
+    return lines
+
+
+def _published_rows() -> list[str]:
+    lines = ["## Published adapters", "", *PAPER, "", prose(f"Letters: {published.LETTERS}."), ""]
+    lines += ["| name | parameterization, layout (targets) | parameters | start | scale | source | note |"]
+    lines += ["|---|---|---|---|---|---|---|"]
+    for row in published.ROWS:
+        layouts = "; ".join(f"`{layout}` ({' '.join(projections)})" for layout, projections in row.tensors)
+        formula, scale = f"`{row.formula}`", f"{row.scale}, alpha {row.alpha:g}"
+        cells = (row.name, f"{row.parameterization}, {layouts}", formula, row.start, scale, row.source, row.note)
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def _sum_rows() -> list[str]:
+    lines = ["## Sums", "", "| name | targets | parameters | options | source | note |", "|---|---|---|---|---|---|"]
+    for row in SUMS:
+        options = ", ".join(f"`{name}` ({usual})" for name, usual in row.options.items())
+        cells = (row.name, " ".join(row.projections), f"`{row.formula}`", options, row.source, row.note)
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def _cell(of: object) -> str:
+    """Return the first paragraph of a docstring as a cell of a table in Markdown."""
+    return " ".join((inspect.getdoc(of) or "").split("\n\n")[0].split()).replace("|", "\\|")

@@ -1,0 +1,103 @@
+"""What stands beside a comparison: the floor, the control of as many parameters, and validation."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+import tensoradapt as ta
+from tensoradapt.lab.analysis.cells import cell_text
+from tensoradapt.lab.analysis.verdict import lines
+
+SEEDS = range(6)
+NOISE = np.array([0.001, -0.001, 0.0005, -0.0005, 0.0015, -0.0015])
+SIZES = {  # method, rank: parameters, test, validation
+    ("lora", 1): (100, 0.80, 0.80),
+    ("lora", 2): (200, 0.82, 0.82),
+    ("lora", 8): (800, 0.84, 0.84),
+    ("cp", 3): (190, 0.835, 0.80),
+    ("tucker", 3): (60, 0.79, 0.79),
+}
+
+
+def table(floor: float | None = 0.78, **validation: float) -> pd.DataFrame:
+    rows = []
+    for (method, rank), (n, score, checked) in SIZES.items():
+        checked = validation.get(method, checked)
+        for seed, noise in zip(SEEDS, NOISE, strict=True):
+            own = {"task": "t", "method": method, "parameterization": method, "rank": rank, "n_params": n, "seed": seed}
+            # noise of its own for each size, so that differences have a spread
+            own |= {"score": score + np.roll(NOISE, rank)[seed], "validation": checked + noise, "metric": "accuracy"}
+            rows.append(own)
+    if floor is not None:
+        heads = {"task": "t", "method": "frozen base + head", "kind": "head", "n_params": 0, "metric": "accuracy"}
+        rows += [{**heads, "seed": seed, "score": floor, "validation": floor} for seed in SEEDS]
+    return pd.DataFrame(rows)
+
+
+def compared(runs: pd.DataFrame, margin: float = 0.01) -> pd.DataFrame:
+    return ta.compare(runs, "lora", at=8, margin=margin).set_index(["method", "n_params"])
+
+
+def test_a_share_of_the_gain_is_over_the_floor() -> None:
+    found = compared(table())
+    row = found.loc[("lora", 200)]
+    assert row["floor"] == pytest.approx(0.78)
+    assert row["share"] == pytest.approx((0.82 - 0.78) / (0.84 - 0.78), abs=1e-3)
+    assert row["margin_share"] == pytest.approx(0.01 / 0.06, abs=1e-3)
+    assert compared(table(floor=None))[["floor", "share", "margin_share"]].isna().all().all()
+    assert compared(table(floor=0.9))["share"].isna().all()  # the reference gains nothing
+
+
+def test_the_control_is_the_references_method_at_the_nearest_count() -> None:
+    found = compared(table())
+    assert list(found["control"].dropna()) == ["LoRA r=1", "LoRA r=2"]  # of Tucker, and of CP
+    row, runs = found.loc[("cp", 190)], table().set_index(["method", "rank"])
+    gaps = runs.loc[("cp", 3)]["score"].to_numpy() - runs.loc[("lora", 2)]["score"].to_numpy()
+    assert row["control_n_params"] == 200 and row["control_difference"] == pytest.approx(gaps.mean())
+    p = [stats.ttest_1samp(gaps, 0).pvalue]
+    others = runs.loc[("tucker", 3)]["score"].to_numpy() - runs.loc[("lora", 1)]["score"].to_numpy()
+    p.append(stats.ttest_1samp(others, 0).pvalue)
+    assert row["control_p_holm"] == pytest.approx(min(1, max(2 * min(p), p[0])) if p[0] > p[1] else 2 * p[0])
+
+
+def test_matrices_of_the_control_may_be_fewer() -> None:
+    fewer = table().query("method == 'lora' and rank == 1").assign(method="LoRA on v", n_params=50)
+    found = compared(pd.concat([table(), fewer]))
+    assert found.loc[("tucker", 60)]["control"] == "LoRA on v r=1"
+    assert pd.isna(found.loc[("LoRA on v", 50)]["control"])
+
+
+def test_nothing_is_decided_where_validation_says_the_contrary() -> None:
+    assert compared(table()).loc[("cp", 190)][["decided", "within"]].tolist() == [True, False]  # lost 0.04 there
+    assert compared(table(cp=0.838)).loc[("cp", 190)][["decided", "within"]].tolist() == [True, True]
+    above = compared(table(cp=0.845)).loc[("cp", 190)]
+    assert above["validation_difference"] == pytest.approx(0.005) and above["p_holm"] < 0.05 and not above["decided"]
+    silent = compared(table().drop(columns="validation")).loc[("cp", 190)]
+    assert pd.isna(silent["validation_difference"]) and silent["decided"] and silent["within"]
+
+
+def test_a_floor_above_every_adapter_says_that_none_is_needed() -> None:
+    (said,) = lines(table(floor=0.85))
+    assert said.startswith("t: No adapter is needed: a head on the frozen base (0.850) has no less than the best of")
+    assert "No adapter is needed" not in lines(table())[0]
+
+
+def test_a_verdict_names_the_control_and_the_share_of_the_margin() -> None:
+    (said,) = lines(table(cp=0.838))
+    assert "Within 0.01 (17 % of what it gains over the frozen base) of LoRA r=8" in said
+    assert "above LoRA r=2, decided, which has 200" in said
+
+
+def test_the_cheapest_size_has_no_probability_of_being_on_the_frontier() -> None:
+    found = ta.summarise(table()).query("kind == 'adapter'").set_index("n_params")
+    assert pd.isna(found.loc[60, "p_frontier"]) and found.loc[60, "on_frontier"]
+    assert found.loc[800, "p_frontier"] == pytest.approx(1, abs=0.01)
+    assert found.loc[800, "validation"] == pytest.approx(0.84)
+
+
+def test_what_stands_beside_is_written_as_differences_and_shares_are() -> None:
+    cells = {"validation_difference": 0.0, "control_difference": -0.0123, "share": 0.678}
+    assert [cell_text(name, value) for name, value in cells.items()] == ["+0.000", "-0.012", "68 %"]

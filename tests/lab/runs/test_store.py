@@ -1,0 +1,405 @@
+"""The run store: ids by meaning, folders whole or absent, damage named."""
+
+from __future__ import annotations
+
+import errno
+import json
+import multiprocessing
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.checksums import sum_again
+from support.configs import config_of
+from support.synthetic_runs import write_synthetic
+
+from tensoradapt import files
+from tensoradapt.errors import TensorAdaptError
+from tensoradapt.lab.runs import provenance, store
+from tensoradapt.lab.runs.store import SUMS
+from tensoradapt.records import digest
+
+scalars = st.none() | st.booleans() | st.integers(-(2**60), 2**60) | st.text(max_size=5)
+values = st.recursive(
+    scalars | st.floats(allow_nan=False, allow_infinity=False),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=8,
+)
+configs = st.dictionaries(st.text(max_size=5), values, max_size=5)
+RESULT = {
+    **{"status": "finished", "note": "", "n_params": 0, "validation": {"accuracy": 0.5}, "test": {"accuracy": 0.5}},
+    "metric": {"name": "accuracy", "low": 0.0, "high": 1.0, "chance": 0.5},
+}
+CONFIG = config_of("tiny-random-bert", "planted", kind="head").as_dict()
+EMPTY: dict[str, Any] = {"config": CONFIG, "result": RESULT, "measurements": {}, "provenance": {}, "arrays": {}}
+
+
+def same_meaning(value: Any) -> Any:
+    """The same value said differently: key order, tuples, numpy numbers, floats for whole numbers."""
+    if isinstance(value, dict):
+        return {key: same_meaning(value[key]) for key in reversed(value)}
+    if isinstance(value, list):
+        return tuple(map(same_meaning, value))
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**53:
+        return float(value)
+    return np.float64(value) if isinstance(value, float) else value
+
+
+@given(configs)
+def test_the_id_depends_on_meaning_alone(config: dict[str, Any]) -> None:
+    assert digest(same_meaning(config)) == digest(config)
+    assert len(digest(config)) == 16
+    assert int(digest(config), 16) >= 0
+
+
+@given(configs, st.integers())
+def test_another_value_gives_another_id(config: dict[str, Any], value: int) -> None:
+    assert digest({**config, "seed": value}) != digest({**config, "seed": value + 1})
+
+
+def test_the_hash_is_the_same_on_every_machine() -> None:
+    assert digest({"rank": 8, "lr": 0.001, "layout": "layer : out : in"}) == "7f41734bfa477758"
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), np.float64("nan")])
+def test_a_number_that_is_not_finite_has_no_id(bad: float) -> None:
+    with pytest.raises(
+        TensorAdaptError, match=r"config\['options'\]\['alpha'\] is (nan|inf); expected a finite number"
+    ):
+        digest({"options": {"alpha": bad}})
+
+
+@pytest.mark.parametrize("bad", [{1: 2}, {"a": {1, 2}}, {"a": np.zeros(2)}, {"a": Path("x")}])
+def test_what_json_cannot_say_has_no_id(bad: dict[Any, Any]) -> None:
+    with pytest.raises(TensorAdaptError, match="expected text"):
+        digest(bad)
+
+
+def test_a_run_reads_back_as_it_was_written(tmp_path: Path) -> None:
+    predictions = np.random.default_rng(0).normal(size=(5, 2)).astype(np.float32)
+    path = store.write_run(
+        tmp_path / "runs",
+        "one",
+        config={**CONFIG, "seed": np.int64(4), "own": {"layers": (1, 2)}},
+        result={**RESULT, "test": {"accuracy": float("nan")}},
+        measurements={"seconds": 2.5},
+        provenance={"python": "3"},
+        arrays={"predictions": predictions, "labels": np.arange(5)},
+    )
+    (run,) = store.load_runs(tmp_path / "runs")
+    assert (run.name, run.path) == ("one", path)
+    assert run.config == {**CONFIG, "seed": 4, "own": {"layers": [1, 2]}}
+    assert run.result == {**RESULT, "test": {"accuracy": None}}
+    assert (run.measurements, run.provenance) == ({"seconds": 2.5}, {"python": "3"})
+    assert run.array("predictions").dtype == np.float32
+    np.testing.assert_array_equal(run.array("predictions"), predictions)
+    np.testing.assert_array_equal(run.array("labels"), np.arange(5))
+
+
+def test_the_same_run_is_written_as_the_same_bytes(tmp_path: Path) -> None:
+    a, b = (write_synthetic(tmp_path / root) for root in "ab")
+    assert {p.name: p.read_bytes() for p in a.iterdir()} == {p.name: p.read_bytes() for p in b.iterdir()}
+    text = (a / "config.json").read_text()
+    assert text == json.dumps(json.loads(text), sort_keys=True, indent=2) + "\n"
+
+
+def test_the_first_of_two_equal_runs_is_kept(tmp_path: Path) -> None:
+    for who in ("first", "second"):
+        store.write_run(tmp_path, "x", **{**EMPTY, "measurements": {"who": who}})
+    assert [run.measurements for run in store.load_runs(tmp_path)] == [{"who": "first"}]
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
+
+
+def race(root: Path, barrier: Any, who: int) -> None:
+    barrier.wait(30)
+    for i in range(10):
+        told = {"result": {**RESULT, "who": who}, "arrays": {"a": np.full(1000, who)}}
+        store.write_run(root, f"x{i}", **{**EMPTY, **told})
+
+
+@pytest.mark.thorough
+def test_processes_that_race_leave_whole_runs_and_nothing_else(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    barrier = context.Barrier(3)
+    racers = [context.Process(target=race, args=(tmp_path, barrier, who)) for who in range(3)]
+    for racer in racers:
+        racer.start()
+    for racer in racers:
+        racer.join(60)
+    assert [racer.exitcode for racer in racers] == [0, 0, 0]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"x{i}" for i in range(10)]
+    for run in store.load_runs(tmp_path):
+        assert (run.array("a") == run.result["who"]).all()
+
+
+def test_a_full_disk_leaves_no_trace_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(handle: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(store.os, "fsync", full)
+    with pytest.raises(TensorAdaptError, match=r"run x cannot be written to .* \(No space left on device\)"):
+        store.write_run(tmp_path, "x", **EMPTY)
+    with pytest.raises(TensorAdaptError, match=r"table\.csv cannot be written \(No space left on device\)"):
+        files.replace_file(tmp_path / "table.csv", b"x")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_everything_is_on_disk_before_the_folder_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[str] = []
+    real = os.fsync
+
+    def record(handle: int) -> None:
+        synced.append(Path(f"/proc/self/fd/{handle}").readlink().name)
+        real(handle)
+
+    if not Path("/proc/self/fd").exists():
+        pytest.skip("needs /proc to see what was synced")
+    monkeypatch.setattr(store.os, "fsync", record)
+    store.write_run(tmp_path, "x", **{**EMPTY, "arrays": {"labels": np.arange(3)}})
+    *files, folder, root = synced
+    assert files == [*(f"{name}.json" for name in store.FILES), "labels.npy", SUMS]
+    assert (folder.startswith(".x."), root) == (True, tmp_path.name)
+
+
+@pytest.mark.parametrize("name", ["", "../x", "a/b", ".hidden", "a b", "/x"])
+def test_a_name_that_is_not_a_folder_name_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(TensorAdaptError, match="cannot be a folder; expected letters"):
+        store.write_run(tmp_path, name, **EMPTY)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"arrays": {"a": np.array([None])}}, "array 'a' holds objects; expected numbers"),
+        ({"arrays": {"../a": np.zeros(2)}}, "cannot be a file"),
+        ({"config": {"lr": float("nan")}}, r"config\['lr'\] is nan"),
+        ({"result": {"model": object()}}, r"result\['model'\] is a object"),
+    ],
+)
+def test_bad_contents_are_refused_before_anything_is_written(
+    tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(TensorAdaptError, match=message):
+        store.write_run(tmp_path / "runs", "x", **{**EMPTY, **change})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_foreign_folder_under_the_name_of_a_run_is_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "notes.txt").write_text("mine")
+    with pytest.raises(TensorAdaptError, match="x is in the way and is not a finished run"):
+        store.write_run(tmp_path, "x", **EMPTY)
+    assert (tmp_path / "x" / "notes.txt").read_text() == "mine"
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
+
+
+def test_a_writable_root_is_created_and_left_empty(tmp_path: Path) -> None:
+    store.check_writable(tmp_path / "a" / "b")
+    assert list((tmp_path / "a" / "b").iterdir()) == []
+
+
+def test_a_root_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("in the way")
+    for path in (tmp_path / "file", tmp_path / "file" / "runs"):
+        with pytest.raises(TensorAdaptError, match=rf"{path} cannot be written .* choose another path"):
+            store.check_writable(path)
+
+    def read_only(path: Path, data: bytes) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(store, "write_synced", read_only)
+    with pytest.raises(TensorAdaptError, match="Read-only file system"):
+        store.check_writable(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_folders_that_are_no_runs_are_left_alone(tmp_path: Path) -> None:
+    write_synthetic(tmp_path)
+    (tmp_path / ".x.12.ab.tmp").mkdir()
+    (tmp_path / ".x.12.ab.tmp" / "config.json").write_text("{")
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "table.csv").write_text("a,b")
+    assert len(store.load_runs(tmp_path)) == 1
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [("config.json", "{"), ("result.json", None), ("result.json", "[1]"), ("measurements.json", '{"a": NaN}')],
+)
+def test_a_damaged_run_is_named_with_what_to_do(tmp_path: Path, file: str, text: str | None) -> None:
+    path = write_synthetic(tmp_path)
+    (path / file).unlink()
+    if text is not None:
+        (path / file).write_text(text)
+    with pytest.raises(
+        TensorAdaptError, match=rf"{path / file} (cannot be read|was changed) .* delete the folder {path} to run it"
+    ):
+        store.load_runs(tmp_path)
+
+
+def test_a_damaged_array_is_named_when_it_is_read(tmp_path: Path) -> None:
+    path = write_synthetic(tmp_path)
+    (path / "predictions.npy").write_bytes(b"\x80\x04garbage")
+    (path / "labels.npy").unlink()
+    (run,) = store.load_runs(tmp_path)
+    for name in ("predictions", "labels"):
+        with pytest.raises(TensorAdaptError, match=rf"npy (cannot be read|was changed) .* delete the folder {path}"):
+            run.array(name)
+
+
+def test_a_missing_root_is_an_error_and_an_empty_one_is_not(tmp_path: Path) -> None:
+    assert store.load_runs(tmp_path) == []
+    with pytest.raises(TensorAdaptError, match="does not exist; expected a folder of runs"):
+        store.load_runs(tmp_path / "absent")
+
+
+def test_a_folder_of_something_else_says_what_it_holds(tmp_path: Path) -> None:
+    path = write_synthetic(tmp_path / "runs")
+    with pytest.raises(TensorAdaptError, match=r"expected the folder of its sweep: .*runs$"):
+        store.load_runs(path)
+    for name, reader in (("adapter.json", r"ta\.load\(model"), ("adapter_config.json", r"ta\.compress\(folder")):
+        saved = tmp_path / name.removesuffix(".json")
+        saved.mkdir()
+        (saved / name).write_text("{}")
+        with pytest.raises(TensorAdaptError, match=rf"holds a saved adapter \({name}\), which {reader}"):
+            store.load_runs(saved)
+
+
+def test_provenance_names_versions_but_no_folder_host_or_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    argv = ["/home/me/bin/tensoradapt", "sweep", "--out=/data/me/runs", "/etc/spec.toml", "https://a.b/c", "a/b", "8"]
+    monkeypatch.setattr(sys, "argv", argv)
+    found = provenance.provenance()
+    assert found["argv"] == ["tensoradapt", "sweep", "--out=runs", "spec.toml", "https://a.b/c", "a/b", "8"]
+    assert found["packages"]["numpy"] == np.__version__
+    assert found["cpu_count"] == os.cpu_count()
+    text = json.dumps(found)
+    assert os.uname().nodename not in text
+    assert str(Path(store.__file__).parents[3]) not in text
+
+
+def test_the_commit_is_that_of_the_checkout(tmp_path: Path) -> None:
+    assert provenance.commit_of(tmp_path) is None
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
+    (tmp_path / "a").write_text("1")
+    for command in (["init", "-q"], ["add", "a"], ["commit", "-qm", "x"], ["tag", "v1"]):
+        subprocess.run([*git, *command], check=True, capture_output=True)
+    head = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
+    assert provenance.commit_of(tmp_path) == head
+    (tmp_path / "a").write_text("2")
+    assert provenance.commit_of(tmp_path) == f"{head}-dirty"
+
+
+@pytest.mark.thorough
+def test_the_store_and_the_analysis_work_without_torch() -> None:
+    code = (
+        "import sys; sys.modules['torch'] = None\n"
+        "import tensoradapt.lab.runs.store, tensoradapt.lab.analysis, tensoradapt.lab.analysis.tables\n"
+        "assert 'matplotlib' not in sys.modules\n"
+        "import tensoradapt.lab.analysis.plots\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_file_that_was_changed_after_its_run_is_noticed(tmp_path: Path) -> None:
+    store.write_run(tmp_path, "x", **{**EMPTY, "arrays": {"labels": np.array([1])}})
+    folder = tmp_path / "x"
+    for name in ("result.json", "config.json"):
+        text = (folder / name).read_text()
+        (folder / name).write_text(text.replace("0", "9", 1) if "0" in text else text.replace(" ", "", 1))
+        with pytest.raises(TensorAdaptError, match=f"{name} was changed after its run ended.*delete the folder"):
+            store.load_runs(tmp_path)
+        (folder / name).write_text(text)
+    np.save(folder / "labels.npy", np.array([9]))
+    with pytest.raises(TensorAdaptError, match=r"labels.npy was changed after its run ended"):
+        store.load_runs(tmp_path)[0].array("labels")
+    sum_again(folder)
+    assert list(store.load_runs(tmp_path)[0].array("labels")) == [9]
+    (folder / SUMS).unlink()
+    with pytest.raises(TensorAdaptError, match=f"{SUMS} cannot be read .*; expected a JSON object .*delete the folder"):
+        store.load_runs(tmp_path)
+
+
+def test_a_config_that_its_folder_is_not_named_by_is_noticed_under_right_checksums(tmp_path: Path) -> None:
+    config = config_of("tiny-random-bert", "planted", "cp", rank=4, named="mine")
+    store.write_run(tmp_path, config.id, **{**EMPTY, "config": config.as_dict()})
+    folder = tmp_path / config.id
+    assert store.read_run(folder).row["rank"] == 4
+    text = (folder / "config.json").read_text()
+    (folder / "config.json").write_text(text.replace('"rank": 4', '"rank": 8'))
+    sum_again(folder)
+    own = config_of("tiny-random-bert", "planted", "cp", rank=8).id
+    with pytest.raises(TensorAdaptError, match=f"not the config that its folder is named by, but that of {own}"):
+        store.load_runs(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "message"),
+    [
+        ("config", {"format": 0}, "format is 0; this version of tensoradapt reads format 1"),
+        ("config", {"later": 1}, "unknown key later"),
+        ("result", {"status": "collapsed"}, "status is 'collapsed'.* Valid: finished, at chance, diverged"),
+        ("result", {"n_params": "many"}, "n_params is 'many'; expected a whole number"),
+        ("result", {"metric": {"name": "accuracy"}}, "metric.chance is missing"),
+        ("result", {"test": {"accuracy": True}}, "test of 'accuracy' is True; expected a finite number"),
+        ("result", {"adapter": {"rnak": 8}}, 'adapter: unknown key rnak; did you mean "rank"'),
+        ("measurements", {"seconds": "long"}, "seconds is 'long'; expected a finite number"),
+    ],
+)
+def test_a_value_that_no_run_writes_is_named_with_file_and_key(
+    tmp_path: Path, file: str, change: dict[str, Any], message: str
+) -> None:
+    store.write_run(tmp_path, "x", **{**EMPTY, file: {**EMPTY[file], **change}})
+    with pytest.raises(TensorAdaptError, match=rf"x.{file}\.json: no run wrote it so; delete the folder.*{message}"):
+        store.load_runs(tmp_path)
+    store.write_run(tmp_path / "lacks", "x", **{**EMPTY, "result": {"status": "finished"}})
+    with pytest.raises(TensorAdaptError, match=r"result\.json: .*: note is missing"):
+        store.load_runs(tmp_path / "lacks")
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, '{"a": ' * 40 + "1" + "}" * 40, "[]", "{"])
+def test_a_file_that_is_no_flat_object_is_refused_at_once(tmp_path: Path, content: str) -> None:
+    store.write_run(tmp_path, "x", **{**EMPTY, "arrays": {"labels": np.array([1])}})
+    (tmp_path / "x" / "result.json").write_text(content)
+    sum_again(tmp_path / "x")
+    with pytest.raises(TensorAdaptError, match="delete the folder"):
+        store.load_runs(tmp_path)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "<U7"])
+def test_an_array_is_bounded_by_its_header_and_not_by_what_a_json_file_may_have(
+    dtype: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    array = np.arange(6000).reshape(1000, 6).astype(dtype)
+    store.write_run(tmp_path, "x", **{**EMPTY, "arrays": {"predictions": array}})
+    (run,) = store.load_runs(tmp_path)
+    monkeypatch.setattr(files, "LARGEST", 2000)
+    np.testing.assert_array_equal(run.array("predictions"), array)
+    with (tmp_path / "x" / "predictions.npy").open("ab") as file:
+        file.write(b"0")
+    sum_again(tmp_path / "x")
+    with pytest.raises(TensorAdaptError, match=r"it has [\d,]+ bytes, and its header states [\d,]+\); .* delete"):
+        run.array("predictions")
+
+
+def test_an_array_that_says_it_is_too_large_for_memory_is_refused(tmp_path: Path) -> None:
+    store.write_run(tmp_path, "x", **{**EMPTY, "arrays": {"labels": np.array([1])}})
+    path = tmp_path / "x" / "labels.npy"
+    header = f"{{'descr': '<f8', 'fortran_order': False, 'shape': ({10**14},), }}".ljust(117) + "\n"
+    path.write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode())
+    sum_again(tmp_path / "x")
+    with pytest.raises(TensorAdaptError, match=r"labels.npy cannot be read"):
+        store.load_runs(tmp_path)[0].array("labels")
+
+
+def test_a_pipe_in_the_place_of_a_file_does_not_block(tmp_path: Path) -> None:
+    store.write_run(tmp_path, "x", **{**EMPTY, "arrays": {"labels": np.array([1])}})
+    (tmp_path / "x" / "result.json").unlink()
+    os.mkfifo(tmp_path / "x" / "result.json")
+    with pytest.raises(TensorAdaptError, match="delete the folder"):
+        store.read_run(tmp_path / "x")
