@@ -1,8 +1,7 @@
 """The best learning rate of each method and rank: AdamW at the matched scale, equal steps, and the papers' own scale.
 
     python benchmarks/best_rate.py --part 0/2    # runs what is missing; parts run side by side
-    python benchmarks/best_rate.py --figure      # figure and table of what is there
-    python benchmarks/best_rate.py --choice      # whether to choose rates by loss, and what the size says of them
+    python benchmarks/best_rate.py --table       # table of what is there; --figure: and the figure
 
 All adapt q, k, v, o of all-MiniLM-L6-v2 on the rated sentences. Rates are in steps of 1.8. For each optimizer, method
 and rank the search begins at a guess and goes on until the best rate, by the mean loss on validation, is inside.
@@ -10,33 +9,29 @@ and rank the search begins at a guess and goes on until the best rate, by the me
 
 from __future__ import annotations
 
-import argparse
 import math
 import time
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
-from pathlib import Path
 from typing import Any
-from unittest.mock import patch
+
+from measure import RECORDS, append, options, part_of, place, read
+
+TABLE = {"action": "store_true", "help": "print the table of what is there"}
+ASKED = options(__name__, __doc__, part="0/1", steps=60, precision="fp32", table=TABLE, figure=False)
 
 import figure_style
-import matplotlib as mpl
 import numpy as np
 import torch
-from equal_steps_variants import VARIANTS, variant
-from kept import append, read
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from minilm import Bench, Setting
 
 import tensoradapt as ta
 from tensoradapt.lab.analysis.names import COLOURS, MARKERS, display, tone
 from tensoradapt.lab.analysis.plots import _parts
-from tensoradapt.lab.analysis.statistics import t_interval
 from tensoradapt.training.fit import autocast
 
-HERE = Path(__file__).parent
-RECORD, FIGURE = HERE / "records" / "best_rate.csv", HERE.parent / "docs" / "results" / "figures" / "best_rate.png"
+RECORD = RECORDS / "best_rate.csv" if ASKED.table or ASKED.figure else place(ASKED, "best_rate.csv")
+FIGURE = figure_style.DOCS / "results" / "figures" / "best_rate.png"
 BASE, STEP, MOST = 1e-3, 1.8, 12  # rates are BASE * STEP ** k
 SEEDS, RANKS = (2000, 2001), (1, 4, 16, 64)
 SPLIT = {"layout": ": out1 out2 : in1 in2", "split": {"out": (16, 24), "in": (16, 24)}}
@@ -57,10 +52,14 @@ OPTIMIZERS = {"equal": "equal steps", "adamw": "AdamW, matched scale", "paper": 
 TICKS = (1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2)
 DECADES = (1e-4, 1e-3, 1e-2, 1e-1)
 LEFT_OUT = {("tensor_ring", 64): "1.8 million parameters, more than LoRA r=64, and 20 times its arithmetic"}
-GUESS = {"equal": 2, "adamw": 3, "paper": 3, **dict.fromkeys(VARIANTS, 2)}
-TRIED = (("lora", 16), ("cp", 16), ("tucker", 16), ("tensor_train", 16), ("vera", 64))  # cells of the variants
+GUESS = {"equal": 2, "adamw": 3, "paper": 3}
 COLUMNS = ("steps", "optimizer", "method", "rank", "k", "lr", "seed", "n_params", "status", "loss", "validation_loss")
 Cell = tuple[int, str, str, int]  # steps, optimizer, method, rank
+
+
+ROWS: dict[Cell, list[dict[str, str]]] = {}  # of the record, by cell
+for _row in read(RECORD):
+    ROWS.setdefault((int(_row["steps"]), _row["optimizer"], _row["method"], int(_row["rank"])), []).append(_row)
 
 
 def cells(steps: int, optimizers: tuple[str, ...]) -> list[Cell]:
@@ -68,23 +67,19 @@ def cells(steps: int, optimizers: tuple[str, ...]) -> list[Cell]:
     every = [(m, r) for r in (4, 16, 1, 64) for m in METHODS if (m, r) not in LEFT_OUT]
     if steps > 60:
         every = every[::3]
-    if set(optimizers) <= VARIANTS.keys():
-        every = list(TRIED)
     return [(steps, optimizer, m, r) for m, r in every for optimizer in optimizers]
 
 
-def search(bench: Bench, cell: Cell, seed: int, precision: str, also: Sequence[int] = ()) -> None:
-    """Run the rates of a cell with a seed until the best of them is inside, beginning where another seed has it.
-
-    ``also``: powers of the step that are run first, of rates that all cells are to have.
-    """
+def search(bench: Bench, cell: Cell, seed: int) -> None:
+    """Run the rates of a cell with a seed until the best of them is inside, beginning where another seed has it."""
     others = [min(of, key=lambda k: of[k]) for s in seeds_of(cell) if s != seed and (of := losses(cell, s))]
     todo = [others[0] - 1, others[0], others[0] + 1] if others else [GUESS[cell[1]], GUESS[cell[1]] + 1]
-    todo = sorted({*also, *todo})
     while todo:
         for k in todo:
             if k not in losses(cell, seed):
-                append(RECORD, measured(bench, cell, k, seed, precision))
+                row = measured(bench, cell, k, seed)
+                append(RECORD, row)
+                ROWS.setdefault(cell, []).append({name: str(value) for name, value in row.items()})
         known = losses(cell, seed)
         best = min(known, key=lambda k: (known[k], -k))  # the highest of rates that are too small to matter
         around = (best - 1, best + 1) if learned(known[best]) else (min(known) - 1,)
@@ -107,19 +102,12 @@ def losses(cell: Cell, seed: int, what: str = "validation_loss") -> dict[int, fl
 
 
 def rows_of(cell: Cell) -> list[dict[str, str]]:
-    return by_cell(RECORD, RECORD.stat().st_size if RECORD.exists() else 0).get(cell, [])
+    """The rows of a cell."""
+    return ROWS.get(cell, [])
 
 
-@lru_cache(maxsize=1)
-def by_cell(record: Path, size: int) -> dict[Cell, list[dict[str, str]]]:
-    """The rows of a record by cell, read once while it has this size in bytes: rows are only ever appended."""
-    found: dict[Cell, list[dict[str, str]]] = {}
-    for r in read(record):
-        found.setdefault((int(r["steps"]), r["optimizer"], r["method"], int(r["rank"])), []).append(r)
-    return found
-
-
-def measured(bench: Bench, cell: Cell, k: int, seed: int, precision: str) -> dict[str, object]:
+def measured(bench: Bench, cell: Cell, k: int, seed: int) -> dict[str, object]:
+    """Train one run; returns its row."""
     steps, optimizer, method, rank = cell
     begun, model, lr = time.perf_counter(), bench.fresh(), BASE * STEP**k
     scale = "paper" if optimizer == "paper" else "matched"
@@ -128,26 +116,20 @@ def measured(bench: Bench, cell: Cell, k: int, seed: int, precision: str) -> dic
     ta.attach(model, plan, seed=seed)
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(parameter.requires_grad or name.startswith("classifier."))
-    fitted = fit(bench, model, lr, steps, optimizer, precision)
+    fitted = bench.fit(
+        model, lr, steps, optimizer="equal_steps" if optimizer == "equal" else "adamw", precision=ASKED.precision
+    )
     loss, validation, right = math.inf, math.inf, 0.0
     if fitted.status == "finished":
-        loss, (validation, right) = float(np.mean(fitted.losses[-10:])), validated(bench, model, precision)
+        loss, (validation, right) = float(np.mean(fitted.losses[-10:])), validated(bench, model)
     row = (steps, optimizer, method, rank, k, f"{lr:.4g}", seed, plan.n_params, fitted.status, round(loss, 4))
-    more = (round(validation, 5), round(right, 5), round(time.perf_counter() - begun, 1), precision)
-    print(*row, *more, flush=True)
+    more = (round(validation, 5), round(right, 5), round(time.perf_counter() - begun, 1), ASKED.precision)
     return dict(zip((*COLUMNS, "accuracy", "seconds", "precision"), (*row, *more), strict=True))
 
 
-def fit(bench: Bench, model: torch.nn.Module, lr: float, steps: int, optimizer: str, precision: str) -> Any:
-    if optimizer in ("adamw", "paper"):
-        return bench.fit(model, lr, steps, precision=precision)
-    with patch("tensoradapt.training.fit.equal_steps", variant(optimizer)):
-        return bench.fit(model, lr, steps, optimizer="equal_steps", precision=precision)
-
-
-def validated(bench: Bench, model: torch.nn.Module, precision: str) -> tuple[float, float]:
+def validated(bench: Bench, model: torch.nn.Module) -> tuple[float, float]:
     """Cross-entropy and accuracy on validation."""
-    with autocast(precision, "cpu"):
+    with autocast(ASKED.precision, "cpu"):
         logits = torch.from_numpy(bench.predictions(model, "validation")).double()
     labels = torch.from_numpy(bench.data.validation.labels)
     loss = float(torch.nn.functional.cross_entropy(logits, labels))
@@ -209,44 +191,11 @@ def table(steps: int) -> dict[str, Any]:
     return found
 
 
-def by_size(steps: int, optimizer: str) -> tuple[float, float]:
-    """The power of the number of parameters that best rates follow, by least squares, and how far apart they are
-    without it.
-    """
-    rates = table(steps)[optimizer]["rates"]
-    counts = [float(rows_of((steps, optimizer, *_named(cell)))[0]["n_params"]) for cell in rates]
-    x, y = np.log(counts), np.log([*rates.values()])
-    slope = float(np.polyfit(x, y, 1)[0])
-    return slope, float(np.exp(np.ptp(y - slope * x)))
-
-
-def _named(cell: str) -> tuple[str, int]:
-    method, _, rank = cell.partition(" r=")
-    return method, int(rank)
-
-
-def gain_of_loss(steps: int = 60) -> np.ndarray:
-    """For each cell how much accuracy a rate gains that is chosen by loss on validation in place of accuracy.
-
-    Each seed chooses once, and the accuracy is that of the other, at rates that both have.
-    """
-    every = [cell for optimizer in ("equal", "adamw") for cell in cells(steps, (optimizer,))]
-    pairs = [(cell, *pair) for cell in every for pair in (SEEDS, SEEDS[::-1]) if set(pair) <= set(seeds_of(cell))]
-    gains: dict[Cell, list[float]] = {}
-    for cell, chooses, other in pairs:
-        loss, right, theirs = losses(cell, chooses), *(losses(cell, s, "accuracy") for s in (chooses, other))
-        common = sorted(loss.keys() & theirs.keys())
-        by_loss, by_accuracy = min(common, key=lambda k: loss[k]), max(common, key=lambda k: right[k])
-        gains.setdefault(cell, []).append(theirs[by_loss] - theirs[by_accuracy])
-    return np.array([np.mean(of) for of in gains.values()])
-
-
 def figure(steps: int) -> None:
     """The best rates of each optimizer in a panel, and what one rate for all loses."""
-    found = {optimizer: row for optimizer, row in table(steps).items() if optimizer not in VARIANTS}
+    found = table(steps)
     rates = [rate for row in found.values() for rate in row["rates"].values()]
-    with mpl.rc_context(figure_style.RC):
-        whole = Figure(figsize=(3 * len(found) + 3, 3.9), layout="constrained")
+    with figure_style.drawn(FIGURE, (3 * len(found) + 3, 3.9)) as whole:
         axes = whole.subplots(1, len(found) + 1)
         for ax, (optimizer, row) in zip(axes, found.items(), strict=False):
             ax.set(xscale="log", xlim=(min(rates) / 1.5, max(rates) * 1.5), xlabel="best learning rate")
@@ -254,7 +203,6 @@ def figure(steps: int) -> None:
             _rates(ax, row["rates"], names=ax is axes[0])
         axes[0].legend(title="rank", fontsize="small", title_fontsize="small", loc="best", handletextpad=0)
         _shared(axes[-1], steps, list(found))
-        figure_style.write(whole, FIGURE)
 
 
 def _rates(ax: Axes, rates: Mapping[str, float], names: bool) -> None:
@@ -296,45 +244,19 @@ def _shared(ax: Axes, steps: int, optimizers: Sequence[str]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--part", default="0/1", help="which part of the cells, such as 0/2")
-    parser.add_argument("--steps", type=int, default=60)
-    parser.add_argument("--optimizers", nargs="+", default=["equal", "adamw", "paper"])
-    parser.add_argument("--record", type=Path, default=RECORD)
-    parser.add_argument(
-        "--precision", default="fp32", help="bf16 takes a third of the time where there is hardware for it"
-    )
-    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
-    parser.add_argument("--also", type=int, nargs="+", default=(), metavar="K", help="rates 1e-3 * 1.8^K of every cell")
-    parser.add_argument("--table", action="store_true")
-    parser.add_argument(
-        "--choice", action="store_true", help="whether to choose a rate by loss, and what size says of it"
-    )
-    parser.add_argument("--figure", action="store_true")
-    args = parser.parse_args()
-    globals().update(RECORD=args.record, SEEDS=tuple(args.seeds))
-    if args.choice:
-        print("gain of a choice by loss:", t_interval(gain_of_loss(args.steps)))
-        print(
-            *(
-                f"{o}: power of size {p:.2f}, {a:.2g} apart without"
-                for o in OPTIMIZERS
-                for p, a in [by_size(args.steps, o)]
-            )
-        )
-        return
-    if args.figure:
-        figure(args.steps)
-    if args.table or args.figure:
-        for optimizer, row in table(args.steps).items():
+    """Run what is missing, or print and draw what is there."""
+    if ASKED.figure:
+        figure(ASKED.steps)
+    if ASKED.table or ASKED.figure:
+        for optimizer, row in table(ASKED.steps).items():
             print(optimizer, row)
         return
-    part, of = map(int, args.part.split("/"))
-    for seed in args.seeds:
-        bench = Bench(Setting(args.steps, 2000 if args.steps <= 60 else 4000, 600, 64, 16), seed)
-        for optimizers in ([o for o in args.optimizers if o != "paper"], [o for o in args.optimizers if o == "paper"]):
-            for cell in cells(args.steps, tuple(optimizers))[part::of]:
-                search(bench, cell, seed, args.precision, args.also)
+    steps, few = (2, 1) if ASKED.quick else (ASKED.steps, None)
+    for seed in SEEDS[:few]:
+        bench = Bench(Setting(steps, 2000 if steps <= 60 else 4000, 600, 64, 16), seed)
+        for optimizers in (("equal", "adamw"), ("paper",)):
+            for cell in part_of(cells(steps, optimizers), ASKED.part)[:few]:
+                search(bench, cell, seed)
 
 
 if __name__ == "__main__":

@@ -9,18 +9,19 @@ it is, and trained for 50 more steps at a third of the form's own rate. One seed
 families. The lines of reference are the LoRA itself, the LoRA after 50 more steps, and the frozen base with its head.
 """
 
-import argparse
+from __future__ import annotations
+
 import copy
 import itertools
 import time
-from pathlib import Path
 from typing import Any
 
+from measure import RECORDS, append, options, place, read
+
+ASKED = options(__name__, __doc__, figure=False)
+
 import figure_style
-import matplotlib as mpl
-from kept import append, read
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from minilm import Bench, Setting
 from torch import Tensor, nn
 
@@ -29,8 +30,8 @@ from tensoradapt.lab.analysis.names import display, looks, tone
 from tensoradapt.lab.analysis.plots import _parts
 from tensoradapt.lab.sweeps.frontier import rate
 
-HERE = Path(__file__).parent
-CSV, FIGURE = HERE / "records" / "compression.csv", HERE.parent / "docs" / "guides" / "figures" / "compression.png"
+CSV, FIGURE = place(ASKED, "compression.csv"), figure_style.DOCS / "guides" / "figures" / "compression.png"
+STEPS, MORE = (4, 2) if ASKED.quick else (100, 50)
 FAMILIES, BUDGETS, SEED = ("tucker", "tensor_train", "cp"), (2_000, 6_000, 20_000, 60_000), 0
 PANELS = {
     "error": "error of the conversion",
@@ -41,7 +42,8 @@ COLUMNS = ("form", "budget", "n_params", "error", "accuracy", "accuracy_after", 
 
 
 def main() -> None:
-    bench = Bench(Setting(steps=100, n_test=1000), SEED)
+    """Train the LoRA, turn it into each form that the record lacks, and go on."""
+    bench = Bench(Setting(STEPS, n_test=1000), SEED)
     model = bench.fresh()
     plan = ta.plan(model, layout=": out : in", method="lora", rank=8, train=("classifier",))
     lora = ta.attach(model, plan, seed=SEED)
@@ -53,12 +55,13 @@ def main() -> None:
         with ta.disabled(model):
             save("frozen base", "", 0, 1.0, bench.accuracy(model), "", "", "")
         save("lora", "", plan.n_params, 0.0, bench.accuracy(model), more(bench, model, "lora"), "", "")
-    for family, budget in itertools.product(FAMILIES, BUDGETS):
+    for family, budget in itertools.product(FAMILIES, BUDGETS[: 1 if ASKED.quick else None]):
         if (family, str(budget)) not in done:
             save(family, budget, *one(bench, before, head, family, budget))
 
 
 def one(bench: Bench, lora: ta.Adapter, head: dict[str, Tensor], family: str, budget: int) -> tuple[Any, ...]:
+    """Turn the LoRA into a form; returns the cells of its row."""
     begun = time.perf_counter()
     result = ta.compress(lora, method=family, budget=budget)
     seconds = time.perf_counter() - begun
@@ -73,20 +76,19 @@ def one(bench: Bench, lora: ta.Adapter, head: dict[str, Tensor], family: str, bu
 
 def more(bench: Bench, model: nn.Module, family: str) -> float:
     """Accuracy after 50 more steps at a third of the family's rate, on batches not seen in this order before."""
-    bench.fit(model, rate(family) / 3, steps=50, order=7, head_lr=rate("head") / 3)
+    bench.fit(model, rate(family) / 3, steps=MORE, order=7, head_lr=rate("head") / 3)
     return bench.accuracy(model)
 
 
 def save(*row: object) -> None:
+    """Append a row."""
     append(CSV, dict(zip(COLUMNS, row, strict=True)))
-    print(*row, flush=True)
 
 
 def figure() -> None:
     """Draw the error and both accuracies against parameters, a panel each."""
-    rows = read(CSV)
-    with mpl.rc_context(figure_style.RC):
-        whole = Figure(figsize=(10, 3.4), layout="constrained")
+    rows = read(RECORDS / "compression.csv")
+    with figure_style.drawn(FIGURE, (10, 3.4)) as whole:
         axes = whole.subplots(1, len(PANELS))
         axes[2].sharey(axes[1])
         axes[0].set_ylabel("relative Frobenius error")
@@ -95,7 +97,6 @@ def figure() -> None:
             panel(ax, rows, column)
         for ax, column in zip(axes, PANELS, strict=True):  # once limits are those of all panels
             _parts.end_names(ax, last(rows, column))
-        figure_style.write(whole, FIGURE)
 
 
 def panel(ax: Axes, rows: list[dict[str, str]], column: str) -> None:
@@ -126,6 +127,4 @@ def last(rows: list[dict[str, str]], column: str) -> dict[str, tuple[float, str]
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--figure", action="store_true")
-    figure() if parser.parse_args().figure else main()
+    figure() if ASKED.figure else main()

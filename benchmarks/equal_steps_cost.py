@@ -1,10 +1,8 @@
 """What equal steps cost: time and memory against a plain step of AdamW, and the largest array they make.
 
     python benchmarks/equal_steps_cost.py            # writes records/equal_steps_cost.json
-    python benchmarks/equal_steps_cost.py --rounds 4 --only cp   # a look
-    python benchmarks/equal_steps_cost.py --shape minilm --device cuda   # writes equal_steps_cost-minilm-cuda.json
-    python benchmarks/equal_steps_cost.py --quick    # two methods on a small shape, no record
-    OMP_NUM_THREADS=1 python benchmarks/equal_steps_cost.py --rules  # writes records/step_rules.json
+    python benchmarks/equal_steps_cost.py --shape minilm --device cuda   # equal_steps_cost-minilm-cuda.json
+    python benchmarks/equal_steps_cost.py --rules    # writes records/step_rules.json
 
 On all-MiniLM-L6-v2 (q, k, v, o; batches of 32 rated sentences), or with ``--shape`` on a random model and 64 random
 tokens, plain and rescaled steps alternate in one process; the ratio is that of each pair. Of Llama-2-7B's shapes the
@@ -20,15 +18,20 @@ import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import random_models
+from measure import keep, named, options, place
+
+STEP_ALONE = {"action": "store_true", "help": "the optimizer's step alone, with each rule"}
+SHAPE = {"help": "a random model of this shape of random_models.py, without downloads"}
+OWN = {"only": "", "batch": 32, "shape": SHAPE, "rules": STEP_ALONE}
+ASKED = options(__name__, __doc__, repeat=40, threads=1, device="cpu", **OWN)
+
 import torch
-from kept import folder_of, keep, named
 from minilm import Bench, Setting
-from speed_setup import peak_of, timed
+from random_models import classifier_of, texts
+from speed_costs import peak_of, seconds
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -100,12 +103,11 @@ def source_of(args: argparse.Namespace) -> tuple[Callable[[], nn.Module], list[M
     make: Callable[[], nn.Module]
     batches: Iterator[Mapping[str, Tensor]]
     if args.shape:
-        make, vocabulary = partial(random_models.base_of, args.shape), random_models.SHAPES[args.shape]["vocab_size"]
-        batches = (random_models.batch_of(vocabulary, args.batch, TOKENS, i) for i in itertools.count())
+        make, batches = partial(classifier_of, args.shape), texts(args.shape, args.batch, TOKENS)
     else:
         bench = Bench(Setting(batch=args.batch), 0)
         make, batches = bench.fresh, bench.batches(bench.fresh())
-    first = itertools.islice(batches, args.rounds + 2)
+    first = itertools.islice(batches, args.repeat + 2)
     return lambda: make().to(args.device), [{key: v.to(args.device) for key, v in batch.items()} for batch in first]
 
 
@@ -122,7 +124,7 @@ def on_model(
         optimizer.zero_grad()
 
     def step(batch: Mapping[str, Any]) -> float:
-        return timed(partial(stepped, batch), device)[0]
+        return seconds(partial(stepped, batch), device)
 
     def plain(batch: Mapping[str, Any]) -> float:
         with without_hooks(optimizer):
@@ -133,8 +135,8 @@ def on_model(
     pairs = [(plain(b), step(b)) if i % 2 else (step(b), plain(b))[::-1] for i, b in enumerate(batches[2:])]
     peaks = {name: peak_of(partial(take, batches[0]), device) for name, take in (("plain", plain), ("equal", step))}
     low, middle, high = statistics.quantiles([equal / without - 1 for without, equal in pairs], n=4)
-    seconds = statistics.median(without for without, _ in pairs)
-    costs = {"plain_seconds": seconds, "cost": middle, "quartiles": [low, high], "peak_bytes": peaks}
+    middling = statistics.median(without for without, _ in pairs)
+    costs = {"plain_seconds": middling, "cost": middle, "quartiles": [low, high], "peak_bytes": peaks}
     return {"n_params": adapter.plan.n_params, **costs}
 
 
@@ -148,12 +150,12 @@ def on_llama(method: Mapping[str, Any], device: str) -> dict[str, Any]:
     distance, largest = Distance(adapter), Largest()  # type: ignore[no-untyped-call]
     with largest:
         distance.along(before, change)
-    seconds = timed(partial(distance.along, before, change), device)[0]
+    took = seconds(partial(distance.along, before, change), device)
     peak = peak_of(partial(distance.along, before, change), device)
     sites = adapter.plan.sites
     return {
         "n_params": adapter.plan.n_params,
-        "seconds": seconds,
+        "seconds": took,
         "peak_bytes": peak,
         "all_matrices_bytes": 8 * sum(site.out * site.in_ for site in sites),
         "largest_array": largest.entries,
@@ -164,7 +166,7 @@ def on_llama(method: Mapping[str, Any], device: str) -> dict[str, Any]:
 
 def of_rule(shape: str, method: Mapping[str, Any], rule: str, rounds: int, device: str) -> dict[str, float]:
     """Seconds of AdamW's step alone, and the median ratio of one with the rule to the one beside it."""
-    model = random_models.base_of(shape).to(device)
+    model = classifier_of(shape).to(device)
     adapter = ta.attach(model, planned(model, method, train=()), seed=0)
     for parameter in adapter.parameters():
         parameter.grad = torch.randn_like(parameter)
@@ -172,7 +174,7 @@ def of_rule(shape: str, method: Mapping[str, Any], rule: str, rounds: int, devic
     RULES[rule](optimizer, model)
 
     def ruled() -> float:
-        return timed(optimizer.step, device)[0]
+        return seconds(optimizer.step, device)
 
     def plain() -> float:
         with without_hooks(optimizer):
@@ -185,43 +187,36 @@ def of_rule(shape: str, method: Mapping[str, Any], rule: str, rounds: int, devic
 
 def rules(args: argparse.Namespace) -> None:
     """Print and record what each rule makes of the time of a step."""
-    record: dict[str, Any] = {"threads": torch.get_num_threads()}
+    record: dict[str, Any] = {}
     for name, method in RULED.items():
-        record[name] = {rule: of_rule(args.shape or "minilm", method, rule, args.rounds, args.device) for rule in RULES}
+        record[name] = {rule: of_rule(args.shape or "minilm", method, rule, args.repeat, args.device) for rule in RULES}
         print(name, record[name], flush=True)
-        keep(record, folder_of(args), named("step_rules", args.device) + ".json", args.device)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=40)
-    parser.add_argument("--only", default="", help="methods whose name begins so")
-    parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--shape", choices=random_models.SHAPES, help="a random model of this shape, without downloads")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--records", type=Path, help="the folder of the record, of a look or some methods too")
-    parser.add_argument("--quick", action="store_true", help="four rounds of two methods on a small shape, no record")
-    parser.add_argument("--rules", action="store_true", help="the optimizer's step alone, with each rule")
-    args = parser.parse_args()
-    if args.quick:
-        args.shape, args.rounds, args.batch = "small", 4, 2
-    if args.rules:
-        rules(args)
-        return
-    measure({name: of for name, of in METHODS.items() if name.startswith(QUICK if args.quick else args.only)}, args)
+        keep(place(args, named("step_rules", args.device) + ".json"), record, args.device)
 
 
 def measure(methods: Mapping[str, Mapping[str, Any]], args: argparse.Namespace) -> None:
     """Print and record what each method costs."""
     fresh, batches = source_of(args)
     shape, file = args.shape or "minilm", "-".join(filter(None, ("equal_steps_cost", args.shape)))
-    record: dict[str, Any] = {shape: {}, "llama-2-7b": {}, "batch": args.batch, "threads": torch.get_num_threads()}
+    path = place(args, named(file, args.device) + ".json", part=bool(args.only))
+    record: dict[str, Any] = {shape: {}, "llama-2-7b": {}, "batch": args.batch}
     for name, method in methods.items():
         record[shape][name] = on_model(fresh(), batches, method, args.device)
         record["llama-2-7b"][name] = on_llama(method, args.device)
         print(name, record[shape][name], record["llama-2-7b"][name], flush=True)
-        keep(record, folder_of(args, bool(args.only)), named(file, args.device) + ".json", args.device)
+        keep(path, record, args.device)
+
+
+def main(args: argparse.Namespace) -> None:
+    """Measure the methods, or the rules."""
+    torch.set_num_threads(args.threads)
+    if args.quick:
+        args.shape, args.repeat, args.batch = "small", 4, 2
+    if args.rules:
+        rules(args)
+        return
+    measure({name: of for name, of in METHODS.items() if name.startswith(QUICK if args.quick else args.only)}, args)
 
 
 if __name__ == "__main__":
-    main()
+    main(ASKED)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
 from matplotlib.figure import Figure
 
+DOCS = Path(__file__).parent.parent / "docs"
 DPI = 200
 RC: dict[Any, Any] = {
     "font.size": 9,
@@ -32,3 +36,14 @@ RC: dict[Any, Any] = {
 def write(figure: Figure, path: Path) -> None:
     """Write a figure as PNG or PDF, by the ending of the path; the same figure gives the same bytes."""
     figure.savefig(path, dpi=DPI, metadata={"Software" if path.suffix == ".png" else "CreationDate": None})
+
+
+@contextmanager
+def drawn(path: Path, size: tuple[float, float], **settings: Any) -> Iterator[Figure]:
+    """Within it a new figure is drawn, which is written at the end."""
+    made: dict[Any, Any] = {**RC, **settings}
+    with mpl.rc_context(made):
+        figure = Figure(figsize=size, layout="constrained")
+        yield figure
+        write(figure, path)
+    print(path)

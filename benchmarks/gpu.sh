@@ -6,7 +6,6 @@
 #   benchmarks/gpu.sh speed minilm       # fp32; so roberta-base and vit-s: speed-SHAPE-cuda-1.json
 #   benchmarks/gpu.sh large llama-2-7b   # bf16, without rows that decompose or copy every matrix; so llama-3.2-1b, -3b
 #   benchmarks/gpu.sh ways               # the exact ways through a layer against the cost model: speed-ways-cuda-1.json
-#   benchmarks/gpu.sh profile            # operations with and without each saving: part-speed-SHAPE-cuda-1.json
 #   benchmarks/gpu.sh launches           # the counts of docs/results/performance.md, which need no GPU: launches.csv
 #   benchmarks/gpu.sh equal-steps minilm # a step against AdamW's, and Llama-2-7B's shapes: equal_steps_cost-SHAPE-cuda.json
 #   benchmarks/gpu.sh fit minilm         # steps of fit, fp32 and bf16, both optimizers, eight adapters: fit-SHAPE-cuda.csv
@@ -52,7 +51,7 @@ trap 'rm -rf "$scratch"' EXIT
 out=${OUT:-} && [ -n "$out" ] || { [ -n "$quick" ] && out=$scratch || out=benchmarks/records; }
 
 within() { timeout $((limit - SECONDS)) python3 "$@"; } # what is left of the call
-measure() { within "benchmarks/$1.py" --device "$device" --records "$out" ${quick:+"$quick"} "${@:2}"; }
+measure() { within "benchmarks/$1.py" --device "$device" --out "$out" ${quick:+"$quick"} "${@:2}"; }
 
 case "$1" in
     tests)
@@ -62,16 +61,13 @@ case "$1" in
         within -m pytest tests/devices tests/training/test_distance.py tests/adapter/test_forward_pass.py \
             tests/layers/test_fused_linear.py tests/layers/test_wrapper.py
         ;;
-    speed) measure speed --rounds "$rounds" --shapes "${2:-minilm}" ;;
+    speed) measure speed --repeat "$rounds" --shapes "${2:-minilm}" ;;
     large)
-        measure speed --rounds "$rounds" --dtype bfloat16 --shapes "${2:-llama-3.2-1b}" \
+        measure speed --repeat "$rounds" --dtype bfloat16 --shapes "${2:-llama-3.2-1b}" \
             --skip full dense lora_xs tinylora randlora kronecker loretta tt_matrix quanta
         ;;
-    ways) measure speed --rounds "$rounds" --ways ;;
-    profile)
-        measure speed --rounds "$rounds" --before --only "PEFT LoRA" "lora r" "cp r=8" "tucker r" --shapes minilm roberta-base
-        ;;
-    launches) within benchmarks/launches.py --records "$out" ${quick:+"$quick"} ;;
+    ways) measure speed --repeat "$rounds" --ways ;;
+    launches) within benchmarks/launches.py --out "$out" ${quick:+"$quick"} ;;
     equal-steps) measure equal_steps_cost --shape "${2:-minilm}" ;;
     fit) measure gpu_fit --shape "${2:-minilm}" ;;
     many-adapters) measure many_adapters ;;

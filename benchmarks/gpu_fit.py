@@ -2,7 +2,6 @@
 
     python benchmarks/gpu_fit.py --device cuda            # writes records/fit-minilm-cuda.csv
     python benchmarks/gpu_fit.py --device cuda --shape roberta-base --samples 64
-    python benchmarks/gpu_fit.py --quick                  # a look on the CPU: a small shape, no record
 
 A random classifier of a shape is trained on random texts by each adapter, with AdamW and, where it is ours, with equal
 steps. A step begins when its batch is on the device and ends when its loss is known, so that it holds all the work of
@@ -17,16 +16,16 @@ import itertools
 import statistics
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any
+
+from measure import append, begin, named, options, place, spread
+
+ASKED = options(__name__, __doc__, repeat=60, threads=1, device="cpu", only=[""], shape="minilm", samples=16, tokens=64)
 
 import peft
 import torch
-from kept import append, folder_of, named
-from random_models import SHAPES, base_of, stream
-from speed import spread
-from speed_models import sites_of
-from speed_setup import peak_of
+from random_models import classifier_of, sites_of, texts
+from speed_costs import peak_of
 from torch import nn
 
 import tensoradapt as ta
@@ -46,7 +45,7 @@ WARM = 5  # steps that are not counted
 
 def adapted(args: argparse.Namespace, row: Mapping[str, Any]) -> nn.Module:
     """A model on the device with an adapter of ours, or of PEFT for a row without arguments."""
-    model = base_of(args.shape).to(args.device).requires_grad_(False)
+    model = classifier_of(args.shape).to(args.device).requires_grad_(False)
     if row:
         ta.attach(model, ta.plan(sites_of(model), **row, train=("classifier",)), seed=0)
         return model
@@ -61,9 +60,9 @@ def measured(args: argparse.Namespace, row: Mapping[str, Any], optimizer: str, p
     train: Callable[[], Any] = partial(
         ta.fit,
         model,
-        stream(args, 0),
+        texts(args.shape, args.samples, args.tokens),
         lr=1e-3,
-        steps=args.steps,
+        steps=args.repeat,
         optimizer=optimizer,
         precision=precision,
     )
@@ -85,30 +84,17 @@ def rows(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
                 yield {**what, **measured(args, row, optimizer, precision)}
 
 
-def main() -> None:
-    """Print the rows, and write each."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shape", choices=SHAPES, default="minilm")
-    for name, default in (("samples", 16), ("tokens", 64), ("steps", 60), ("threads", 1)):
-        parser.add_argument(f"--{name}", type=int, default=default)
-    parser.add_argument("--only", nargs="+", default=[""], help="adapters whose names begin so, without a record")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--records", type=Path, help="the folder of the record, of a look or some adapters too")
-    parser.add_argument("--quick", action="store_true", help="four steps on a small shape, no record")
-    args = parser.parse_args()
+def main(args: argparse.Namespace) -> None:
+    """Measure each row; ``--repeat`` says how many steps."""
     args.warm = 1 if args.quick else WARM
     if args.quick:
-        args.shape, args.samples, args.tokens, args.steps = "small", 2, 8, 4
+        args.shape, args.samples, args.tokens, args.repeat = "small", 2, 8, 4
     torch.set_num_threads(args.threads)
-    folder = folder_of(args, args.only != [""])
-    path = folder and folder / f"{named(f'fit-{args.shape}', args.device)}.csv"
-    if path:
-        path.unlink(missing_ok=True)
+    name = named(f"fit-{args.shape}", args.device)
+    path = begin(place(args, f"{name}.csv", part=args.only != [""]))
     for row in rows(args):
-        print(*row.values(), sep=", ", flush=True)
-        if path:
-            append(path, row)
+        append(path, row)
 
 
 if __name__ == "__main__":
-    main()
+    main(ASKED)

@@ -1,6 +1,6 @@
 """Which learning rate the head needs, by kind of model and of task: the measurements behind the recipe's table.
 
-    python benchmarks/head_rates.py             # runs what is missing; with --kind, one kind of model alone
+    python benchmarks/head_rates.py             # runs what is missing; with --only, kinds of model that begin so
     python benchmarks/head_rates.py --report    # writes records/head_rates.csv and prints the table
 
 Each head rate is tried on the frozen base, and some with LoRA r=8, CP r=16 and full fine-tuning: 60 equal steps of 16,
@@ -11,7 +11,6 @@ pictures are scikit-learn's handwritten digits. The last two models are of the p
 
 from __future__ import annotations
 
-import argparse
 import csv
 import itertools
 import math
@@ -21,14 +20,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from measure import options, place
+
+ASKED = options(__name__, __doc__, only=[""], report={"action": "store_true", "help": "write the record from the runs"})
+
 import numpy as np
 
 import tensoradapt as ta
 from tensoradapt.lab.data import assets
 from tensoradapt.lab.runs.store import Run, load_runs
 
-HERE = Path(__file__).parent
-RUNS, RECORD = Path("runs") / "head_rates", HERE / "records" / "head_rates.csv"
+RUNS, STEPS = Path("runs") / "head_rates", 2 if ASKED.quick else 60
 HEAD = "frozen base + head"
 RATES = (6e-4, 2e-3, 6e-3, 2e-2, 6e-2)
 SEEDS = (1000, 1001)
@@ -88,7 +90,7 @@ def specifications(kind: str) -> Iterator[dict[str, Any]]:
     """A sweep for each task and head rate of the frozen base, then for each rate of the adapters too."""
     of = KINDS[kind]
     RUNS.mkdir(parents=True, exist_ok=True)
-    common = {"model": of.model, "tuning": {"seed": 0}, "steps": 60, "batch": 16, "precision": "bf16"}
+    common = {"model": of.model, "tuning": {"seed": 0}, "steps": STEPS, "batch": 16, "precision": "bf16"}
     common |= {"n_train": 2000, "n_validation": 300, "n_test": 100}
     for task in of.tasks:
         common["task"] = TASKS[task](RUNS) if task in TASKS else task
@@ -121,10 +123,12 @@ def row(run: Run) -> dict[str, Any]:
 def report() -> None:
     """Write the record and print the mean validation score by kind, data, method and head rate."""
     rows = sorted((row(run) for run in load_runs(RUNS)), key=lambda r: [str(value) for value in r.values()])
-    with RECORD.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows([{key: f"{v:.6g}" if isinstance(v, float) else v for key, v in r.items()} for r in rows])
+    path = place(ASKED, "head_rates.csv")
+    if path:
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows([{key: f"{v:.6g}" if isinstance(v, float) else v for key, v in r.items()} for r in rows])
     cases = dict.fromkeys((r["kind"], r["task"], r["method"], r["lr"] if r["method"] != HEAD else "") for r in rows)
     for kind, task, method, lr in cases:
         own = [r for r in rows if (r["kind"], r["task"], r["method"]) == (kind, task, method) and lr in (r["lr"], "")]
@@ -135,14 +139,15 @@ def report() -> None:
         print(kind, task, method, lr, {rate: round(mean, 3) for rate, mean in means.items()})
 
 
-if __name__ == "__main__":
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--kind", choices=tuple(KINDS))
-    p.add_argument("--report", action="store_true")
-    args = p.parse_args()
-    if args.report:
+def main() -> None:
+    """Run what is missing, or report."""
+    if ASKED.report:
         report()
-    else:
-        for each in [args.kind] if args.kind else KINDS:
-            for specification in specifications(each):
-                ta.sweep(specification, RUNS, executor="inline", probe=False)
+        return
+    for kind in [kind for kind in KINDS if kind.startswith(tuple(ASKED.only))]:
+        for specification in list(specifications(kind))[: 1 if ASKED.quick else None]:
+            ta.sweep(specification, RUNS.with_name("head_rates_look") if ASKED.quick else RUNS, executor="inline")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,7 +1,6 @@
 """Count what a step asks a GPU to do, on a stand-in without one: launches, waits and copies; no time is measured.
 
-    python benchmarks/launches.py              # writes records/launches.csv
-    python benchmarks/launches.py --quick      # a small shape, without a record
+    python benchmarks/launches.py    # writes records/launches.csv
 
 A step is ``ta.fit``'s third, with AdamW and with equal steps, of PEFT's LoRA and ours on MiniLM's shape and one of
 twelve layers (two texts of eight tokens, no dropout). An operator of torch counts as one launch, as it does on a GPU
@@ -12,21 +11,22 @@ beside the model's own. The stand-in is tests/support/device_standin.py.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
+
+from measure import append, begin, options, place, tests_on_path
+
+ASKED = options(__name__, __doc__, only="")
 
 import peft
 import torch
-from kept import append, folder_of
-from speed_models import _bert, sites_of
+from random_models import bert, sites_of
 from torch import Tensor, nn
 
 import tensoradapt as ta
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-from support.device_standin import Counts, standin  # found by the line before
+tests_on_path()
+from support.device_standin import Counts, standin
 
 ROWS: Mapping[str, Mapping[str, Any]] = {
     "PEFT LoRA r=8": {},
@@ -56,7 +56,7 @@ class WithLoss(nn.Module):
 def adapted(layers: int, hidden: int, row: Mapping[str, Any]) -> nn.Module:
     """A model with an adapter, on the stand-in."""
     torch.manual_seed(0)
-    model = _bert(hidden, layers, hidden // 32, 100)
+    model = bert(hidden, layers, hidden // 32, 100)
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
@@ -93,27 +93,16 @@ def counted(layers: int, hidden: int, row: Mapping[str, Any], optimizer: str) ->
     }
 
 
-def main() -> None:
-    """Print the table and write it, row by row, unless it is of a small shape or of some rows."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="two layers of width 64, without a record")
-    parser.add_argument("--only", default="", help="rows whose name begins so, without a record")
-    parser.add_argument("--records", type=Path, help="the folder of the record, of a look or some rows too")
-    args = parser.parse_args()
-    folder = folder_of(args, part=bool(args.only))
-    path = folder and folder / "launches.csv"
-    if path:
-        path.unlink(missing_ok=True)
+def main(args: argparse.Namespace) -> None:
+    """Count each row."""
+    path = begin(place(args, "launches.csv", part=bool(args.only)))
     for layers, hidden in [(2, 64)] if args.quick else [(6, 384), (12, 384)]:
         for name, row in ROWS.items():
             for optimizer in ("adamw", "equal_steps") if row and len(row) == 2 else ("adamw",):
                 if name.startswith(args.only):
                     counts = counted(layers, hidden, row, optimizer)
-                    found = {"layers": layers, "adapter": name, "optimizer": optimizer, **counts}
-                    print(*found.values(), sep=", ", flush=True)
-                    if path:
-                        append(path, found)
+                    append(path, {"layers": layers, "adapter": name, "optimizer": optimizer, **counts})
 
 
 if __name__ == "__main__":
-    main()
+    main(ASKED)

@@ -1,6 +1,6 @@
 """Does the layout that the mode spectra of a trained LoRA advise beat its opposite at equal budget?
 
-    python benchmarks/layout_advice.py            # trains, and writes the tables
+    python benchmarks/layout_advice.py
 
 LoRA r=8 on q, k, v, o of all-MiniLM-L6-v2 is trained for 80 steps (seed 100); `advice` orders its index modes layer and
 proj by how few directions carry 90 % of the energy. Advised: tie the more compressible one ("layer : out : in", a
@@ -9,10 +9,16 @@ tensor-train at 20,000 parameters, 60 steps, three seeds, differences paired ove
 records/layout_advice.csv and the spectra, docs/examples/plots/spectra.csv.
 """
 
-import csv
-from pathlib import Path
+from __future__ import annotations
+
+import itertools
 from typing import Any
 
+from measure import append, begin, options, place
+
+ASKED = options(__name__, __doc__)
+
+import figure_style
 import numpy as np
 import torch
 from minilm import Bench, Setting
@@ -22,45 +28,34 @@ from tensoradapt.lab.analysis.plots.spectra import rows
 from tensoradapt.lab.analysis.statistics import intervals, spectra
 from tensoradapt.lab.sweeps.frontier import rate
 
-HERE = Path(__file__).parent
-CSV, SPECTRA = HERE / "records" / "layout_advice.csv", HERE.parent / "docs" / "examples" / "plots" / "spectra.csv"
-BUDGETS, SEEDS, FAMILIES = (20_000,), (0, 1, 2), ("cp", "tensor_train")
-COLUMNS = ("parameterization", "budget", "layout", "advised", "seed", "n_params", "loss_last", "accuracy")
+SPECTRA = figure_style.DOCS / "examples" / "plots" / "spectra.csv"
+BUDGET, FAMILIES = 20_000, ("cp", "tensor_train")
+SEEDS = (0,) if ASKED.quick else (0, 1, 2)
 
 
 def main() -> None:
+    """Train the LoRA, ask for advice, and train both layouts."""
     stack, names = trained_stack()
     found = spectra.spectra(stack, names)
-    write_spectra(stack, names)
-    order = [one.mode for one in spectra.advice(found, ("layer", "proj"))]
-    print("rank for 90 %:", found.rank_for(0.9), "for 99 %:", found.rank_for(0.99), "effective:", found.effective_rank)
-    print("advised to tie:", order[0], spectra.advice(found, ("layer", "proj")), flush=True)
-    measured, right = [], {}
-    for seed in SEEDS:
-        bench = Bench(Setting(steps=60, n_test=1000), seed)
-        for family in FAMILIES:
-            for budget in BUDGETS:
-                for mode in order:
-                    key = family, budget, mode
-                    row, right[(*key, seed)] = one(bench, *key)
-                    measured.append((family, budget, f"{mode} : out : in", mode == order[0], seed, *row))
-                    print(*measured[-1], flush=True)
-    with CSV.open("w", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows([COLUMNS, *measured])
+    path = begin(place(ASKED, "layout_advice.csv"))
+    if path:  # docs/examples/plots/spectra.py draws a figure of the singular values
+        rows(stack, names=names).to_csv(SPECTRA, index=False, lineterminator="\n", float_format="%.6g")
+    advised, opposite = (one.mode for one in spectra.advice(found, ("layer", "proj")))
+    print("rank for 90 %:", found.rank_for(0.9), "advised to tie:", advised, flush=True)
+    right: dict[tuple[str, str], list[np.ndarray]] = {}
+    for seed, family, mode in itertools.product(SEEDS, FAMILIES, (advised, opposite)):
+        bench = Bench(Setting(2 if ASKED.quick else 60, n_test=50 if ASKED.quick else 1000), seed)
+        row, hits = one(bench, family, f"{mode} : out : in")
+        right.setdefault((family, mode), []).append(hits)
+        append(path, {"advised": mode == advised, "seed": seed, **row})
     for family in FAMILIES:
-        for budget in BUDGETS:
-            a, b = (np.stack([right[family, budget, mode, seed] for seed in SEEDS]).astype(float) for mode in order)
-            print(family, budget, [round(float(x.mean()), 4) for x in (a, b)], intervals.paired_difference(a, b))
-
-
-def write_spectra(stack: np.ndarray, names: tuple[str, ...]) -> None:
-    """Write the singular values of all modes, of which docs/examples/plots/spectra.py draws a figure."""
-    rows(stack, names=names).to_csv(SPECTRA, index=False, lineterminator="\n", float_format="%.6g")
+        a, b = (np.stack(right[family, mode]).astype(float) for mode in (advised, opposite))
+        print(family, [round(float(x.mean()), 4) for x in (a, b)], intervals.paired_difference(a, b))
 
 
 def trained_stack() -> tuple[np.ndarray, tuple[str, ...]]:
     """All updates of a trained LoRA, (layer, proj, out, in)."""
-    bench = Bench(Setting(steps=80), 100)
+    bench = Bench(Setting(2 if ASKED.quick else 80), 100)
     model = bench.fresh()
     plan = ta.plan(model, layout=": out : in", method="lora", rank=8, train=("classifier",))
     adapter = ta.attach(model, plan, seed=100)
@@ -72,14 +67,14 @@ def trained_stack() -> tuple[np.ndarray, tuple[str, ...]]:
     return np.asarray(parts, dtype=np.float64), ("layer", "proj", "out", "in")
 
 
-def one(bench: Bench, family: str, budget: int, mode: str) -> tuple[tuple[Any, ...], np.ndarray]:
+def one(bench: Bench, family: str, layout: str) -> tuple[dict[str, Any], np.ndarray]:
+    """Train over a layout; returns the row, and which test examples are right."""
     model = bench.fresh()
-    layout = f"{mode} : out : in"
-    plan = ta.plan(model, layout=layout, method=family, budget=budget, train=("classifier",))
+    plan = ta.plan(model, layout=layout, method=family, budget=BUDGET, train=("classifier",))
     ta.attach(model, plan, seed=bench.seed)
-    fitted = bench.fit(model, rate(family))
-    right = bench.correct(model)
-    return (plan.n_params, round(float(np.mean(fitted.losses[-10:])), 4), round(float(right.mean()), 4)), right
+    losses, right = bench.fit(model, rate(family)).losses, bench.correct(model)
+    row = {"parameterization": family, "budget": BUDGET, "layout": layout, "n_params": plan.n_params}
+    return {**row, "loss_last": f"{np.mean(losses[-10:]):.4f}", "accuracy": f"{right.mean():.4f}"}, right
 
 
 if __name__ == "__main__":

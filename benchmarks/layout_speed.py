@@ -11,12 +11,13 @@ Writes records/layout_speed.csv; a rerun goes on where it was.
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
 from typing import Any, NamedTuple
 
+from measure import append, options, part_of, place, read
+
+ASKED = options(__name__, __doc__, part="0/1")
+
 import pandas as pd
-from kept import append, read
 
 from tensoradapt.lab.runs.config import RunConfig
 from tensoradapt.lab.runs.execute import execute
@@ -24,7 +25,7 @@ from tensoradapt.lab.tasks import DataSpec
 from tensoradapt.planning.spec import AdapterSpec
 from tensoradapt.training.options import Training
 
-CSV = Path(__file__).parent / "records" / "layout_speed.csv"
+CSV = place(ASKED, "layout_speed.csv")
 SPLIT, TIED = "layer proj : head dim : model", "layer : out : in"
 SEEDS, HEAD = (0, 1, 2), {"snippets": 0.06, "sst2": 0.01, "stsb": 0.06, "cola": 0.002}
 BF16 = ("sst2", "stsb")
@@ -58,14 +59,13 @@ CELLS = [
 
 def main() -> None:
     """Run a part of what is missing, then print the means."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--part", default="0/1", help="K/N: every N-th run from the K-th")
-    at, of = map(int, parser.parse_args().part.split("/"))
-    for seed, cell in [(seed, cell) for seed in SEEDS for cell in CELLS][at::of]:
-        if (*map(str, cell), str(seed)) not in {tuple(row.values())[: len(cell) + 1] for row in read(CSV)}:
-            append(CSV, one(cell, seed))
-    table = pd.DataFrame(read(CSV)).astype({"score": float, "n_params": int})
-    print(table.groupby([*Cell._fields, "n_params"], sort=False)["score"].agg(["mean", "std", "count"]).round(4))
+    done = {tuple(row.values())[: len(Cell._fields) + 1] for row in read(CSV)}
+    missing = [(seed, cell) for seed in SEEDS for cell in CELLS if (*map(str, cell), str(seed)) not in done]
+    for seed, cell in part_of(missing, ASKED.part)[: 1 if ASKED.quick else None]:
+        append(CSV, one(cell._replace(steps=2) if ASKED.quick else cell, seed))
+    if found := read(CSV):
+        table = pd.DataFrame(found).astype({"score": float, "n_params": int})
+        print(table.groupby([*Cell._fields, "n_params"], sort=False)["score"].agg(["mean", "std", "count"]).round(4))
 
 
 def one(cell: Cell, seed: int) -> dict[str, Any]:
@@ -75,9 +75,8 @@ def one(cell: Cell, seed: int) -> dict[str, Any]:
     training = Training(cell.lr, cell.steps, head_lr=HEAD[cell.task], optimizer="equal_steps", precision=precision)
     data = DataSpec(n_train=4000, n_validation=100, n_test=1000, batch=16)
     spec = AdapterSpec(cell.method, rank=cell.rank, **layout)
-    result = execute(RunConfig("all-minilm-l6-v2", cell.task, training, adapter=spec, data=data, seed=seed), "cpu")[
-        "result"
-    ]
+    config = RunConfig("all-minilm-l6-v2", cell.task, training, adapter=spec, data=data, seed=seed)
+    result = execute(config, "cpu")["result"]
     score = result["test"][result["metric"]["name"]]
     return {**cell._asdict(), "seed": seed, "n_params": result["n_params"], "score": f"{score:.4f}"}
 

@@ -2,7 +2,6 @@
 
     TENSORADAPT_DATA=... python benchmarks/learning_rules.py             # runs what is missing, then prints the means
     TENSORADAPT_DATA=... python benchmarks/learning_rules.py --part 0/2  # parts run side by side
-    python benchmarks/learning_rules.py --times                          # writes records/learning_rules_ms.csv
 
 MiniLM, q k v o, 100 equal steps in bf16 on the rated sentences, SST-2 and STS-B (the folder has glue/SST-2 and
 glue/STS-B): CP and tensor-train over LoRTA's layout, CP over two layouts with whole outputs, and LoTR. Rates are 1.8
@@ -11,33 +10,24 @@ run at it and scored after a quarter, a half and all of the steps. The rules:
 
 - AdamW: as ``fit`` trains.
 - balanced: factors learn as fast as if their norm at the start were that of the input side's factor.
-- by fan-in: rates in proportion to one over the inputs of a factor, seen as a map (Qiu et al., arXiv 2406.06248).
-- norms kept equal: after each step all factors are given one norm, and the moments of AdamW follow.
-- twice the rank: until a third of the steps, then ``ta.reduce_rank``, as MetaTT does.
 - preconditioned: ``ta.preconditioned`` before AdamW.
 - whitened: Adam's division in coordinates in which all directions move the tensor equally far.
-- RITE: second moments as a matrix over the bonds, carried from one whitening to the next (Yen et al., arXiv
-  2410.20625).
-
-The last two are written here alone. Rules that lose on the rated sentences are tried there alone. Writes
-records/learning_rules.csv. ``--times``: the processor time that the optimizers take in a step, all rules in turns.
 """
 
 from __future__ import annotations
 
-import argparse
 import math
-import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from itertools import islice
-from pathlib import Path
 from typing import Any, NamedTuple
+
+from measure import RECORDS, append, options, part_of, place, read
+
+ASKED = options(__name__, __doc__, part="0/1")
 
 import numpy as np
 import pandas as pd
 import torch
-from kept import append, read
 from minilm import Bench, Setting
 from torch import Tensor, nn
 from transformers import get_linear_schedule_with_warmup
@@ -51,9 +41,8 @@ from tensoradapt.networks.network import Factor, Network
 from tensoradapt.training.equal_steps import squared_target
 from tensoradapt.training.fit import autocast
 
-CSV = Path(__file__).parent / "records" / "learning_rules.csv"
-TIMES = CSV.with_name("learning_rules_ms.csv")
-SETTING = Setting(steps=100, n_train=4000, n_validation=400, n_test=1000, batch=16)
+CSV = place(ASKED, "learning_rules.csv")
+SETTING = Setting(4 if ASKED.quick else 100, n_train=4000, n_validation=400, n_test=1000, batch=16)
 HEADS = {"snippets": 0.06, "sst2": 0.01, "stsb": 0.06}
 BASE, STEP, MOST = 2e-3, 1.8, 4
 SEARCHED = (1000, 1001, 1002)
@@ -80,13 +69,13 @@ NETWORKS = {
 class Whitened(torch.optim.Optimizer):
     """Steps of a network's factors in coordinates in which every direction moves the tensor equally far.
 
-    Each factor's gradient G, unfolded to (modes, bonds), is taken to G H^-1/2, where a rule makes a step of it, and
+    Each factor's gradient G, unfolded to (modes, bonds), is taken to G H^-1/2, where Adam makes a step of it, and
     back by H^-1/2. Equal steps give the whole step its length; beside the zero factor's part no other moves the tensor
     by more than ``most`` of its norm, as it has none at the start.
     """
 
-    def __init__(self, adapter: Adapter, lr: float, rule: str, most: float = 0.1) -> None:
-        self.tensors, self.rule, self.most = adapter.factored, RULES[rule], most
+    def __init__(self, adapter: Adapter, lr: float, most: float = 0.1) -> None:
+        self.tensors, self.most = adapter.factored, most
         self.target = math.sqrt(squared_target(adapter))
         super().__init__(list(adapter.parameters()), {"lr": lr})
 
@@ -104,7 +93,7 @@ class Whitened(torch.optim.Optimizer):
             root, inverse = roots(normal(network, factor, values))
             value = tensor.trained[factor.name]
             assert value.grad is not None
-            moves[factor] = self.rule(self.state[value], unfold(network, factor, value.grad.double()), root, inverse)
+            moves[factor] = whitened(self.state[value], unfold(network, factor, value.grad.double()), inverse)
             lengths[factor] = float((moves[factor] @ root).norm())
         size = float((unfold(network, zero, values[zero.name]) @ roots(normal(network, zero, values), 0)[0]).norm())
         unit = lr * self.target / tensor.scale / lengths[zero]  # what equal steps will make of the zero factor's part
@@ -130,22 +119,11 @@ def roots(matrix: Tensor, ridge: float = 1e-3) -> tuple[Tensor, Tensor]:
     return (vectors * found.sqrt()[..., None, :]) @ vectors.mT, (vectors * inverse[..., None, :]) @ vectors.mT
 
 
-def whitened(state: dict[str, Tensor], gradient: Tensor, _: Tensor, inverse: Tensor) -> Tensor:
+def whitened(state: dict[str, Tensor], gradient: Tensor, inverse: Tensor) -> Tensor:
     """Adam's step of whitened gradients, entry by entry."""
     first = decayed(state, "first", gradient, 0.9)
     second = decayed(state, "second", (gradient @ inverse) ** 2, 0.99)
     return (first @ inverse) / (second.sqrt() + 1e-12) @ inverse
-
-
-def rite(state: dict[str, Tensor], gradient: Tensor, root: Tensor, inverse: Tensor) -> Tensor:
-    """Divide by the root of a matrix of second moments over the bonds, which is carried to the new whitening."""
-    white = gradient @ inverse
-    if "second" in state:
-        carry = root @ state["inverse"]
-        state["second"] = carry @ state["second"] @ carry.mT
-    state["inverse"] = inverse
-    second = decayed(state, "second", white.mT @ white / white.shape[-2], 0.99)
-    return decayed(state, "first", white @ roots(second, 1e-6)[1] @ inverse, 0.9)
 
 
 def decayed(state: dict[str, Tensor], name: str, new: Tensor, beta: float) -> Tensor:
@@ -154,11 +132,6 @@ def decayed(state: dict[str, Tensor], name: str, new: Tensor, beta: float) -> Te
     state[name] = beta * state.get(name, torch.zeros_like(new)) + (1 - beta) * new
     state[f"{name} seen"] = seen
     return state[name] / seen
-
-
-RULES: Mapping[str, Callable[..., Tensor]] = {"whitened": whitened, "RITE": rite}
-# of CP r=64: the input side's has 384 inputs, that of head dims 64, and the others multiply numbers, over the first's
-BY_FAN_IN = {"dim": 6.0, "layer": 384.0, "proj": 384.0, "head": 384.0}
 
 
 class Cell(NamedTuple):
@@ -173,12 +146,9 @@ FIRST = [(name, rule) for name in list(NETWORKS)[:2] for rule in ("AdamW", "bala
 FIRST += [("CP r=64", rule) for rule in ("whitened", "preconditioned")]
 FIRST += [("CP r=9, tied over layers", "whitened")]
 FIRST += [(name, rule) for rule in ("AdamW", "balanced") for name in list(NETWORKS)[2:]]
-LOSING = [("CP r=64", rule) for rule in ("by fan-in", "norms kept equal", "twice the rank", "RITE")]
-LOSING += [("Tensor-train r=32", "preconditioned")]
-CELLS = [Cell(task, *each) for each in FIRST for task in HEADS] + [Cell("snippets", *each) for each in LOSING]
+CELLS = [Cell(task, *each) for each in FIRST for task in HEADS]
 SHOWN = {"n_params": ("n_params", "first"), "lr": ("lr", "first"), "seeds": ("seed", "count")}
 SHOWN |= {name: (name, "mean") for name in ("quarter", "half", "score")}
-Then = Callable[[int, torch.optim.Optimizer], None]
 
 
 def seeds(cell: Cell) -> range:
@@ -225,14 +195,12 @@ def trained(bench: Bench, cell: Cell, k: int) -> dict[str, Any]:
     """Train one run and return its row; runs that choose a rate have no scores."""
     lr, steps, scores = BASE * STEP**k, bench.setting.steps, {}
     model, adapter = attached(bench, cell)
-    rule = after(model, adapter, cell, steps)
 
-    def then(step: int, optimizer: torch.optim.Optimizer) -> None:
-        rule(step, optimizer)
+    def then(step: int) -> None:
         if step in (steps // 4, steps // 2, steps) and bench.seed not in SEARCHED:
             scores[step] = scored(bench, model)
 
-    losses, _ = trained_steps(bench, model, made(model, adapter, cell, lr), then)
+    losses = trained_steps(bench, model, made(model, adapter, cell, lr), then)
     parts = zip(("quarter", "half", "score"), (steps // 4, steps // 2, steps), strict=True)
     return {
         **{**cell._asdict(), "k": k, "lr": f"{lr:.3g}", "seed": bench.seed, "n_params": adapter.n_params},
@@ -253,12 +221,11 @@ def attached(bench: Bench, cell: Cell) -> tuple[nn.Module, Adapter]:
     """Return a fresh model with the adapter of a cell."""
     method, rank, layout = NETWORKS[cell.network]
     model = bench.fresh()
-    wide = rank * (2 if cell.rule == "twice the rank" else 1)
     where: dict[str, Any] = {"layout": layout} if layout else {"projections": ("q", "k", "v", "o")}
-    plan = ta.plan(model, method=method, rank=wide, **where)
-    if cell.rule in ("balanced", "by fan-in"):
-        rates = balanced(bench.fresh(), plan, bench.seed) if cell.rule == "balanced" else BY_FAN_IN
-        plan = ta.plan(model, method=method, rank=wide, rates=rates, **where)
+    plan = ta.plan(model, method=method, rank=rank, **where)
+    if cell.rule == "balanced":
+        rates = balanced(bench.fresh(), plan, bench.seed)
+        plan = ta.plan(model, method=method, rank=rank, rates=rates, **where)
     return model, ta.attach(model, plan, seed=bench.seed)
 
 
@@ -277,46 +244,19 @@ def made(model: nn.Module, adapter: Adapter, cell: Cell, lr: float) -> tuple[tor
     groups = ta.parameter_groups(model, lr)
     own = [{**group, "params": [p for p in group["params"] if p in factors]} for group in groups]
     head = [p for group in groups for p in group["params"] if p not in factors]
-    whitens = cell.rule in RULES
-    stepper = Whitened(adapter, lr, cell.rule) if whitens else torch.optim.AdamW(own, weight_decay=0.0)
+    whitens = cell.rule == "whitened"
+    stepper = Whitened(adapter, lr) if whitens else torch.optim.AdamW(own, weight_decay=0.0)
     ta.equal_steps(stepper, model)
     if cell.rule == "preconditioned":
         ta.preconditioned(stepper, model)
     return stepper, torch.optim.AdamW(head, HEADS[cell.task], weight_decay=0.0)
 
 
-def after(model: nn.Module, adapter: Adapter, cell: Cell, steps: int) -> Then:
-    """Return what a rule does after a step."""
-
-    def then(step: int, optimizer: torch.optim.Optimizer) -> None:
-        if cell.rule == "norms kept equal":
-            keep_norms_equal(adapter, optimizer)
-        if cell.rule == "twice the rank" and step == steps // 3:
-            ta.reduce_rank(model, optimizer, rank=NETWORKS[cell.network].rank)
-
-    return then
-
-
-@torch.no_grad()
-def keep_norms_equal(adapter: Adapter, optimizer: torch.optim.Optimizer) -> None:
-    """Give the factors of each tensor one norm without a change of the tensor; Adam's moments are those of the new."""
-    for tensor in adapter.factored:
-        norms = {name: float(value.norm()) for name, value in tensor.trained.items()}
-        if not all(norms.values()):  # before the first step of a rate above 0
-            continue
-        mean = math.exp(sum(map(math.log, norms.values())) / len(norms))
-        for name, value in tensor.trained.items():
-            times = mean / norms[name]
-            value.mul_(times)
-            optimizer.state[value]["exp_avg"].div_(times)
-            optimizer.state[value]["exp_avg_sq"].div_(times**2)
-
-
 def trained_steps(
-    bench: Bench, model: nn.Module, optimizers: Sequence[torch.optim.Optimizer], then: Then
-) -> tuple[list[float], list[float]]:
-    """Train, and return the losses and the processor time that the optimizers took in each step."""
-    n, losses, seconds = bench.setting.steps, [], []
+    bench: Bench, model: nn.Module, optimizers: Sequence[torch.optim.Optimizer], then: Callable[[int], None]
+) -> list[float]:
+    """Train, and return the losses; ``then`` is called after each step."""
+    n, losses = bench.setting.steps, []
     schedules = [get_linear_schedule_with_warmup(each, n // 10, n) for each in optimizers]
     torch.manual_seed(bench.seed)
     model.train()
@@ -326,27 +266,11 @@ def trained_steps(
             loss = model(**batch).loss
         loss.backward()
         nn.utils.clip_grad_norm_([p for p in model.parameters() if p.grad is not None], 1.0)
-        begun = time.process_time()
         for part in (*optimizers, *schedules):
             part.step()
-        then(step, optimizers[0])
-        seconds.append(time.process_time() - begun)
+        then(step)
         losses.append(loss.item())
-    return losses, seconds
-
-
-def write_times(turns: int = 3) -> None:
-    """Write the median time that the optimizers of each rule take in a step (ms), all of them in turns."""
-    bench = Bench(replace(SETTING, steps=16, n_train=400, n_validation=16, n_test=16), 0)
-    times: dict[tuple[str, str], list[float]] = {}
-    for cell in [cell for cell in CELLS if cell.task == bench.task] * turns:
-        model, adapter = attached(bench, cell)
-        _, seconds = trained_steps(
-            bench, model, made(model, adapter, cell, BASE), after(model, adapter, cell, bench.setting.steps)
-        )
-        times.setdefault((cell.network, cell.rule), []).extend(seconds[1:])
-    rows = [(*cell, round(1e3 * float(np.median(each)), 1)) for cell, each in times.items()]
-    pd.DataFrame(rows, columns=["network", "rule", "ms"]).to_csv(TIMES, index=False)
+    return losses
 
 
 def means(runs: pd.DataFrame) -> pd.DataFrame:
@@ -374,16 +298,6 @@ def means(runs: pd.DataFrame) -> pd.DataFrame:
     return table.round(4)
 
 
-def page_rows(table: pd.DataFrame) -> list[str]:
-    """Return rows of a table in Markdown: the scores after a quarter, a half and all of the steps."""
-    found: dict[tuple[str, str], dict[str, str]] = {}
-    for row in table.itertuples():
-        scores = ", ".join(f"{value:.3f}" for value in (row.quarter, row.half, row.score))
-        found.setdefault((row.network, row.rule), {})[row.task] = scores
-    order = sorted(found, key=lambda cell: list(NETWORKS).index(cell[0]))
-    return [f"| {' | '.join([*cell, *(found[cell].get(task, 'not run') for task in HEADS)])} |" for cell in order]
-
-
 def validated(bench: Bench, model: nn.Module) -> float:
     """Return the mean loss on validation: of classes the cross entropy, of numbers the squared error."""
     with autocast(PRECISION, "cpu"):
@@ -396,18 +310,12 @@ def validated(bench: Bench, model: nn.Module) -> float:
 
 def main() -> None:
     """Run a part of the cells, then print the means at the best rates."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--part", default="0/1", help="K/N: every N-th cell from the K-th")
-    parser.add_argument("--times", action="store_true")
-    args = parser.parse_args()
-    if args.times:
-        write_times()
+    if ASKED.quick:
+        append(CSV, trained(Bench(SETTING, 0, "snippets"), CELLS[0], 0))
         return
-    at, of = map(int, args.part.split("/"))
-    for cell in CELLS[at::of]:
+    for cell in part_of(CELLS, ASKED.part):
         search(cell)
-    table = means(pd.read_csv(CSV))
-    print(table.to_string(index=False), *page_rows(table), sep="\n")
+    print(means(pd.read_csv(RECORDS / "learning_rules.csv" if CSV is None else CSV)).to_string(index=False))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ noise of a tenth of their norm. Writes records/library.csv.
 
 from __future__ import annotations
 
-import argparse
 import resource
 import subprocess
 import sys
@@ -18,15 +17,18 @@ import time
 from pathlib import Path
 from typing import Any
 
+from measure import append, options, place
+
+ONE = {"nargs": 2, "metavar": ("FOLDER", "FORM"), "help": "of a folder that is there, in this process"}
+ASKED = options(__name__, __doc__, n=[10, 100, 1000], one=ONE)
+
 import numpy as np
 import torch
-from kept import append
 from peft import LoraConfig
 from safetensors.torch import save_file
 
 import tensoradapt as ta
 
-CSV = Path(__file__).parent / "records" / "library.csv"
 MODEL, RANK, SHARED, NOISE = "all-minilm-l6-v2", 4, 24, 0.1
 FORMS: dict[str, tuple[str, Any, dict[str, Any]]] = {
     "Tucker": ("tucker", {"task": 32, "layer": 6, "proj": 4, "out": 32, "in": 32}, {}),
@@ -70,24 +72,21 @@ def measure(folder: Path, form: str) -> None:
         "bytes_shared": 4 * (made.n_params - made.n_params_each * len(folders)),
     }
     row |= {"bytes_lora": 4 * made.n_source_params // len(folders)}
-    print(made, row, sep="\n")
-    append(CSV, row)
+    print(made)
+    append(place(ASKED, "library.csv"), row)
 
 
 def main() -> None:
     """Run each size and form in a process of its own, as peak memory is of a process."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--n", type=int, nargs="+", default=[10, 100, 1000])
-    parser.add_argument("--measure", nargs=2, metavar=("FOLDER", "FORM"), help=argparse.SUPPRESS)
-    args = parser.parse_args()
-    if args.measure:
-        measure(Path(args.measure[0]), args.measure[1])
+    if ASKED.one:
+        measure(Path(ASKED.one[0]), ASKED.one[1])
         return
-    for n in args.n:
+    same = [*(["--quick"] if ASKED.quick else []), *(["--out", str(ASKED.out)] if ASKED.out else [])]
+    for n in [3] if ASKED.quick else ASKED.n:
         with tempfile.TemporaryDirectory() as folder:
             write(Path(folder), n)
             for form in FORMS:
-                subprocess.run([sys.executable, __file__, "--measure", folder, form], check=True)
+                subprocess.run([sys.executable, __file__, *same, "--one", folder, form], check=True)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """Many adapters in one model: what loading one more, switching, and a batch with an adapter for each sample cost.
 
     python benchmarks/many_adapters.py                  # 1, 10, 100, 1,000 adapters; writes records/many_adapters.json
-    python benchmarks/many_adapters.py --quick          # a look: 1 and 4 adapters of a small shape, no record
     python benchmarks/many_adapters.py --only CP --most 100 --device cuda    # these alone, in many_adapters-cuda.json
 
 all-MiniLM-L6-v2's shape, q k v o, rank 4. Each adapter is loaded from a saved folder. The batch has 32 samples, the
@@ -23,22 +22,24 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from measure import keep, named, options, place, show, spread
+
+MOST = {"type": int, "default": 1000, "help": "adapters"}
+ONLY = {"nargs": "+", "default": [""], "help": "methods whose names begin so"}
+ASKED = options(__name__, __doc__, repeat=9, threads=1, device="cpu", only=ONLY, most=MOST)
+
 import peft
 import torch
-from kept import folder_of, keep, named
-from speed import spread
-from speed_models import base_of, shared, sites_of
-from speed_setup import spent
+from random_models import base_of, shared, sites_of
+from speed_costs import spent
 from torch import Tensor, nn
 
 import tensoradapt as ta
-from tensoradapt.text import align
 
 ROWS = {"LoRA": "lora", "LoTR": "lotr", "CP (LoRTA)": "lorta", "VeRA": "vera"}
 PEFT = "PEFT LoRA"
 COUNTS = (1, 10, 100, 1000)
 RANK, SAMPLES, TOKENS = 4, 32, 32
-FORMER_TO = 10  # adapters up to which every one is also computed for the whole batch, as before they were grouped
 
 
 @dataclass
@@ -56,9 +57,9 @@ class Served:
         """Use one of them."""
         ta.use(self.model, f"a{i}")
 
-    def forward(self, names: list[str], batch: Mapping[str, Tensor], every: bool = False) -> None:
+    def forward(self, names: list[str], batch: Mapping[str, Tensor]) -> None:
         """A batch with an adapter for each sample, the choice included."""
-        ta.use(self.model, samples=names, every=every)
+        ta.use(self.model, samples=names)
         self.model(**batch)
 
     def n_bytes(self) -> int:
@@ -80,7 +81,7 @@ class ServedByPeft(Served):
     def switch(self, i: int) -> None:
         self.model.set_adapter(f"a{i}")
 
-    def forward(self, names: list[str], batch: Mapping[str, Tensor], every: bool = False) -> None:
+    def forward(self, names: list[str], batch: Mapping[str, Tensor]) -> None:
         self.model(**batch, adapter_names=names)
 
     def n_bytes(self) -> int:
@@ -122,7 +123,7 @@ def switched(one: Served, names: list[str], n: int, args: argparse.Namespace) ->
     if not isinstance(one, ServedByPeft):
         calls["group_ms"] = lambda i: ta.use(one.model, samples=names)
     return {
-        key: 1e3 * statistics.median([spent(partial(call, i), args.device) for i in range(args.rounds + 1)][1:])
+        key: 1e3 * statistics.median([spent(partial(call, i), args.device) for i in range(args.repeat + 1)][1:])
         for key, call in calls.items()
     }
 
@@ -133,11 +134,8 @@ def mixed(
 ) -> dict[str, dict[str, Any]]:
     """Ratios of a batch with an adapter for each sample to the frozen model's."""
     turns: dict[str, Callable[[], Any]] = {name: partial(one.forward, names, batch) for name, one in models.items()}
-    if 1 < len(set(names)) <= FORMER_TO:
-        former = {name: partial(one.forward, names, batch, True) for name, one in models.items() if name != PEFT}
-        turns |= {f"{name}, each over the whole batch": turn for name, turn in former.items()}
     ratios: dict[str, list[float]] = {name: [] for name in turns}
-    for _ in range(args.rounds + 1):
+    for _ in range(args.repeat + 1):
         for name, turn in turns.items():
             before = spent(partial(base, **batch), args.device)
             ratios[name].append(spent(turn, args.device) / before)
@@ -162,52 +160,37 @@ def measure(
         yield f"{n:,}", of
 
 
-def table(counts: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
-    """The record as lines."""
-    rows: list[tuple[str, ...]] = [
-        ("adapters", "method", "mixed", "quartiles", "load", "loads", "switch", "group", "memory each", "numbers")
-    ]
+def table(counts: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, ...]]:
+    """The record as rows of texts."""
+    yield "adapters", "method", "mixed", "quartiles", "load", "loads", "switch", "group", "memory each", "numbers"
     for n, methods in counts.items():
         for name, of in methods.items():
-            values = of["mixed"]
+            values, group = of["mixed"], f"{of['group_ms']:.1f} ms" if "group_ms" in of else ""
             cells = [n, name, f"{values['median']:.2f}", f"{values['low']:.2f} to {values['high']:.2f}"]
-            if "load_ms" in of:
-                group = f"{of['group_ms']:.1f} ms" if "group_ms" in of else ""
-                cells += [f"{of['load_ms']:.1f} ms", f"{of['loads_s']:.1f} s", f"{of['switch_ms']:.2f} ms", group]
-                cells += [f"{of[key] / 1024:.0f} KiB" for key in ("grown_bytes_each", "n_bytes")]
-            rows.append((*cells, *[""] * (len(rows[0]) - len(cells))))
-    yield from align(rows)
+            cells += [f"{of['load_ms']:.1f} ms", f"{of['loads_s']:.1f} s", f"{of['switch_ms']:.2f} ms", group]
+            yield (*cells, *(f"{of[key] / 1024:.0f} KiB" for key in ("grown_bytes_each", "n_bytes")))
 
 
 def record(n: str, found: Mapping[str, Any], args: argparse.Namespace) -> None:
     """Write these figures into the record, beside those of other methods and numbers of adapters."""
-    folder, file = folder_of(args), named("many_adapters", args.device) + ".json"
-    path = folder and folder / file
-    kept = json.loads(path.read_text()) if path and path.exists() else {"counts": {}}
-    kept["counts"].setdefault(n, {}).update(found)
-    keep({**kept, "rank": RANK, "batch": [SAMPLES, TOKENS], "threads": args.threads}, folder, file, args.device)
+    path = place(args, named("many_adapters", args.device) + ".json")
+    known = json.loads(path.read_text()) if path and path.exists() else {"counts": {}}
+    known["counts"].setdefault(n, {}).update(found)
+    keep(path, {**known, "rank": RANK, "batch": [SAMPLES, TOKENS], "threads": args.threads}, args.device)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="+", default=[""], help="methods whose names begin so")
-    parser.add_argument("--most", type=int, default=COUNTS[-1], help="adapters")
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--records", type=Path, help="the folder of the record, of a look too")
-    parser.add_argument("--quick", action="store_true", help="two rounds of a small shape, no record")
-    args = parser.parse_args()
+def main(args: argparse.Namespace) -> None:
+    """Measure each number of adapters."""
     counts = (1, 4) if args.quick else tuple(n for n in COUNTS if n <= args.most)
-    args.rounds = 2 if args.quick else args.rounds
+    args.repeat = 2 if args.quick else args.repeat
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
     base = base_of("small" if args.quick else "minilm", args.device, "float32").eval()
     with tempfile.TemporaryDirectory() as root:
         for n, found in measure(base, counts, Path(root), args):
-            print(*table({n: found}), sep="\n", flush=True)
+            show(table({n: found}))
             record(n, found, args)
 
 
 if __name__ == "__main__":
-    main()
+    main(ASKED)

@@ -1,4 +1,6 @@
-"""Merge, export and compress against float64, for every parameterization: ``python benchmarks/numerics.py``.
+"""Merge, export and compress against float64, for every parameterization.
+
+    python benchmarks/numerics.py
 
 Writes records/numerics.json and prints the table of docs/reference/numerics.md. The updates of a small BERT's attention
 have one hundredth of the weights' norm. Errors are relative Frobenius norms over all matrices:
@@ -10,13 +12,15 @@ have one hundredth of the weights' norm. Errors are relative Frobenius norms ove
 
 from __future__ import annotations
 
-import json
 import math
-import sys
 import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
+
+from measure import RECORDS, keep, options, place, tests_on_path
+
+ASKED = options(__name__, __doc__)
 
 import torch
 from torch import Tensor, nn
@@ -26,10 +30,10 @@ import tensoradapt as ta
 from tensoradapt.lora.read_folder import read_lora
 from tensoradapt.storage.load import unattached
 
-sys.path.append(str(Path(__file__).parents[1] / "tests"))
+tests_on_path()
 from support.families import PLANNED, planned
 
-RECORD = Path(__file__).parent / "records" / "numerics.json"
+RECORD = RECORDS / "numerics.json"
 DTYPES: Mapping[str, torch.dtype] = {
     "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16,
 }  # fmt: skip
@@ -126,13 +130,13 @@ def measured(parameterization: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    rows = {name: measured(name) for name in PLANNED}
+    """Measure all, or with ``--quick`` LoRA alone; write the record and print the table."""
+    rows = {name: measured(name) for name in PLANNED if name == "lora" or not ASKED.quick}
     stated = {}
-    for name in COMPRESSED:
+    for name in COMPRESSED[: 1 if ASKED.quick else None]:
         with tempfile.TemporaryDirectory() as folder:
             stated[name] = compressed(name, Path(folder))
-    record = {"torch": torch.__version__, "share": SHARE, "errors": rows, "compress": stated}
-    RECORD.write_text(json.dumps(record, indent=1) + "\n")
+    keep(place(ASKED, "numerics.json"), {"share": SHARE, "errors": rows, "compress": stated})
     print(*table(rows), sep="\n")
     print(*(f"{name}: states {said!r}, is {found!r}" for name, (said, found) in stated.items()), sep="\n")
 

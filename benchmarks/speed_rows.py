@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import peft
-from speed_models import sites_of
+from random_models import sites_of
 from torch import nn
 
 import tensoradapt as ta

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from speed_setup import timed
+from speed_costs import seconds
 from torch import Tensor
 
 from tensoradapt.layers.fused_linear import _Fused
@@ -41,7 +41,7 @@ def measure(args: argparse.Namespace) -> Iterator[dict[str, list[Cell]]]:
     widths, ranks, tokens = QUICK if args.quick else (WIDTHS, RANKS, TOKENS)
     cells: list[Cell] = []
     for width, rank, n in itertools.product(widths, ranks, tokens):
-        cells.append(cell(width, rank, n, args.device, getattr(torch, args.dtype), args.rounds))
+        cells.append(cell(width, rank, n, args.device, getattr(torch, args.dtype), args.repeat))
         yield {"ways": cells}
 
 
@@ -92,7 +92,7 @@ def turns_of(width: int, rank: int, tokens: int, device: str, dtype: torch.dtype
 
 
 def _seconds(call: Callable[[], Any], times: int, device: str) -> float:
-    return timed(lambda: [call() for _ in range(times)], device)[0] / times
+    return seconds(lambda: [call() for _ in range(times)], device) / times
 
 
 def crossings(cells: Sequence[Cell]) -> list[tuple[str, ...]]:

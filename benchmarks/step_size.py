@@ -1,7 +1,6 @@
 """How far the first Adam steps move the adapted matrices, by method, rank, depth and width: a check of the scale rule.
 
     python benchmarks/step_size.py            # about 14 minutes on one thread, writes records/step_size.csv
-    python benchmarks/step_size.py --quick    # seconds, prints the results and writes nothing
     python benchmarks/step_size.py --figure   # draws the figure of the existing table
 
 Every published row and every other parameterization, each as it starts itself, with scale="matched" and scale="paper".
@@ -27,20 +26,20 @@ have five seeds, all else one; the steps after the tenth are measured at some of
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import math
 import statistics
-import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
-from pathlib import Path
 from typing import Any
+
+from measure import RECORDS, append, options, place, read
+
+ASKED = options(__name__, __doc__, figure=False)
 
 import opt_einsum
 import torch
-from kept import append, read
 from step_size_rows import PROJECTIONS, RANKLESS, Point, adapter, layers_of, plan, rows
 from torch import Tensor
 
@@ -48,7 +47,7 @@ from tensoradapt.adapter.adapter import Adapter
 from tensoradapt.adapter.factored import FactoredTensor
 from tensoradapt.planning.plan import Member
 
-CSV = Path(__file__).parent / "records" / "step_size.csv"
+CSV = place(ASKED, "step_size.csv")
 COLUMNS = ("axis", "value", "row", "scale", "seed", "step", "lr", "clipped", "rms_ratio_to_lora", "worst_site_ratio")
 SEEDS, STEPS, GRADIENT_RANK = 5, (1, 10, 100), 4
 AXES: dict[str, tuple[str, Sequence[float]]] = {
@@ -106,8 +105,8 @@ class Pull:
 
     def _spread(self, own: Tensor) -> Tensor:  # (task, layer, proj, ...) to (index modes, ...)
         whole = own.new_zeros(*self._shape, *own.shape[3:])
-        for source, place in self._places:
-            whole[place] = own[source]
+        for source, at in self._places:
+            whole[at] = own[source]
         return whole
 
     def loss(self, coefficients: Tensor) -> Tensor:  # ()
@@ -120,9 +119,9 @@ def _places(members: Sequence[Member], tasks: int) -> Iterator[tuple[tuple[int, 
     """(task, layer, proj) of every site, and its place in the tensor's index modes: the task is the last of them."""
     for member in members:
         layer, proj = int(member.site.coord["layer"]), PROJECTIONS.index(str(member.site.coord["proj"]))
-        place = tuple(v for v in member.at.values() if isinstance(v, int))
+        at = tuple(v for v in member.at.values() if isinstance(v, int))
         for task in range(tasks):
-            yield (task, layer, proj), (*place, task) if tasks > 1 else place
+            yield (task, layer, proj), (*at, task) if tasks > 1 else at
 
 
 def change(before: Sequence[tuple[Tensor, Tensor]], now: Sequence[tuple[Tensor, Tensor]]) -> float:
@@ -218,31 +217,23 @@ def run(axes: Mapping[str, tuple[str, Sequence[float]]], seeds: int, write: Writ
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--figure", action="store_true")
-    asked = parser.parse_args()
+    """Measure what is missing, and draw the record."""
     torch.set_num_threads(1)
-    if asked.quick:
-        run({"width": ("width", (128,))}, 1, lambda found: print(*map(shown, found), sep="\n"))
+    if ASKED.quick:
+        run({"width": ("width", (128,))}, 1, record)
         return
-    if not asked.figure:
-        whole = [(r["axis"], float(r["value"]), r["scale"], int(r["seed"])) for r in read(CSV)]
-        run(AXES, SEEDS, record, set(whole))
+    if not ASKED.figure:
+        done = {(r["axis"], float(r["value"]), r["scale"], int(r["seed"])) for r in read(CSV)}
+        run(AXES, SEEDS, record, done)
     from step_size_figure import draw
 
-    draw(read(CSV))
+    draw(read(RECORDS / "step_size.csv"))
 
 
 def record(found: Sequence[Mapping[str, Any]]) -> None:
     """Write one block of the table at once, so that a stopped run continues after its last whole block."""
     for row in found:
         append(CSV, {c: float(f"{row[c]:.5g}") if isinstance(row[c], float) else row[c] for c in COLUMNS})
-    print(*(found[0][c] for c in ("axis", "value", "scale", "seed")), f"{time.process_time():.0f} s", flush=True)
-
-
-def shown(found: Mapping[str, Any]) -> str:
-    return f"{found['row']:26} {found['scale']:8} {found['step']:4} {found['rms_ratio_to_lora']:8.3f}"
 
 
 if __name__ == "__main__":

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import figure_style
-import matplotlib as mpl
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, NullFormatter
@@ -17,7 +14,7 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 from tensoradapt.lab.analysis.names import COLOURS, looks, tone
 from tensoradapt.lab.analysis.plots import _parts
 
-PNG = Path(__file__).parent.parent / "docs" / "results" / "figures" / "step_size.png"
+PNG = figure_style.DOCS / "results" / "figures" / "step_size.png"
 Row = Mapping[str, str]
 NAMED = (
     *("lora", "lorta", "lotr", "metatt-5d", "vera", "loha", "tenslora-qkv", "tenslora-att_qkv_depth", "tt-lora"),
@@ -36,8 +33,7 @@ PANELS: tuple[tuple[str, int, str, tuple[float, float], tuple[float, float], str
 
 def draw(rows: Sequence[Row]) -> None:
     """Write the PNG."""
-    with mpl.rc_context(figure_style.RC):
-        figure = Figure(figsize=(11, 9.6), layout="constrained")
+    with figure_style.drawn(PNG, (11, 9.6)) as figure:
         grid = figure.subplots(len(PANELS), len(AXES), sharex="col")
         for of_row, (scale, step, column, limits, band, label) in zip(grid, PANELS, strict=True):
             of_row[0].set_ylabel(label)
@@ -59,7 +55,6 @@ def draw(rows: Sequence[Row]) -> None:
             ax.tick_params(labelbottom=True)
         _legends(grid[0, 3], grid[2, 3])
         figure.suptitle("RMS of the change of all adapted matrices, over LoRA's (r=8, alpha=16)", x=0.01, ha="left")
-        figure_style.write(figure, PNG)
 
 
 def panel(ax: Axes, rows: Sequence[Row], column: str, band: tuple[float, float]) -> None:

@@ -59,8 +59,8 @@ class Point:
 
 
 def rows() -> tuple[str, ...]:
-    """The published rows, and the parameterizations that no row has."""
-    return (*published.names(), *OTHERS)
+    """The published rows but Compacter, and the parameterizations that no row has."""
+    return (*(name for name in published.names() if name != "compacter"), *OTHERS)  # whose shares Pull cannot place
 
 
 @cache

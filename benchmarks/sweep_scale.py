@@ -14,8 +14,6 @@ power of the number of runs each grows.
 
 from __future__ import annotations
 
-import argparse
-import csv
 import math
 import os
 import re
@@ -30,8 +28,11 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+from measure import append, options, place, read
+
+ASKED = options(__name__, __doc__, n=[100, 1_000, 10_000], only=[""])
+
 import numpy as np
-from kept import append
 
 from tensoradapt.lab.runs.config import RunConfig
 from tensoradapt.lab.runs.store import Run, load_runs, write_run
@@ -42,8 +43,6 @@ from tensoradapt.lab.sweeps.run_sweep import sweep
 from tensoradapt.lab.sweeps.spec import SweepSpec, read_spec
 from tensoradapt.records import toml_of
 
-CSV = Path(__file__).parent / "records" / "sweep_scale.csv"
-SIZES = (100, 1_000, 10_000)
 METHODS, RANKS, RATES, SEEDS = ("lora", "lorta", "lotr", "tucker", "vera"), (1, 2), (1e-3, 3e-3, 1e-2), (0, 1, 2, 3)
 OF_CELLS = len(METHODS) * len(RANKS) * (2 * len(RATES) + len(SEEDS))  # runs with one weight decay
 SWEEP = ("sweep", "{spec}", "--out", "{out}", "--executor", "inline", "--device", "cpu")
@@ -139,7 +138,7 @@ def _peak(pid: int) -> int:
     return 0
 
 
-def measure(n: int, folder: Path, only: list[str]) -> Iterator[dict[str, Any]]:
+def measure(n: int, folder: Path, only: tuple[str, ...]) -> Iterator[dict[str, Any]]:
     """Yield a row for each command on a sweep of ``n`` runs."""
     spec, out = folder / "spec.toml", folder / "runs"
     given = table(n)
@@ -152,37 +151,28 @@ def measure(n: int, folder: Path, only: list[str]) -> Iterator[dict[str, Any]]:
             with patch("os.fsync"):  # copies need not outlive a power cut
                 written = write_runs(read_spec(spec), out)
             print(f"{written} of {n} runs written in {time.perf_counter() - begun:.0f} s", flush=True)
-        if name in only or name == "resume":
+        if name.startswith(only) or name == "resume":
             row = {"runs": n, "what": name, **measured([word.format(**paths) for word in words])}
             yield row | {key: f"{row[key]:.2f}" for key in ("seconds", "processor_seconds")}
 
 
 def exponents(rows: list[dict[str, str]]) -> Iterator[str]:
-    """Yield by which power of the number of runs each command's processor seconds and memory grow, at the end."""
+    """Yield by which power of the number of runs each command's processor seconds grow."""
     for what in dict.fromkeys(row["what"] for row in rows):
         own = sorted({int(row["runs"]): row for row in rows if row["what"] == what}.items())
         for (few, less), (many, more) in pairwise(own):
-            powers = [
-                math.log(float(more[key]) / float(less[key])) / math.log(many / few)
-                for key in ("processor_seconds", "MiB_peak")
-            ]
-            yield f"{what}, {few:,} to {many:,} runs: seconds by the power {powers[0]:.2f}, memory by {powers[1]:.2f}"
+            power = math.log(float(more["processor_seconds"]) / float(less["processor_seconds"])) / math.log(many / few)
+            yield f"{what}, {few:,} to {many:,} runs: seconds by the power {power:.2f}"
 
 
 def main() -> None:
     """Measure each size in turn, and keep each row at once."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--n", type=int, nargs="+", default=list(SIZES))
-    parser.add_argument("--only", nargs="+", choices=COMMANDS, default=list(COMMANDS))
-    parser.add_argument("--record", type=Path, default=CSV)
-    args = parser.parse_args()
-    for n in args.n:
+    path, only = place(ASKED, "sweep_scale.csv", part=ASKED.only != [""]), tuple(ASKED.only)
+    for n in [100] if ASKED.quick else ASKED.n:
         with tempfile.TemporaryDirectory() as folder:
-            for row in measure(n, Path(folder), args.only):
-                print(row, flush=True)
-                append(args.record, row)
-    with args.record.open() as file:
-        print(*exponents(list(csv.DictReader(file))), sep="\n")
+            for row in measure(n, Path(folder), ("status", "results") if ASKED.quick else only):
+                append(path, row)
+    print(*exponents(read(path)), sep="\n")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Compress LoRAs that were trained on real tasks: bytes an adapter costs against the score it loses.
 
-    python benchmarks/trained_library.py train FOLDER --part 0/2    # parts run side by side; what is there is kept
-    python benchmarks/trained_library.py score FOLDER               # by parts too; writes records/trained_library.csv
-    python benchmarks/trained_library.py                            # prints the table of the guide from the record
+    python benchmarks/trained_library.py --train FOLDER --part 0/2    # what is there is kept
+    python benchmarks/trained_library.py --score FOLDER    # by parts too; writes records/trained_library.csv
+    python benchmarks/trained_library.py                   # prints the table of docs/results/libraries.md
 
 24 LoRAs of MiniLM's q, k, v, o: rated sentences, SST-2, MRPC and STS-B, ranks 2, 4 and 8, two runs each, 100 equal
 steps. With ``--seeds own``, the default, each adapter is drawn by a seed of its own; with ``--seeds shared`` by the
@@ -15,15 +15,19 @@ TENSORADAPT_DATA.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from measure import RECORDS, append, options, part_of, place, read
+
+FOLDER = {"type": Path, "metavar": "FOLDER"}
+OWN_OR_SHARED = {"choices": ("own", "shared"), "default": "own"}
+ASKED = options(__name__, __doc__, train=FOLDER, score=FOLDER, seeds=OWN_OR_SHARED, part="0/1")
+
 import pandas as pd
 import torch
-from kept import append, read
 from minilm import Bench, Setting
 from scipy import stats
 from torch import Tensor, nn
@@ -31,8 +35,8 @@ from torch import Tensor, nn
 import tensoradapt as ta
 from tensoradapt.lab.tasks.classification import head_of
 
-CSV = Path(__file__).parent / "records" / "trained_library.csv"
-SETTING = Setting(steps=100, n_train=4000, n_validation=100, n_test=400, batch=16)
+CSV = place(ASKED, "trained_library.csv")
+SETTING = Setting(2 if ASKED.quick else 100, n_train=4000, n_validation=100, n_test=400, batch=16)
 TASKS, RANKS, RUNS, LR = ("snippets", "sst2", "mrpc", "stsb"), (2, 4, 8), (0, 1), 2e-3
 ADAPTERS = tuple(f"{task}-{rank}-{run}" for run in RUNS for rank in RANKS for task in TASKS)
 SEEDS = ("own", "shared")
@@ -145,9 +149,9 @@ def rounded(adapter: nn.Module, bits: int) -> int:
     return n_bytes(values, bits)
 
 
-def score_all(folder: Path, seeds: str, at: int, of: int) -> None:
+def score_all(folder: Path, seeds: str) -> None:
     """Append the rows that are missing of a part of the forms."""
-    for form, bits in WANTED[at::of]:
+    for form, bits in part_of(WANTED, ASKED.part):
         key = {"seeds": seeds, **named(form, bits)}
         done = {row["adapter"] for row in read(CSV) if key.items() <= row.items()}
         if missing := [name for name in ADAPTERS if name not in done]:
@@ -181,7 +185,7 @@ def table_markdown() -> str:
 
 def losses() -> pd.DataFrame:
     """Return the record with the points that an adapter loses against itself in 16 bits, by all other columns."""
-    rows = pd.DataFrame(read(CSV)).astype({"bytes": int, "error": float, "score": float})
+    rows = pd.DataFrame(read(RECORDS / "trained_library.csv")).astype({"bytes": int, "error": float, "score": float})
     whole = rows[(rows["form"] == "as trained") & (rows["bits"] == "16")]
     best = whole.set_index(["seeds", "adapter"])["score"]
     reached = best.loc[pd.MultiIndex.from_frame(rows[["seeds", "adapter"]])].to_numpy()
@@ -196,21 +200,16 @@ def interval(points: pd.Series) -> str:
 
 
 def main() -> None:
-    """Train a part, score all, or print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="?", choices=["train", "score"])
-    parser.add_argument("folder", nargs="?", type=Path)
-    parser.add_argument("--seeds", choices=SEEDS, default="own")
-    parser.add_argument("--part", default="0/1", help="K/N: every N-th adapter or form from the K-th")
-    args = parser.parse_args()
-    if not args.what:
-        return print(table_markdown())
-    folder, (at, of) = args.folder / args.seeds, map(int, args.part.split("/"))
-    if args.what == "score":
-        return score_all(folder, args.seeds, at, of)
-    for name in ADAPTERS[at::of]:
-        if not (folder / f"{name}.head").exists():
-            train(folder, name, args.seeds)
+    """Train a part, score a part, or print the table."""
+    if ASKED.score:
+        score_all(ASKED.score / ASKED.seeds, ASKED.seeds)
+    elif ASKED.train:
+        folder = ASKED.train / ASKED.seeds
+        missing = [name for name in ADAPTERS if not (folder / f"{name}.head").exists()]
+        for name in part_of(missing, ASKED.part)[: 1 if ASKED.quick else None]:
+            train(folder, name, ASKED.seeds)
+    else:
+        print(table_markdown())
 
 
 if __name__ == "__main__":

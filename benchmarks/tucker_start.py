@@ -10,18 +10,20 @@ sentences after a quarter, a half and all of the steps. Writes records/tucker_st
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
+from measure import append, options, place, read
+
+ASKED = options(__name__, __doc__)
+
 import numpy as np
-from kept import append, read
 from minilm import Bench, Setting
 
 import tensoradapt as ta
 
-CSV = Path(__file__).parent / "records" / "tucker_start.csv"
+CSV = place(ASKED, "tucker_start.csv")
 FREE, LR, HEAD, SEEDS = ": out : in", 2e-3, 0.06, (0, 1, 2)
-SETTING = Setting(steps=150, n_train=4000, n_validation=100, n_test=1500, batch=16)
+SETTING = Setting(4 if ASKED.quick else 150, n_train=4000, n_validation=100, n_test=1500, batch=16)
 CORE = {"options": {"zero": "core"}}
 ARMS: Mapping[str, Mapping[str, Any]] = {
     "LoRA": {"method": "lora"},
@@ -34,15 +36,16 @@ CELLS = tuple((arm, rank) for rank in (1, 8) for arm in ARMS if (arm, rank) != (
 
 
 def main() -> None:
-    for seed in SEEDS:
+    """Train what is missing, and print the means."""
+    for seed in SEEDS[: 1 if ASKED.quick else None]:
         bench = Bench(SETTING, seed)
         for arm, rank in CELLS:
             if (arm, rank, seed) not in done():
                 append(CSV, one(bench, arm, rank))
     for arm, rank in CELLS:
-        found = [rows for (name, r, _), rows in done().items() if (name, r) == (arm, rank)]
-        means = {at: float(np.mean([float(row[at]) for row in found])) for at in ("quarter", "half", "accuracy")}
-        print(f"{arm:32} r={rank}", {at: round(value, 4) for at, value in means.items()}, f"{len(found)} seeds")
+        if found := [rows for (name, r, _), rows in done().items() if (name, r) == (arm, rank)]:
+            means = {at: float(np.mean([float(row[at]) for row in found])) for at in ("quarter", "half", "accuracy")}
+            print(f"{arm:32} r={rank}", {at: round(value, 4) for at, value in means.items()}, f"{len(found)} seeds")
 
 
 def one(bench: Bench, arm: str, rank: int) -> dict[str, Any]:

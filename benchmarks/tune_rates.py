@@ -8,9 +8,15 @@ extended while its best is at an end. The seed and the steps are none of those t
 on 2 cores; a rerun goes on where it was.
 """
 
+from __future__ import annotations
+
 import csv
 import math
 from pathlib import Path
+
+from measure import options, place
+
+ASKED = options(__name__, __doc__)
 
 import torch
 
@@ -23,14 +29,17 @@ from tensoradapt.planning.spec import AdapterSpec
 from tensoradapt.training.options import Training
 
 HERE = Path(__file__).parent
-RUNS, CSV = HERE / "runs" / "rates", HERE / "records" / "rates.csv"
+RUNS, CSV = HERE / "runs" / "rates", place(ASKED, "rates.csv")
 CHOSEN = HERE.parent / "tensoradapt" / "lab" / "sweeps" / "frontier" / "rates.toml"
-SEED, STEPS, RANK, N_VALIDATION = 1000, 40, 8, 500
-GRID = {**dict.fromkeys(FRONTIER, (1e-3, 3e-3)), "full": (3e-5, 1e-4)}
+SEED, STEPS, RANK, N_VALIDATION = 1000, 2 if ASKED.quick else 40, 8, 500
+GRID = {"lora": (1e-3,)} if ASKED.quick else {**dict.fromkeys(FRONTIER, (1e-3, 3e-3)), "full": (3e-5, 1e-4)}
 
 
 def main() -> None:
+    """Choose the rates, and write them unless this is a look."""
     chosen = {kind: choose(kind, grid) for kind, grid in GRID.items()}
+    if ASKED.quick or not CSV:
+        return
     lines = (
         "# AdamW's learning rates by method, and of full fine-tuning; benchmarks/tune_rates.py writes this file.",
         f"# The smallest rate within one standard error of the best validation accuracy (seed {SEED}; rank {RANK};",
@@ -39,13 +48,13 @@ def main() -> None:
         *(f"{kind} = {lr}" for kind, lr in chosen.items()),
     )
     CHOSEN.write_text("\n".join(lines) + "\n")
-    table()
+    table(CSV)
 
 
 def choose(kind: str, grid: tuple[float, ...]) -> float:
     """The smallest rate within one standard error of the best: as good, and farther from divergence."""
     scores = {lr: validation(config(kind, lr)) for lr in grid}
-    for _ in range(3):
+    for _ in range(0 if ASKED.quick else 3):
         best = max(scores, key=lambda lr: scores[lr])
         if best not in (min(scores), max(scores)):
             break
@@ -58,6 +67,7 @@ def choose(kind: str, grid: tuple[float, ...]) -> float:
 
 
 def config(kind: str, lr: float) -> RunConfig:
+    """A run of a parameterization, or of full fine-tuning, at a rate."""
     adapter = kind in FRONTIER
     return RunConfig(
         "all-minilm-l6-v2",
@@ -71,6 +81,7 @@ def config(kind: str, lr: float) -> RunConfig:
 
 
 def validation(run: RunConfig) -> float:
+    """The accuracy on validation of a run, which is computed once."""
     if not is_finished(RUNS, run.name):
         parts = execute(run, "cuda" if torch.cuda.is_available() else "cpu")
         arrays = parts.pop("arrays")
@@ -78,15 +89,14 @@ def validation(run: RunConfig) -> float:
     return read_run(RUNS / run.name).row["validation"] or 0.0
 
 
-def table() -> None:
+def table(path: Path) -> None:
     """The sweep as a table, without a mark for runs at chance: 64 test examples cannot show it."""
-    CSV.parent.mkdir(exist_ok=True)
     columns = ("rank", "lr", "head_lr", "steps", "seed", "n_train", "n_validation")
     rows = []
     for run in load_runs(RUNS):
         method = run.row["parameterization"] or run.row["kind"]
         rows.append((method, *(run.row[name] for name in (*columns, "validation"))))
-    with CSV.open("w", newline="") as file:
+    with path.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerows([("method", *columns, "validation_accuracy"), *sorted(rows, key=lambda row: (row[0], row[2]))])
 

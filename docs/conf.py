@@ -1,7 +1,8 @@
 """How Sphinx makes the site: ``python -m sphinx -W --keep-going -n -b html docs site``, without a network.
 
 The pages are plain Markdown that is read on GitHub too. Here their links to files of the repository become links to
-REPOSITORY, and those to folders of pages links to the pages.
+REPOSITORY, and those to folders of pages links to the pages. What docs/make/site_pages.py makes is not in git: pages
+link to its source, and here to the page that is made of it (MADE_OF).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 import re
 import sys
 import tomllib
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,14 +25,26 @@ from sphinx.errors import ConfigError
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
-GALLERIES = {
-    "gallery": HERE / "make" / "gallery.py",
-    "gallery/plots": HERE / "make" / "plot_gallery.py",
-}  # folder: its script
 REPOSITORY = "https://github.com/tensoradapt/tensoradapt"  # the one place that names it
 BRANCH = "main"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-NEEDED = ("furo", "myst_parser", "sphinx_copybutton", "sphinx_design")
+NEEDED = ("furo", "myst_parser", "sphinx_copybutton", "sphinx_design", "nbconvert")
+MADE_OF = {  # the source that a handwritten page links to: the made page that the site has in its place
+    "notebooks": "notebooks/README.md",
+    "docs/make/gallery.py": "gallery/index.md",
+    "docs/examples/plots": "gallery/plots/index.md",
+    "tensoradapt/__init__.py": "reference/index.md",
+    "tensoradapt/published/rows.py": "reference/methods.md",
+    "tensoradapt/planning/spec.py": "reference/fields.md",
+    "tensoradapt/lab/tasks/own_settings.py": "reference/fields.md",
+    "tensoradapt/lab/analysis/results.py": "reference/columns.md",
+    "tensoradapt/lab/analysis/tables.py": "reference/columns.md",
+    "tensoradapt/lab/analysis/statistics/__init__.py": "reference/analyse.md",
+    "tensoradapt/sites/recipe.py": "reference/plan.md",
+    "tensoradapt/integrations/trainer.py": "reference/trainers.md",
+    "tensoradapt/lab/data/assets.py": "reference/extend.md",
+}
+MADE = re.compile(r"gallery/|reference/(?!architecture|doctor|errors|numerics|robustness|versions)")  # link to sources
 
 if missing := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
     needs = f'the site needs {", ".join(missing)}; pip install "tensoradapt[docs]"'
@@ -42,8 +56,6 @@ project, author, copyright = PROJECT["name"], "the tensoradapt authors", "the te
 version = release = PROJECT["version"]
 extensions = ["myst_parser", "sphinx_copybutton", "sphinx_design"]
 exclude_patterns = ["examples/trainers/**"]
-# without the scripts of the galleries their pages are missing, which is no error
-suppress_warnings = [] if all(script.is_file() for script in GALLERIES.values()) else ["toc.not_readable"]
 language = "en"
 smartquotes_action = "D"  # dashes alone: quotes stay as they are typed, as many are Python's
 highlight_language = "none"  # indented blocks are commands, tables and what programs print
@@ -70,41 +82,41 @@ LINK = re.compile(r"(?<!!)(\[[^\[\]]+\])\((?!\w+:|#)([^)#\s]+)(#[^)\s]*)?\)")  #
 CODE = re.compile(r"(^```.*?^```|^~~~.*?^~~~)", re.MULTILINE | re.DOTALL)
 
 
-def write_galleries(app: Sphinx, config: Config) -> None:
-    """Make the pages of the galleries from the code, before the pages are read."""
+def make_pages(app: Sphinx, config: Config) -> None:
+    """Make the pages and pictures that are not in git, before the pages are read."""
     sys.path.insert(0, str(HERE / "make"))
-    for folder, script in GALLERIES.items():
-        if script.is_file():
-            try:
-                importlib.import_module(script.stem).write(HERE / folder)
-            except ValueError as error:  # as those of tensoradapt are
-                raise ConfigError(str(error)) from error
+    try:
+        importlib.import_module("site_pages").write(HERE)
+    except ValueError as error:  # as those of tensoradapt are
+        raise ConfigError(str(error)) from error
 
 
 def links_to_the_repository(app: Sphinx, name: str, source: list[str]) -> None:
     """Turn links that lead out of the site into links to the repository; let code end without an empty line."""
-    folder = (HERE / name).parent
-    parts = CODE.split(source[0])
+    folder, parts = (HERE / name).parent, CODE.split(source[0])
+    link = partial(relinked, folder, {} if MADE.match(name) else MADE_OF)
     source[0] = "".join(
-        re.sub(r"\n+(```|~~~)$", r"\n\1", part) if number % 2 else LINK.sub(partial(relinked, folder), part)
+        re.sub(r"\n+(```|~~~)$", r"\n\1", part) if number % 2 else LINK.sub(link, part)
         for number, part in enumerate(parts)
     )
 
 
-def relinked(folder: Path, link: re.Match[str]) -> str:
-    return f"{link[1]}({address(folder, link[2], link[3] or '')})"
+def relinked(folder: Path, made_of: Mapping[str, str], link: re.Match[str]) -> str:
+    return f"{link[1]}({address(folder, link[2], made_of)}{link[3] or ''})"
 
 
-def address(folder: Path, path: str, anchor: str) -> str:
+def address(folder: Path, path: str, made_of: Mapping[str, str]) -> str:
     """Where a link of a page in ``folder`` leads on the site: a page, or an address in the repository."""
     target = (folder / path).resolve()
     if target.is_dir() and (target / "README.md").is_file() and target.is_relative_to(HERE):
-        return f"{path.rstrip('/')}/README.md{anchor}"
+        return f"{path.rstrip('/')}/README.md"
     page = target.is_relative_to(HERE) and target.suffix == ".md"
     if page or not target.exists() or not target.is_relative_to(ROOT):  # what is missing Sphinx reports
-        return f"{path}{anchor}"
-    kind = "tree" if target.is_dir() else "blob"
-    return f"{REPOSITORY}/{kind}/{BRANCH}/{target.relative_to(ROOT).as_posix()}{anchor}"
+        return path
+    name = target.relative_to(ROOT).as_posix()
+    if made := f"{name.removesuffix('.ipynb')}.md" if made_of and target.suffix == ".ipynb" else made_of.get(name):
+        return Path(os.path.relpath(HERE / made, folder)).as_posix()
+    return f"{REPOSITORY}/{'tree' if target.is_dir() else 'blob'}/{BRANCH}/{name}"
 
 
 def pages_of_the_folder(app: Sphinx, name: str, source: list[str]) -> None:
@@ -140,7 +152,7 @@ def first_sentence(app: Sphinx, name: str) -> str:
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
-    app.connect("config-inited", write_galleries)
+    app.connect("config-inited", make_pages)
     app.connect("source-read", links_to_the_repository)
     app.connect("source-read", pages_of_the_folder)
     app.connect("build-finished", write_llms)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from tensoradapt import doors
 from tensoradapt import lab as lab  # which registers names of models, and loads nothing else
 
 if TYPE_CHECKING:  # so that editors and type checkers know the names below, with their signatures
@@ -18,6 +19,8 @@ if TYPE_CHECKING:  # so that editors and type checkers know the names below, wit
     from tensoradapt.adapter.factored import FactoredTensor as FactoredTensor
     from tensoradapt.compression.compress import compress as compress
     from tensoradapt.errors import TensorAdaptError as TensorAdaptError
+    from tensoradapt.extras.alignment import alignment as alignment
+    from tensoradapt.extras.orthonormal.steps import orthonormal as orthonormal
     from tensoradapt.lab.analysis import plots as plots
     from tensoradapt.lab.analysis import statistics as statistics
     from tensoradapt.lab.analysis.paper import paper_table as paper_table
@@ -60,13 +63,11 @@ if TYPE_CHECKING:  # so that editors and type checkers know the names below, wit
     from tensoradapt.surgery.registry import adapters as adapters
     from tensoradapt.surgery.registry import print_trainable_parameters as print_trainable_parameters
     from tensoradapt.surgery.use import use as use
-    from tensoradapt.training.alignment import alignment as alignment
     from tensoradapt.training.equal_steps import equal_steps as equal_steps
     from tensoradapt.training.fit import fit as fit
     from tensoradapt.training.fit import parameter_groups as parameter_groups
     from tensoradapt.training.preconditioning import preconditioned as preconditioned
     from tensoradapt.training.reduce_rank import reduce_rank as reduce_rank
-    from tensoradapt.training.steps.orthonormal import orthonormal as orthonormal
 
 _HOME = {
     "TensorAdaptError": "tensoradapt.errors",
@@ -105,9 +106,7 @@ _HOME = {
     "export_lora": "tensoradapt.lora.export",
     "fit": "tensoradapt.training.fit",
     "parameter_groups": "tensoradapt.training.fit",
-    "alignment": "tensoradapt.training.alignment",
     "equal_steps": "tensoradapt.training.equal_steps",
-    "orthonormal": "tensoradapt.training.steps.orthonormal",
     "preconditioned": "tensoradapt.training.preconditioning",
     "reduce_rank": "tensoradapt.training.reduce_rank",
     "load_runs": "tensoradapt.lab.runs.store",
@@ -127,7 +126,7 @@ _MODULES = {
     "spectra": "tensoradapt.lab.analysis.statistics.spectra",
     "statistics": "tensoradapt.lab.analysis.statistics",
 }
-__all__ = [*_HOME, *_MODULES]
+__all__ = [*_HOME, *_MODULES, *doors.names("names")]
 __version__ = "0.2.0"
 
 
@@ -139,6 +138,10 @@ def __getattr__(name: str) -> Any:
         return module
     if name in _HOME:
         return getattr(importlib.import_module(_HOME[name]), name)
+    if name in doors.names("names"):
+        return doors.get("names", name)
+    if missing := doors.missing("names", name):
+        raise AttributeError(f"tensoradapt has no {name}{missing}")
     if name.startswith("__"):  # as importlib and inspect look for
         raise AttributeError(f"module 'tensoradapt' has no attribute {name!r}")
     habits = importlib.import_module("tensoradapt.habits")

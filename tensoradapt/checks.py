@@ -17,6 +17,7 @@ from pathlib import Path
 from reprlib import Repr
 from typing import Any
 
+from tensoradapt import doors
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 
 Check = Callable[[Any, str], Any]
@@ -335,6 +336,14 @@ def one_of(names: Sequence[str], value: Any, where: str) -> str:
     if not isinstance(value, str) or value not in names:
         raise TensorAdaptError(f"{where} is {shown(value)}{did_you_mean(value, names)}")
     return str(value)
+
+
+def one_entering(door: str, built_in: Sequence[str], value: Any, where: str) -> str:
+    """Return one of some names, or of those that enter by a door (``tensoradapt/doors.py``)."""
+    every = (*built_in, *doors.names(door))
+    if not isinstance(value, str) or value not in every:
+        raise TensorAdaptError(f"{where} is {shown(value)}{did_you_mean(value, every)}{doors.missing(door, value)}")
+    return value
 
 
 def precision_of(names: Sequence[str], value: Any, where: str) -> str:

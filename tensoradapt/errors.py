@@ -2,8 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from difflib import get_close_matches
-from importlib import import_module, metadata
+from importlib import import_module
 from typing import Any
 
 LONGEST = 600  # the most characters of a message
@@ -58,6 +57,8 @@ def closest(name: object, valid: Iterable[str]) -> str | None:
     """
     if not isinstance(name, str):
         return None
+    from difflib import get_close_matches
+
     by_case = {other.casefold(): other for other in valid}
     close = get_close_matches(name.casefold(), by_case, n=5)
     swapped = [other for other in close if sorted(other) == sorted(name.casefold())]
@@ -114,6 +115,8 @@ def first_line(error: BaseException) -> str:
 
 def check_installed(package: str, purpose: str) -> None:
     """Raise TensorAdaptError where a library is missing that no extra installs, as it asks for an older PEFT."""
+    from importlib import metadata  # slow, and needed where something is missing alone
+
     try:
         metadata.version(package)
     except metadata.PackageNotFoundError:

@@ -161,7 +161,7 @@ METHODS = {
     "bitfit": 'in a sweep it is a reference: reference = "bitfit"',
     **dict.fromkeys(
         ("hierarchicaltucker", "httucker", "ht"),
-        "the notebook docs/notebooks/4_your_own_parameterization.md builds it, as a parameterization of your own",
+        "notebooks/4_your_own_parameterization.ipynb builds it, as a parameterization of your own",
     ),
     **dict.fromkeys(
         ("ia3", "oft", "boft", "hra", "road", "shira", "reft", "cpt", "poly", "xlora", "vblora", "lntuning"),

@@ -69,6 +69,15 @@ def pytest_configure(config):
 
 
 @pytest.fixture
+def double():
+    """Factors in float64, as those of the tests' models are."""
+    from tensoradapt.testing.laws import float64
+
+    with float64():
+        yield
+
+
+@pytest.fixture
 def hub(monkeypatch):
     """A hub on this machine; offline mode, which is for the real one, is off within the test."""
     import huggingface_hub

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from support import changes, listings
+from support import changes
 
 
 @pytest.mark.thorough
@@ -15,13 +15,3 @@ def test_every_kind_of_change_works_in_the_files_that_it_touches(tmp_path: Path)
 
 def test_contributing_lists_the_files_of_each_change() -> None:
     assert changes.table() in (changes.ROOT / "CONTRIBUTING.md").read_text()
-
-
-@pytest.mark.thorough
-def test_adapters_are_listed_in_three_files_and_trainings_in_two() -> None:
-    assert set(listings.listings(listings.ADAPTER, 5)) == {
-        "compression/compress.py",
-        "planning/spec.py",
-        "published/row.py",
-    }
-    assert set(listings.listings(listings.TRAINING, 4)) == {"training/fit.py", "training/options.py"}

@@ -1,10 +1,10 @@
-"""Numbers of pages between markers are those of the files that they are written from."""
+"""Tables of pages between markers are those of the files that they are written from; rates are inside their grids."""
 
 from __future__ import annotations
 
 import importlib.util
-import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tensoradapt.lab.analysis.edges import at_edges
 from tensoradapt.lab.analysis.statistics.significance import holm
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "benchmarks" / "paper"))
+sys.path[:0] = [str(ROOT / "docs" / "make"), str(ROOT / "benchmarks" / "paper")]
+
+import markdown_tables  # noqa: E402
+import number_tables  # noqa: E402
+import write_numbers  # noqa: E402
+
+VERDICTS = pd.read_csv(ROOT / "docs" / "results" / "verdicts.csv")
+RUNS = sorted((ROOT / "docs" / "results").rglob("records.csv"))
 
 
 def module(path: Path) -> Any:
@@ -26,21 +34,58 @@ def module(path: Path) -> Any:
     return made
 
 
-numbers = module(ROOT / "docs" / "make" / "page_numbers.py")
-VERDICTS = pd.read_csv(ROOT / "docs" / "results" / "verdicts.csv")
+@pytest.fixture
+def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A README with a table of a CSV file, whose number is not that of the file."""
+    monkeypatch.setattr(markdown_tables, "ROOT", tmp_path)
+    (tmp_path / "runs.csv").write_text("method,score\nlora,0.5\n")
+    path = tmp_path / "README.md"
+    path.write_text("A.\n\n<!-- begin numbers runs -->\n| 0.4 |\n<!-- end numbers runs -->\n\nB.\n")
+    return path
 
 
-@pytest.mark.parametrize("page", numbers.pages(), ids=lambda page: page.relative_to(ROOT).as_posix())
-def test_a_page_has_the_numbers_of_its_files(page: Path) -> None:
-    text = page.read_text()
-    assert numbers.written(text) == text, "python docs/make/page_numbers.py writes them"
+def tables(file: str = "runs.csv", template: str = "{score:.2f}") -> dict[str, Callable[[], str]]:
+    return {"runs": markdown_tables.Table(file, {"": "{method}", "score:": template}).text}
 
 
-def test_a_changed_number_is_seen() -> None:
-    page = ROOT / "docs" / "results" / "README.md"
-    text = page.read_text()
-    number = re.search(r"\| ([\d,]+) \|", text[text.index("<!-- begin numbers") :])
-    assert number and numbers.written(text.replace(number[1], "1,234,567", 1)) == text
+def test_check_names_page_and_marker_and_writes_nothing(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = page.read_text()
+    assert write_numbers.main(True, tables(), page.parent) == 1 and page.read_text() == before
+    assert capsys.readouterr().out == ("README.md: would change runs; python docs/make/write_numbers.py writes them\n")
+    assert write_numbers.main(False, tables(), page.parent) == 0
+    assert "-->\n|  | score |\n|---|--:|\n| lora | 0.50 |\n<!-- end" in page.read_text()
+    assert write_numbers.main(True, tables(), page.parent) == 0
+    assert capsys.readouterr().out == "README.md: runs\n"
+
+
+WRONG = [
+    ("", tables(template="{scores}"), "the table 'runs': runs.csv has no 'scores'; it has method, score"),
+    ("", tables("lost.csv"), "the table 'runs': lost.csv is missing"),
+    ("", {"ran": str}, "number_tables.py has no table 'runs'; it has ran"),
+    ("<!-- end numbers runs -->", tables(), "the table 'runs' has no end; expected <!-- end numbers runs --> below it"),
+]
+
+
+@pytest.mark.parametrize(("without", "given", "message"), WRONG, ids=["column", "file", "table", "end"])
+@pytest.mark.parametrize("check", [True, False])
+def test_what_is_wrong_is_one_line(
+    page: Path, capsys: pytest.CaptureFixture[str], check: bool, without: str, given: Any, message: str
+) -> None:
+    page.write_text(before := page.read_text().replace(without, ""))
+    assert write_numbers.main(check, given, page.parent) == 1 and page.read_text() == before
+    assert capsys.readouterr().out == f"README.md: {message}\n"
+
+
+def test_each_table_is_on_a_page() -> None:
+    """That pages have what files say is a step of .ci/run: ``python docs/make/write_numbers.py --check``."""
+    shown = [name for path in write_numbers.pages() for name in write_numbers.BEGIN.findall(path.read_text())]
+    assert sorted(shown) == sorted(number_tables.TABLES)
+
+
+@pytest.mark.parametrize("file", RUNS, ids=lambda file: file.parent.name)
+def test_no_rate_that_was_chosen_is_at_an_end_of_those_tried(file: Path) -> None:
+    for _, runs in pd.read_csv(file, low_memory=False).groupby(["task", "steps"]):
+        assert not runs["tuning"].any() or at_edges(runs) == []
 
 
 def test_verdicts_are_those_of_the_committed_runs() -> None:

@@ -26,10 +26,8 @@ from tensoradapt.records import (
     changed,
     check_fields,
     given_options,
-    markdown,
     needed,
     of_words,
-    product,
     read,
     sugared,
     value,
@@ -106,25 +104,6 @@ def test_a_list_is_several_values_and_of_a_field_of_lists_a_list_of_lists(
     assert values_of(FIELD[name], given_value) == several
 
 
-def test_a_product_has_every_combination_once_in_the_order_of_the_fields() -> None:
-    assert product(Trip, {"days": [1, 2], "to": ["Rome", "Bari"], "paid": True}) == [
-        {"to": to, "days": days, "paid": True} for to in ("Rome", "Bari") for days in (1, 2)
-    ]
-    assert product(Trip, {}) == [{}]
-
-
-def test_the_table_of_fields_has_a_row_for_each_with_its_default_and_meaning() -> None:
-    assert markdown(Trip).splitlines() == [
-        "| field | default | meaning |",
-        "|---|---|---|",
-        "| `to` | needed | where it goes |",
-        "| `days` | `3` | how many days |",
-        "| `stops` |  | where to stop |",
-        "| `paid` | `false` | whether it is paid, 100 % |",
-        "| `fares` |  | fares by class |",
-    ]
-
-
 def test_a_function_takes_a_record_or_its_fields() -> None:
     made = ("Ann", Trip("Rome", 2))
     assert book("Ann", Trip("Rome", 2)) == book("Ann", "Rome", 2) == book(who="Ann", to="Rome", days=2) == made
@@ -137,16 +116,6 @@ def test_a_function_takes_a_record_or_its_fields() -> None:
     ):
         with pytest.raises(ta.TensorAdaptError, match=says):
             book(*args, **named)
-
-
-def test_options_say_what_a_field_means_and_leave_out_what_is_asked() -> None:
-    parser = argparse.ArgumentParser()
-    add_options(parser, Trip, leave_out=("fares",))
-    text = parser.format_help()
-    assert "--days DAYS [DAYS ...]" in text and "whether it is paid, 100 %" in text and "--fares" not in text
-    found = given_options(parser.parse_args(["--to", "Rome", "--stops", "--paid"]), Trip)
-    assert found == {"to": "Rome", "stops": [], "paid": True}
-    assert given_options(parser.parse_args([]), Trip) == {}
 
 
 @pytest.mark.parametrize(
@@ -169,11 +138,6 @@ def test_options_say_what_a_field_means_and_leave_out_what_is_asked() -> None:
 )
 def test_words_of_a_command_line_are_read_as_json_pairs_or_texts(words: list[str], meant: Any) -> None:
     assert of_words(words) == meant
-
-
-def test_toml_has_no_word_for_none() -> None:
-    with pytest.raises(ta.TensorAdaptError, match="found None, which TOML has no word for; leave its key out"):
-        to_toml(AdapterSpec("cp", options={"only": None}))
 
 
 # the law: what is written is read as it was
@@ -240,7 +204,7 @@ def specs(draw: Any) -> AdapterSpec:
     return AdapterSpec(**drawn)
 
 
-PAPERS = [AdapterSpec(row.name, rank=2, paper=True, options=row.options, split=row.split) for row in published.ROWS]
+PAPERS = [AdapterSpec(row.name, rank=2, paper=True, options=row.options, split=row.split) for row in published.every()]
 
 
 def through_json(spec: AdapterSpec) -> AdapterSpec:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import doctest
 import inspect
 import re
-import sys
 from pathlib import Path
 from typing import Any
 
 import huggingface_hub
 import pandas
 import pytest
+from support import pages
 from support.public import MODULES, parameters, public
 
 import tensoradapt as ta
@@ -19,10 +19,9 @@ from tensoradapt.lab.analysis.results import table_of
 from tensoradapt.lab.tasks import registry
 
 ROOT = Path(__file__).parents[1]
-sys.path.append(str(ROOT / "docs" / "make"))
+PAGES = pages.reference()
 
-import columns_page  # noqa: E402
-import fields_page  # noqa: E402
+import fields_page  # noqa: E402  # of docs/make, where pages finds it
 import reference_pages  # noqa: E402
 
 PUBLIC = public()
@@ -37,7 +36,7 @@ def stated(value: Any) -> str:
 def section(name: str) -> str:
     """What the reference says of a public name."""
     short = name.removeprefix("tensoradapt.")
-    page = (ROOT / "docs" / "reference" / f"{reference_pages.HOME[short]}.md").read_text()
+    page = PAGES[f"{reference_pages.HOME[short]}.md"]
     return page.split(f"\n## {'class ' * inspect.isclass(PUBLIC[name])}ta.{short}\n")[1].split("\n## ")[0]
 
 
@@ -47,9 +46,9 @@ def test_the_reference_has_each_public_name_once_and_no_other() -> None:
     assert sorted(named) == sorted([*PUBLIC, *MODULES])
 
 
-def test_the_pages_of_public_names_are_made_from_the_docstrings() -> None:
-    """``python docs/make/reference_pages.py`` writes them again."""
-    assert [path.name for path, text in reference_pages.pages().items() if path.read_text() != text] == []
+def test_git_ignores_each_made_page_and_no_other_of_the_folder() -> None:
+    ignored = re.findall(r"^/docs/reference/(.+)$", (ROOT / ".gitignore").read_text(), re.MULTILINE)
+    assert sorted(ignored) == sorted(PAGES)
 
 
 @pytest.mark.parametrize("name", PUBLIC)
@@ -106,23 +105,20 @@ def test_its_docstring_says_what_it_returns_and_raises(name: str) -> None:
 @pytest.mark.parametrize("name", PUBLIC)
 def test_its_docstring_has_an_example_and_names_pages_that_exist(name: str) -> None:
     text = stated(PUBLIC[name])
-    pages = re.findall(r"\b(docs/[\w/-]+\.md|CONTRIBUTING\.md)\b", text)
-    assert ">>>" in text and all((ROOT / page).is_file() for page in pages)
+    named = re.findall(r"\b(docs/[\w/-]+\.md|notebooks/\w+\.ipynb|CONTRIBUTING\.md)\b", text)
+    there = [page.removeprefix("docs/reference/") in PAGES or (ROOT / page).is_file() for page in named]
+    assert ">>>" in text and all(there)
 
 
 def test_the_page_of_fields_is_made_from_the_records() -> None:
-    """``python docs/make/fields_page.py`` writes it again."""
-    text = fields_page.page()
-    assert fields_page.PAGE.read_text() == text
+    text = PAGES["fields.md"]
     for record in fields_page.RECORDS:
         section = text.split(f"## {record.__name__}\n")[1].split("\n## ")[0]
         assert re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE) == [*inspect.signature(record).parameters]
 
 
 def test_the_page_of_columns_is_made_from_the_tables() -> None:
-    """``python docs/make/columns_page.py`` writes it again."""
-    text = columns_page.page()
-    assert columns_page.PAGE.read_text() == text
+    text = PAGES["columns.md"]
     runs = pandas.DataFrame({"method": ["lora", "cp"] * 2, "score": [0.9, 0.8, 0.92, 0.81], "n_params": [9, 3] * 2})
     runs = runs.assign(seed=[0, 0, 1, 1])
     made = {"ta.results": table_of(runs), "ta.summarise": ta.summarise(runs), "ta.compare": ta.compare(runs)}

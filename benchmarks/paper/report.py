@@ -1,14 +1,13 @@
 """What the runs of a family say, as files of docs/results/FAMILY.
 
-``run.py --report`` writes them: its specification, ``records.csv`` with a row for each run, ``means.csv``,
-``differences.csv`` (each size against LoRA r=8, paired, with p and Holm's p), ``within.csv``, the same by margin,
-``pairs.csv``, sizes beside CP and LoRA r=1, and figures of each task.
+``run.py --report`` writes them: ``records.csv`` with a row for each run, ``means.csv``, ``differences.csv`` (each size
+against LoRA r=8, paired, with p and Holm's p), ``within.csv``, the same by margin, ``pairs.csv``, sizes beside CP and
+LoRA r=1, and figures of each task. Git keeps what pages are made of: not the means, differences and figures.
 """
 
 from __future__ import annotations
 
 import csv
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -44,19 +43,17 @@ WITHIN += ("n_seeds", "p_holm", "decided", "margin", "p_within_holm", "within", 
 Row = dict[str, Any]
 
 
-def write_records(files: Sequence[Path], out: Path, folder: Path) -> pd.DataFrame:
-    """Write the specifications of a family and a row for each run of ``out`` into ``folder``; returns the rows."""
+def write_records(out: Path, folder: Path) -> pd.DataFrame:
+    """Write a row for each run of ``out`` into ``folder``; returns the rows."""
     folder.mkdir(parents=True, exist_ok=True)
     runs = records(out)
-    for file in files:
-        shutil.copy(file, folder / file.name)
     paper.write(runs.drop(columns="path").dropna(axis=1, how="all"), folder / "records.csv")
     return runs
 
 
-def write(files: Sequence[Path], out: Path, folder: Path, figure: str = "frontier") -> Path:
+def write(out: Path, folder: Path, figure: str = "frontier") -> Path:
     """Write a family's files into ``folder`` from the finished runs of ``out``; returns the former."""
-    runs = write_records(files, out, folder)
+    runs = write_records(out, folder)
     paper.write(summarise(runs).drop(columns="paths"), folder / "means.csv")
     if rows := list(differences(runs)):
         paper.write(pd.DataFrame(rows), folder / "differences.csv")

@@ -1,30 +1,23 @@
-"""The experiments of LoRTA (Hounie et al., arXiv 2410.04060) and one on pictures, one command for each.
+"""The experiments of docs/results, one command for each.
 
     python benchmarks/paper/run.py --family glue --scale here             # goes on where it was stopped
     python benchmarks/paper/run.py --family glue --scale here --report    # writes docs/results/glue from its runs
     python benchmarks/paper/run.py --family instruct --scale ranks --report    # writes docs/results/instruct/ranks
-    python benchmarks/paper/run.py --family instruct --scale gpu --minutes 9
-    python benchmarks/paper/run.py --family glue --scale paper --dry-run --model FOLDER
-    python benchmarks/paper/run.py --family glue --scale paper --smoke --model FOLDER     # two steps of each cell
 
 Scales: ``here`` runs on two cores with pinned models and the data of TENSORADAPT_DATA, and so do ``fresh``, test
 sentences that were never scored, ``ranks``, the loss against the rank of LoRTA, ``steps``, fewer steps of three sizes,
 ``mpnet``, six sizes on a model five times larger, ``mpnet-more`` and ``mpnet-sentences``, three more there on each
 task, ``small``, factorings below LoRA's first rank, ``others``, LoRA's other ranks and further factorings, ``papers``,
-LoRTA's layout and smallest size, and ``linear``, all linear layers; ``gpu`` runs on one GPU by hub names; ``paper`` has
-the settings of the source. Each is one or more specifications in this folder: sweeps as any other, so ``tensoradapt
-results``, ``plot`` and ``report`` read their folders. A file with tables ``[[sweep]]`` is a sweep for each, whose keys
-replace the file's.
+LoRTA's layout and smallest size, and ``linear``, all linear layers. Each is one or more specifications: sweeps as any
+other, so ``tensoradapt results``, ``plot`` and ``report`` read their folders. Specifications lie in this folder. A file
+with tables ``[[sweep]]`` is a sweep for each, whose keys replace the file's.
 All but those of GLUE need the plug-in in this folder: pip install -e benchmarks/paper.
 """
 
 from __future__ import annotations
 
 import argparse
-import signal
 import tomllib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,51 +28,22 @@ from tensoradapt.errors import TensorAdaptError
 
 HERE = Path(__file__).parent
 FAMILIES: dict[str, dict[str, tuple[str, ...]]] = {
-    "cola": {"here": ("cola-here",)},
-    "floors": {"here": ("floors-here",)},
-    "glue": {
-        "here": ("glue-here",),
-        "gpu": ("glue-gpu",),
-        "paper": ("glue-base", "glue-large"),
-    },
-    "headline": {
-        "here": ("headline-here", "headline-more"),
-        "fresh": ("headline-fresh",),
-        "mpnet": ("headline-mpnet",),
-        "mpnet-more": ("headline-mpnet-more",),
-        "mpnet-sentences": ("headline-mpnet-sentences",),
-        "small": ("headline-small",),
-        "others": ("headline-others",),
-        "papers": ("headline-papers",),
-        "linear": ("headline-linear",),
-        "steps": ("headline-steps",),
-    },
-    "instruct": {
-        "here": ("instruct-here",),
-        "ranks": ("instruct-ranks",),
-        "gpu": ("instruct-gpu",),
-        "paper": ("instruct-paper",),
-    },
-    "preference": {"here": ("preference-here",), "gpu": ("preference-gpu",), "paper": ("preference-paper",)},
-    "protein": {"here": ("protein-here",), "gpu": ("protein-gpu",)},
-    "vision": {"here": ("vision-here",), "gpu": ("vision-gpu",)},
+    **{name: {"here": (f"{name}-here",)} for name in ("cola", "floors", "glue", "preference", "protein", "vision")},
+    "instruct": {"here": ("instruct-here",), "ranks": ("instruct-ranks",)},
+    "headline": {"here": ("headline-here", "headline-more")},
 }
 BESIDE_LORA = ("fresh", "mpnet", "mpnet-more", "mpnet-sentences", "small", "others", "papers", "linear")
 SIDES = ("ranks", "steps", *BESIDE_LORA)  # each has a folder of its own
-SCALES = ("here", *SIDES, "gpu", "paper")
+FAMILIES["headline"] |= {scale: (f"headline-{scale}",) for scale in SIDES if scale != "ranks"}
+SCALES = ("here", *SIDES)
 COMPARED = ("here", *BESIDE_LORA)  # sizes beside LoRA r=8, by margin
-SMOKE: dict[str, Any] = {"steps": 2, "batch": 2, "n_train": 16, "n_validation": 8, "n_test": 8, "seed": 0}
-SMOKE |= {"tuning": {"seed": 1000, "extend": 0}}
 
 
 def files_of(family: str, scale: str) -> list[Path]:
     """The specifications of a family's scale; ends the process with the scales that there are for another one."""
     scales = FAMILIES[family]
     if scale not in scales:
-        raise SystemExit(
-            f"{family} has no scale {scale!r}, as its source says nothing of its settings; choose one of "
-            f"{', '.join(scales)}"
-        )
+        raise SystemExit(f"{family} has no scale {scale!r}; choose one of {', '.join(scales)}")
     return [HERE / f"{name}.toml" for name in scales[scale]]
 
 
@@ -97,19 +61,15 @@ def main() -> int:
     if args.report:
         folder = report.RESULTS / args.family / (args.scale if args.scale in SIDES else "")
         if args.family == "floors":  # two readouts of one head have no mean in common
-            report.write_records(files, out, folder)
+            report.write_records(out, folder)
             return 0
-        report.write(files, out, folder, figure=args.scale if args.scale in report.FIGURES else "frontier")
+        report.write(out, folder, figure=args.scale if args.scale in report.FIGURES else "frontier")
         if args.scale in COMPARED:
             report.write_within(out, folder)
             report.write_pairs(out, folder)
         return 0
-    changes = {"model": args.model} if args.model else {}
-    changes |= SMOKE if args.smoke else {}
-    specs = [{**spec, **changes} for file in files for spec in specifications(file)]
     try:
-        with _stopped_after(args.minutes):
-            done = [_swept(spec, out, args) for spec in specs]
+        done = [_swept(spec, out, args) for file in files for spec in specifications(file)]
     except TensorAdaptError as error:
         raise SystemExit(str(error)) from None
     return 0 if all(done) else 1
@@ -117,7 +77,6 @@ def main() -> int:
 
 def _swept(spec: dict[str, Any], out: Path, args: argparse.Namespace) -> bool:
     options = {"executor": args.executor, "workers": args.workers, "device": args.device, "dry_run": args.dry_run}
-    options["probe"] = args.scale in ("here", *SIDES)  # elsewhere this machine says little of what a run takes
     ended = ta.sweep(spec, out, say=_print, **options)
     for reason in (*ended.blocked, *(f"{out / name} failed" for name in ended.failed)):
         _print(f"not run: {reason}")
@@ -129,23 +88,6 @@ def _print(text: str) -> None:
     print(text, flush=True)
 
 
-@contextmanager
-def _stopped_after(minutes: float | None) -> Iterator[None]:
-    """Stop as Ctrl-C does after a number of minutes, if there is one; a sweep then goes on from its last states."""
-    if minutes is None:
-        yield
-        return
-    before: Callable[..., Any] | int | None = signal.signal(signal.SIGALRM, signal.default_int_handler)
-    signal.setitimer(signal.ITIMER_REAL, 60 * minutes)
-    try:
-        yield
-    except KeyboardInterrupt:
-        raise SystemExit(f"stopped after {minutes:g} minutes; the same command goes on") from None
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-
-
 def _arguments() -> argparse.Namespace:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--family", choices=tuple(FAMILIES), required=True)
@@ -153,11 +95,6 @@ def _arguments() -> argparse.Namespace:
     p.add_argument("--out", type=Path, help="folder of runs (default: runs/paper/FAMILY-SCALE)")
     p.add_argument("--report", action="store_true", help="write docs/results/FAMILY from the finished runs")
     p.add_argument("--dry-run", action="store_true", help="print the plans and stop")
-    p.add_argument("--minutes", type=float, help="stop after so many; the same command goes on")
-    p.add_argument("--model", help="another model than the specification's, such as a folder")
-    p.add_argument(
-        "--smoke", action="store_true", help="two steps on a few examples with one seed, to try a specification"
-    )
     p.add_argument("--executor", choices=("local", "inline", "slurm", "ray"), default="local")
     p.add_argument("--workers", type=int)
     p.add_argument("--device", default="auto")

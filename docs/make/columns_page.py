@@ -1,20 +1,15 @@
-"""Write docs/reference/columns.md, the columns of every table: ``python docs/make/columns_page.py``.
-
-``tests/test_reference.py`` compares the page with the code.
-"""
+"""The page docs/reference/columns.md, the columns of every table; ``site_pages.py`` writes it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 from tensoradapt.lab.analysis.results import COSTS, RUN
 from tensoradapt.lab.analysis.tables import COMPARED, MEANS
 
-PAGE = Path(__file__).parents[1] / "reference" / "columns.md"
 HEAD = """# Columns
 
-Made by `python docs/make/columns_page.py` from the declarations; do not edit. A column has this name in DataFrames, in
+Made from the declarations. A column has this name in DataFrames, in
 CSV and Parquet files, and in conditions (`--where "n_params<=5000"`). Scores are in the unit of their metric, and more
 is better.
 """
@@ -47,7 +42,3 @@ def table(columns: Mapping[str, str]) -> str:
     return "\n".join(
         ["| column | meaning |", "|---|---|", *(f"| `{name}` | {text} |" for name, text in columns.items())]
     )
-
-
-if __name__ == "__main__":
-    PAGE.write_text(page(), encoding="utf-8")

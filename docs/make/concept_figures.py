@@ -134,3 +134,7 @@ def write_figures(folder: Path, names: Sequence[str] = tuple(FIGURES)) -> list[P
             paths.append(folder / f"{name}.png")
             paths[-1].write_bytes(small_png(figure))
     return paths
+
+
+if __name__ == "__main__":
+    write_figures(Path(__file__).parents[1] / "concepts" / "figures")

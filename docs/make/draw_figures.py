@@ -1,69 +1,124 @@
-"""Draw the figures of docs/results and docs/examples anew from the CSV files that are beside them.
+"""Draw the pictures that pages of docs show, from tables and records in git: ``python docs/make/draw_figures.py``.
 
-    python docs/make/draw_figures.py            # all of them
-    python docs/make/draw_figures.py vision     # those whose path has "vision" in it
+    python docs/make/draw_figures.py            # all but the README's, which is in git
+    python docs/make/draw_figures.py vision     # those whose path has "vision" in it, the README's too
 
-A figure is drawn where its file is there, and is called KIND.png or TASK-KIND.png; nothing is trained.
+A picture is called KIND.png or TASK-KIND.png and is drawn from the CSV file of its name, or else from means.csv,
+runs.csv or records.csv beside it; concepts are drawn from networks, and some pictures by scripts of benchmarks. Nothing
+is trained.
 """
 
 from __future__ import annotations
 
+import csv
+import importlib
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import pandas as pd
 
-DOCS = Path(__file__).parents[1]
-sys.path.append(str(DOCS.parent / "benchmarks" / "paper"))
+HERE = Path(__file__).resolve().parent
+DOCS, BENCHMARKS = HERE.parent, HERE.parents[1] / "benchmarks"
+FOLDERS = map(str, (HERE, BENCHMARKS, BENCHMARKS / "paper"))
+sys.path[:0] = [name for name in FOLDERS if name not in sys.path]
 
-import report  # noqa: E402  # which is in the folder above
+import concept_figures  # noqa: E402  # beside this file
+import report  # noqa: E402  # in benchmarks/paper
 
-TABLES = (
-    "results/figures/frontier*.csv",
-    "examples/*/means.csv",
-    "examples/*/runs.csv",
-    "results/**/records.csv",
-)
-REFERENCES = {"layouts": "cp over layer proj : head dim : model"}  # by kind of figure; others: LoRA
+from tensoradapt.errors import TensorAdaptError  # noqa: E402
+
+SHOWN = re.compile(r"!\[[^\]]*\]\(([^)\s]+\.png)\)|^```\{image\} (\S+\.png)$", re.MULTILINE)
+MADE = ("gallery", "notebooks", "reference")  # folders whose pages bring pictures of their own, or none
+KEPT = "results/headline/frontier.png"  # the README shows it, so it is in git
+NAMES = ("means.csv", "runs.csv", "records.csv")  # of tables beside a picture, without one of its own name
+OPTIONS: dict[str, dict[str, Any]] = {
+    "examples/layouts/layouts.png": {"reference": "cp over layer proj : head dim : model"},
+    "start/first.png": {"caption": False},  # as the lines of its page draw it
+}
 
 
-def tables() -> list[Path]:
-    """Return the tables that figures are drawn from."""
-    return sorted(path for pattern in TABLES for path in DOCS.glob(pattern))
+def by_benchmark(module: str, draw: Callable[[Any], Any]) -> Callable[[], Any]:
+    """Return what imports a module of benchmarks and lets it draw."""
+    return lambda: draw(importlib.import_module(module))
+
+
+def records(name: str) -> list[dict[str, str]]:
+    """Return the rows of a CSV file of benchmarks/records."""
+    with (BENCHMARKS / "records" / name).open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+OF_RECORDS: dict[str, Callable[[], Any]] = {
+    "concepts/figures/alignment.png": by_benchmark("alignment_figure", lambda of: of.main()),
+    "guides/figures/compression.png": by_benchmark("compression", lambda of: of.figure()),
+    "results/figures/best_rate.png": by_benchmark("best_rate", lambda of: of.figure(60)),
+    "results/figures/speed.png": by_benchmark("speed_figure", lambda of: of.draw(of.recorded(), of.FIGURE)),
+    "results/figures/step_size.png": by_benchmark("step_size_figure", lambda of: of.draw(records("step_size.csv"))),
+}
+
+
+class Picture(NamedTuple):
+    """A picture of runs: its path below docs, the kind of figure, its table, and the task of a table of several."""
+
+    path: str
+    kind: str
+    table: Path
+    task: str = ""
+
+    def runs(self) -> pd.DataFrame:
+        runs = read(self.table)
+        return runs[runs["task"] == self.task] if self.task else runs
+
+
+def shown(docs: Path = DOCS) -> list[str]:
+    """Return the pictures that handwritten pages show, as paths below docs."""
+    pages = [path for path in docs.rglob("*.md") if path.relative_to(docs).parts[0] not in MADE]
+    links = [(page.parent, "".join(link)) for page in pages for link in SHOWN.findall(page.read_text(encoding="utf-8"))]
+    return sorted({(folder / link).resolve().relative_to(docs.resolve()).as_posix() for folder, link in links})
+
+
+def of_runs(docs: Path = DOCS) -> list[Picture]:
+    """Return the pictures of runs; raise TensorAdaptError for one that nothing draws."""
+    others = {*OF_RECORDS, *(f"concepts/figures/{name}.png" for name in concept_figures.FIGURES)}
+    return [picture(docs, path) for path in shown(docs) if path not in others]
+
+
+def picture(docs: Path, path: str) -> Picture:
+    """Return how a picture of runs is drawn."""
+    file = docs / path
+    tables = [table for table in (file.with_suffix(".csv"), *map(file.with_name, NAMES)) if table.is_file()]
+    if not tables:
+        raise TensorAdaptError(f"a page shows {path}, which has no table; expected one of {', '.join(NAMES)} beside it")
+    if tables[0].stem == file.stem:
+        return Picture(path, "frontier", tables[0])
+    task, _, kind = file.stem.rpartition("-")
+    if kind not in report.FIGURES:
+        raise TensorAdaptError(f"a page shows {path}; expected KIND.png with a kind of {', '.join(report.FIGURES)}")
+    return Picture(path, kind, tables[0], task)
 
 
 def read(path: Path) -> pd.DataFrame:
     """Return the runs of a table: of means those of its column ``scores``, else a run for each row."""
-    table = pd.read_csv(path)
+    table = pd.read_csv(path, low_memory=False)
     return report.runs_of_means(table) if "scores" in table else table
 
 
-def drawn() -> Iterator[tuple[Path, str, pd.DataFrame]]:
-    """Yield each figure that is there: its files' path without an ending, its kind and its runs."""
-    for path in tables():
-        pictures = (
-            sorted(path.parent.glob("*.png"))
-            if path.stem in ("means", "runs", "records")
-            else [path.with_suffix(".png")]
-        )
-        for picture in (picture for picture in pictures if picture.is_file()):
-            whole = path.stem.startswith("frontier")  # a table of one figure has its name
-            task, _, kind = ("", "", "frontier") if whole else picture.stem.rpartition("-")
-            if kind == "differences" and path.with_name("within.csv").is_file():
-                continue  # it is of the scores of test examples too, which runs have: run.py --report draws it
-            if kind in report.FIGURES:
-                runs = read(path)
-                yield picture.with_suffix(""), kind, runs[runs["task"] == task] if task else runs
-
-
-def main(wanted: str = "") -> None:
-    """Draw the figures whose path has ``wanted`` in it, each in the kinds of files that there are."""
-    for stem, kind, runs in drawn():
-        if wanted in str(stem.relative_to(DOCS)):
-            formats = [ending for ending in ("png", "pdf") if stem.with_name(f"{stem.name}.{ending}").is_file()]
-            options = {"reference": REFERENCES[kind]} if kind in REFERENCES else {}
-            print(*(file.relative_to(DOCS) for file in report.draw(runs, kind, stem, formats, **options)))
+def main(wanted: str = "", docs: Path = DOCS) -> None:
+    """Draw the pictures whose path has ``wanted`` in it."""
+    for one in of_runs(docs):
+        if wanted in one.path and (wanted or one.path != KEPT):
+            report.draw(one.runs(), one.kind, (docs / one.path).with_suffix(""), **OPTIONS.get(one.path, {}))
+            print(one.path)
+    for path, draw in OF_RECORDS.items():
+        if wanted in path:
+            (DOCS / path).parent.mkdir(parents=True, exist_ok=True)
+            draw()
+            print(path)
+    names = [name for name in concept_figures.FIGURES if wanted in f"concepts/figures/{name}.png"]
+    concept_figures.write_figures(docs / "concepts" / "figures", names)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,10 @@
-"""Write docs/reference/fields.md, the fields of every record: ``python docs/make/fields_page.py``.
+"""The page docs/reference/fields.md, the fields of every record; ``site_pages.py`` writes it.
 
-A new record has one line in ``RECORDS``; ``tests/test_reference.py`` compares the page with the code.
+A new record has one line in ``RECORDS``.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from tensoradapt.lab.runs.config import DataSpec, RunConfig
@@ -15,11 +14,10 @@ from tensoradapt.planning.spec import AdapterSpec
 from tensoradapt.records import markdown
 from tensoradapt.training.options import Training
 
-PAGE = Path(__file__).parents[1] / "reference" / "fields.md"
 HEAD = """# Fields
 
-Made by `python docs/make/fields_page.py` from the declarations; do not edit. A field has this name everywhere: as an
-argument in Python, a key of TOML and JSON, and an option of the command line (`--on-mismatch` for `on_mismatch`).
+Made from the declarations. A field has this name everywhere: as an argument in Python, a key of TOML and JSON, and an
+option of the command line (`--on-mismatch` for `on_mismatch`).
 """
 RECORDS: dict[Any, str] = {  # in the order of the page, each with what stands above its table
     AdapterSpec: "An adapter: what `ta.plan(model, ...)` takes, as arguments or as an `AdapterSpec`. Where no default\n"
@@ -41,7 +39,3 @@ def page() -> str:
     """Return the page as Markdown."""
     sections = [f"## {record.__name__}\n\n{about}\n\n{markdown(record)}\n" for record, about in RECORDS.items()]
     return "\n".join([HEAD, *sections])
-
-
-if __name__ == "__main__":
-    PAGE.write_text(page(), encoding="utf-8")

@@ -1,7 +1,7 @@
 """Write the gallery: a page for each parameterization and published adapter, made from its file or row.
 
-``python docs/make/gallery.py`` writes docs/gallery, as Sphinx does before it reads the pages, and the drawings of the
-concepts (docs/concepts/figures). Nothing on the pages of the gallery is written by hand but the lines of gallery.toml.
+``python docs/make/gallery.py`` writes docs/gallery, as Sphinx does before it reads the pages. Nothing on its pages is
+written by hand but the lines of gallery.toml.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ HERE = Path(__file__).resolve().parent
 DOCS = HERE.parent
 sys.path[:0] = [name for name in (str(HERE), str(DOCS.parent)) if name not in sys.path]
 
-from concept_figures import network_figure, small_png, write_figures  # noqa: E402  # these are beside this file
+from concept_figures import network_figure, small_png  # noqa: E402  # these are beside this file
 from gallery_entries import Entry, entries, picture_name  # noqa: E402
 from gallery_pages import page  # noqa: E402
 
@@ -74,11 +74,5 @@ def index(every: Sequence[Entry]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def main(into: Path = DOCS) -> None:
-    """Write ``into``/gallery and ``into``/concepts/figures."""
-    write(Path(into) / "gallery")
-    write_figures(Path(into) / "concepts" / "figures")
-
-
 if __name__ == "__main__":
-    main(*map(Path, sys.argv[1:2]))
+    write(DOCS / "gallery")

@@ -106,4 +106,4 @@ def picture_name(entry: Entry, k: int) -> str:
 
 def entries() -> list[Entry]:
     """All pages: the parameterizations, then the published adapters."""
-    return [*map(Entry, parameterizations.names()), *(Entry(row.name, row) for row in published.ROWS)]
+    return [*map(Entry, parameterizations.names()), *(Entry(row.name, row) for row in published.every())]

@@ -47,7 +47,7 @@ def _head(entry: Entry) -> list[str]:
         called = f'    ta.plan(model, method="{row.name}", paper=True, rank=8)'
         return [f"A published adapter: {of} over {layouts}.", *also, called]
     text = " ".join(inspect.cleandoc(entry.factoring.__doc__ or f"{entry.title}.").split("\n\n")[0].split())
-    rows = [row for row in published.ROWS if row.parameterization == entry.name]
+    rows = [row for row in published.every() if row.parameterization == entry.name]
     named = ", ".join(f"[{row.name}]({Entry(row.name, row).slug}.md)" for row in rows)
     lines = [text, f'    ta.plan(model, method="{entry.name}", rank=8)']
     layouts = " and ".join(f"`{layout}`" for layout in parameterizations.layouts_of(entry.factoring))

@@ -1,11 +1,12 @@
-"""Write the pages of docs/reference with all public names, from docstrings: ``python docs/make/reference_pages.py``.
+"""The pages of docs/reference with all public names, from docstrings; ``site_pages.py`` writes them.
 
-A new name stands in ``PAGES`` once; ``tests/test_reference.py`` compares the pages with the code.
+A new name stands in ``PAGES`` once; ``tests/test_reference.py`` tests that all are there.
 """
 
 from __future__ import annotations
 
 import inspect
+import json
 import os
 import re
 from collections.abc import Iterable, Sequence
@@ -15,9 +16,9 @@ from textwrap import fill
 from typing import Any, NamedTuple
 
 import tensoradapt as ta
-import tensoradapt.integrations.axolotl
-import tensoradapt.integrations.llama_factory
-import tensoradapt.integrations.ms_swift
+import tensoradapt.extras.axolotl
+import tensoradapt.extras.llama_factory
+import tensoradapt.extras.ms_swift
 import tensoradapt.integrations.peft
 import tensoradapt.integrations.trainer
 import tensoradapt.lab.data.assets
@@ -26,7 +27,8 @@ import tensoradapt.testing
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "docs" / "reference"
-MADE = "<!-- Made by python docs/make/reference_pages.py from the docstrings; do not edit. -->\n"
+MADE = "<!-- Made by docs/make/reference_pages.py from the docstrings; do not edit. -->\n"
+TITLES = {f"docs/reference/{name.lower()}.md": name for name in ("Fields", "Columns", "Methods")}  # of made pages
 INDEX = """Every public name, by the step that it belongs to. Shapes are (out, in) for matrices, sizes are numbers of
 entries, bytes and seconds are named as such. Each refusal is one `TensorAdaptError` ([errors](errors.md)). The fields
 of an adapter, a training and a sweep are in [fields](fields.md), the columns of tables of runs in
@@ -75,9 +77,9 @@ PAGES = {
         "Trainers",
         "The same adapters in the trainers of others: callbacks of transformers' Trainer, and plug-ins. How each is\n"
         "installed and run: [In a trainer](../guides/trainers.md).",
-        "integrations.trainer integrations.trainer.EqualSteps integrations.trainer.SaveAdapter integrations.ms_swift "
-        "integrations.ms_swift.register integrations.llama_factory integrations.llama_factory.launch "
-        "integrations.axolotl integrations.axolotl.TensorPlugin",
+        "integrations.trainer integrations.trainer.EqualSteps integrations.trainer.SaveAdapter extras.ms_swift "
+        "extras.ms_swift.register extras.llama_factory extras.llama_factory.launch "
+        "extras.axolotl extras.axolotl.TensorPlugin",
     ),
     "sweep": Page(
         "Sweep",
@@ -107,13 +109,13 @@ MEMBERS = {  # of others all with a docstring
     "Network": ("n_params", "equation", "cut"),
     "Metric": ("at_chance",),
     **dict.fromkeys(
-        ("integrations.trainer.EqualSteps", "integrations.trainer.SaveAdapter", "integrations.axolotl.TensorPlugin"), ()
+        ("integrations.trainer.EqualSteps", "integrations.trainer.SaveAdapter", "extras.axolotl.TensorPlugin"), ()
     ),  # hooks
 }
 SECTION = re.compile(r"^(Args|Attributes|Returns|Raises):\n((?:(?: {4}.*)?\n)+)", re.MULTILINE)
 ITEM = re.compile(r"^ {4}([\w*, ]+): (.*(?:\n {5,}.*)*)", re.MULTILINE)
 EXAMPLE = re.compile(r"^>>> (?:.+\n)+", re.MULTILINE)
-LINK = re.compile(r"`*\b((?:docs/[\w/-]+|CONTRIBUTING)\.md)`*")
+LINK = re.compile(r"`*\b((?:docs/[\w/-]+|CONTRIBUTING)\.md|notebooks/\w+\.ipynb)`*")
 WHOLE: Any = {"break_long_words": False, "break_on_hyphens": False}
 STARS = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
 
@@ -253,15 +255,21 @@ def filled(text: str) -> str:
 
 
 def linked(text: str) -> str:
-    """Turn the paths of pages in a text into links with the titles of these pages."""
-    return LINK.sub(lambda path: f"[{title(path[1])}]({os.path.relpath(ROOT / path[1], FOLDER)})", text)
+    """Turn the paths of pages and notebooks in a text into links with their titles."""
+    return LINK.sub(lambda path: f"[{title(path[1])}]({os.path.relpath(ROOT / page_of(path[1]), FOLDER)})", text)
+
+
+def page_of(path: str) -> str:
+    """Return the page of the site that is made of a notebook; another path as it is."""
+    return f"docs/{path.removesuffix('.ipynb')}.md" if path.endswith(".ipynb") else path
 
 
 @cache
 def title(path: str) -> str:
-    return (ROOT / path).read_text(encoding="utf-8").partition("\n")[0].strip("# ")
-
-
-if __name__ == "__main__":
-    for path, text in pages().items():
-        path.write_text(text, encoding="utf-8")
+    """Return the first heading of a page or a notebook."""
+    if path in TITLES:
+        return TITLES[path]
+    text = (ROOT / path).read_text(encoding="utf-8")
+    if path.endswith(".ipynb"):
+        text = json.loads(text)["cells"][0]["source"][0]
+    return text.partition("\n")[0].strip("# ")

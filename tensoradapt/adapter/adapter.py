@@ -16,7 +16,7 @@ from tensoradapt.adapter import checkpoint
 from tensoradapt.adapter.attachment import Attachment, Magnitudes
 from tensoradapt.adapter.chosen_updates import Gate, TaskChoice
 from tensoradapt.adapter.draws import drawn_together
-from tensoradapt.adapter.factor_map import FactorMap
+from tensoradapt.adapter.factor_map import factor_map
 from tensoradapt.adapter.factored import FactoredTensor, apply_pair
 from tensoradapt.adapter.forward_pass import ForwardPass, Pair
 from tensoradapt.adapter.frozen import Bases
@@ -74,7 +74,7 @@ class Adapter(nn.Module):
         self.forward_pass = ForwardPass()
         self.averaged_by = 0  # id of the DDP model that is known to hold the parameters
         self.bases = Bases([group.network for group in plan.groups], seed, empty, is_matched(plan.scale))
-        self.mapped = FactorMap(plan, seed, empty) if plan.spec.map else None
+        self.mapped = factor_map(plan, seed, empty)
         given = values or [{}] * len(plan.groups)
         solved = () if empty or scales or self.mapped else drawn_together(plan, seed, self.bases, given)
         tensors = {i: _drawn(self, i, factors, scale) for i, factors, scale in solved}

@@ -1,22 +1,44 @@
 """Map: all trained factors of an adapter are a fixed function of fewer trained numbers. Its kinds and counts; no torch.
 
-A map changes no network, so every parameterization takes it. ``adapter/factor_map`` computes the factors.
+A map changes no network, so every parameterization takes it. Kinds of maps are extras, which compute the factors.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from tensoradapt import checks
+from tensoradapt import checks, doors
 from tensoradapt.errors import BudgetError, TensorAdaptError
 from tensoradapt.networks.network import Network
 
-UNILORA, NOLA = "unilora", "nola"
-KINDS = (UNILORA, NOLA)
 RANK = 8  # where a budget is given and no rank: the count is that of the map at every rank
-Map = Mapping[str, int]  # the kind, and how many numbers: of the adapter (unilora) or of each factor (nola)
+Map = Mapping[str, int]  # the kind, and how many numbers: of the adapter or of each factor, as the kind has them
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of map, from numbers to the trained factors of some networks.
+
+    Attributes:
+        lengths: the vectors of trained numbers by name, of a map of n.
+        most: the largest n.
+        limit: whose entries ``most`` counts, in words.
+        one_vector: whether all factors are made of the same numbers.
+    """
+
+    lengths: Callable[[int, Sequence[Network]], dict[str, int]]
+    most: Callable[[Sequence[Network]], int]
+    limit: str
+    one_vector: bool = False
+
+
+def kind_of(map: str | Map) -> Kind:
+    """Return the kind of a map; raise TensorAdaptError where its room is missing."""
+    found: Kind = doors.get("maps", map if isinstance(map, str) else next(iter(map)))
+    return found
 
 
 def checked(given: Any, where: str) -> str | dict[str, int]:
@@ -26,11 +48,11 @@ def checked(given: Any, where: str) -> str | dict[str, int]:
     ({'unilora': 256}, 'nola')
     """
     if not isinstance(given, Mapping):
-        return checks.one_of(KINDS, given, where)
+        return checks.one_entering("maps", (), given, where)
     if len(given) != 1:
         raise TensorAdaptError(f'{where} names {len(given)} kinds; expected one and its size, as in {{"unilora": 256}}')
     [(kind, n)] = given.items()
-    return {checks.one_of(KINDS, kind, where): checks.whole(n, f"{where} of {kind!r}")}
+    return {checks.one_entering("maps", (), kind, where): checks.whole(n, f"{where} of {kind!r}")}
 
 
 def entries(network: Network) -> dict[str, int]:
@@ -39,19 +61,14 @@ def entries(network: Network) -> dict[str, int]:
 
 
 def lengths(map: Map, networks: Sequence[Network]) -> dict[str, int]:
-    """Return the vectors of trained numbers by name: "theta", or one for each tensor's number and factor.
-
-    A factor with fewer entries than a map asks numbers for has one for each entry.
+    """Return the vectors of trained numbers by name.
 
     >>> import tensoradapt as ta
     >>> network = ta.plan("tiny-random-bert", "lora", rank=2).groups[0].network
     >>> lengths({"nola": 5}, [network, network]), lengths({"unilora": 5}, [network, network])
     ({'0_A': 5, '0_B': 5, '1_A': 5, '1_B': 5}, {'theta': 5})
     """
-    [(kind, n)] = map.items()
-    if kind == UNILORA:
-        return {"theta": n}
-    return {f"{i}_{name}": min(n, m) for i, network in enumerate(networks) for name, m in entries(network).items()}
+    return kind_of(map).lengths(next(iter(map.values())), networks)
 
 
 def count(map: Map, networks: Sequence[Network]) -> int:
@@ -60,9 +77,8 @@ def count(map: Map, networks: Sequence[Network]) -> int:
 
 
 def most(kind: str, networks: Sequence[Network]) -> int:
-    """Return the largest size of a kind of map: all trained entries, or those of the largest factor."""
-    every = [m for network in networks for m in entries(network).values()]
-    return sum(every) if kind == UNILORA else max(every)
+    """Return the largest size of a kind of map."""
+    return kind_of(kind).most(networks)
 
 
 def within(kind: str, networks: Sequence[Network], budget: int) -> Map:
@@ -97,9 +113,9 @@ def check_size(map: Map, networks: Sequence[Network]) -> None:
     """Raise TensorAdaptError for more numbers than there are entries to make of them."""
     [(kind, n)] = map.items()
     if n > (limit := most(kind, networks)):
-        whose = "the trained factors have" if kind == UNILORA else "the largest trained factor has"
         raise TensorAdaptError(
-            f"map {kind!r} is {n:,}, and {whose} only {limit:,} entries; expected at most {limit:,}, or leave map= out"
+            f"map {kind!r} is {n:,}, and {kind_of(kind).limit} only {limit:,} entries; expected at most {limit:,}, or "
+            "leave map= out"
         )
 
 
@@ -108,6 +124,7 @@ def refuse_starts(map: str | Map, networks: Sequence[Network], start: str) -> No
 
     They are drawn from the seed, so that no file holds them.
     """
+    kind = map if isinstance(map, str) else next(iter(map))
     trained = [factor for network in networks for factor in network.factors if factor.trainable]
     based = [factor.name for factor in trained if factor.source == "base"]
     if based or start == "gradient":
@@ -116,8 +133,8 @@ def refuse_starts(map: str | Map, networks: Sequence[Network], start: str) -> No
             f"map was given and {what}, which no map makes; leave map= out, or choose start='zero' of a method whose "
             "trained factors are drawn"
         )
-    if UNILORA in map and (own := [factor.name for factor in trained if factor.rate != 1]):
+    if kind_of(map).one_vector and (own := [factor.name for factor in trained if factor.rate != 1]):
         raise TensorAdaptError(
-            f"factor {own[0]!r} has a learning rate of its own, and map 'unilora' makes all factors of one vector; "
-            "leave the rates out, or choose map='nola', whose factors have numbers of their own"
+            f"factor {own[0]!r} has a learning rate of its own, and map {kind!r} makes all factors of one vector; "
+            "leave the rates out, or choose a map whose factors have numbers of their own"
         )

@@ -1,17 +1,20 @@
 """Starts: how the factors of a network get their first values, and what becomes of the update they make. No torch.
 
-A start that reads the model makes two halves of each matrix: left (out, r) and right (r, in), in
-``tensoradapt/networks/halves.py``. A factor that is one side of every matrix, as A and B of LoRA, takes a half as it
-is; other factors are fitted to the product of both.
+A start that reads the model makes two halves of each matrix, left (out, r) and right (r, in). A factor that is one side
+of every matrix, as A and B of LoRA, takes a half as it is; other factors are fitted to the product of both. Starts of
+single papers are extras.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
+from tensoradapt import doors
 from tensoradapt.errors import TensorAdaptError
+from tensoradapt.networks import halves
+from tensoradapt.networks.halves import ToHalves
 from tensoradapt.networks.network import Factor, Network
 
 Side = Literal["left", "right"]
@@ -22,14 +25,22 @@ SOURCES = {"weights": "the weights", "gradients": "the gradient", "inputs": "the
 class Start:
     """What the update is at the start, what of the model its values come from, and which halves there are.
 
-    ``update``: zero (one factor is), subtract (it is held and subtracted) or paper (as the source draws). ``nearest``:
-    the zero factor is solved for afterwards, so that the update is the nearest to a step of full fine-tuning.
+    ``update``: zero (one factor is), subtract (it is held and subtracted) or paper (as the source draws). ``make``: the
+    halves of a matrix. ``prepare``: what is done to the inputs of a layer, (n, in), before their moments are taken.
+    ``finish``: what is done to an adapter once it has its values; it takes the zero factor's place as well.
     """
 
     update: Literal["zero", "subtract", "paper"]
     reads: str = ""
     halves: tuple[Side, ...] = ()
-    nearest: bool = False
+    make: ToHalves | None = None
+    prepare: Callable[[Any], Any] | None = None
+    finish: Callable[..., None] | None = None
+
+    @property
+    def nearest(self) -> bool:
+        """Whether the zero factor is solved for, so that the update is near to a step of full fine-tuning."""
+        return self.finish is not None
 
     @property
     def needs_batches(self) -> bool:
@@ -42,28 +53,30 @@ class Start:
 
 
 BOTH: tuple[Side, ...] = ("left", "right")
-STARTS: Mapping[str, Start] = {
+BUILT_IN: Mapping[str, Start] = {
     "zero": Start("zero"),
     "subtract": Start("subtract"),
     "paper": Start("paper"),
     "gradient": Start("zero", "gradients"),
-    "pissa": Start("subtract", "weights", BOTH),
-    "milora": Start("subtract", "weights", BOTH),
-    "olora": Start("subtract", "weights", BOTH),
-    "mica": Start("zero", "weights", ("left",)),
-    "corda-ipm": Start("subtract", "inputs", BOTH),
-    "corda-kpm": Start("subtract", "inputs", BOTH),
-    "eva": Start("zero", "inputs", ("right",)),
-    "lora-sb": Start("zero", "gradients", BOTH, nearest=True),
+    "pissa": Start("subtract", "weights", BOTH, halves.pissa),
 }
-OWN = tuple(
-    name for name, start in STARTS.items() if not start.halves
-)  # a tensor has these alone, without its matrices
+OWN = tuple(name for name, start in BUILT_IN.items() if not start.halves)  # of a tensor without its matrices
+
+
+def names() -> tuple[str, ...]:
+    """Return the names of all starts."""
+    return (*BUILT_IN, *doors.names("starts"))
+
+
+def get(name: str) -> Start:
+    """Return the start of a name; raise TensorAdaptError for an unknown one."""
+    found: Start = BUILT_IN[name] if name in BUILT_IN else doors.get("starts", name)
+    return found
 
 
 def taken(network: Network, name: str) -> list[str]:
     """Return the trained factors whose values a start makes from the model: all but one that stays zero."""
-    start = STARTS[name]
+    start = get(name)
     drawn = [f for f in network.factors if f.trainable and f.source == "draw"] if start.halves else []
     return [f.name for f in drawn if start.update == "subtract" or f.init != "zero"]
 
@@ -94,7 +107,7 @@ def check_start(network: Network, name: str, widths: Collection[int], transposed
 
     ``widths`` are those of its matrices, and ``transposed`` says whether it holds one transposed.
     """
-    start, found = STARTS[name], direct(network)
+    start, found = get(name), direct(network)
     if not start.halves:
         return
     lacking = [f.name for f in network.factors if f.source == "base" and found.get(f.name) not in start.halves]

@@ -43,7 +43,7 @@ def get(parameterization: str | Any) -> Any:
     """Return the parameterization of a name; one given as an object is checked.
 
     Args:
-        parameterization: a name in any spelling, or an object (docs/notebooks/4_your_own_parameterization.md).
+        parameterization: a name in any spelling, or an object (notebooks/4_your_own_parameterization.ipynb).
 
     Returns:
         The module or object, with ``build``, ``count`` and ``oracle``.

@@ -17,16 +17,15 @@ from itertools import pairwise
 from typing import Any, NoReturn
 
 from tensoradapt.habits import PLAN, no_attribute
-from tensoradapt.networks import mapped
+from tensoradapt.networks import mapped, starts
 from tensoradapt.networks.layout import Layout
 from tensoradapt.networks.network import Network
-from tensoradapt.networks.starts import STARTS, Start
 from tensoradapt.networks.varied import hows, modes
 from tensoradapt.planning.drawing import drawing
 from tensoradapt.planning.scale import LORA_ALPHA, is_matched
 from tensoradapt.planning.site_ways import regimes
 from tensoradapt.planning.spec import AdapterSpec
-from tensoradapt.published import ROWS, methods
+from tensoradapt.published import every, methods
 from tensoradapt.published.methods import same_as
 from tensoradapt.published.sums import SUM
 from tensoradapt.sites.site import RowBlock, Site, row_blocks
@@ -170,9 +169,9 @@ class Plan:
         return self.spec.start or "zero"
 
     @property
-    def begins(self) -> Start:
+    def begins(self) -> starts.Start:
         """What the start does, and what it reads of the model."""
-        return STARTS[self.start]
+        return starts.get(self.start)
 
     @property
     def sites(self) -> tuple[Site, ...]:
@@ -235,7 +234,7 @@ def _factoring(method: Any) -> Any:
 
 
 def _factored_by(name: str) -> str:
-    return next((row.parameterization for row in ROWS if row.name == name), name)
+    return next((row.parameterization for row in every() if row.name == name), name)
 
 
 def _origin(plan: Plan) -> str:

@@ -27,7 +27,6 @@ from tensoradapt.published.sums import SUM, named_sum
 from tensoradapt.records import changed, check_fields, documented, read, value
 from tensoradapt.text import COLUMNS, Rank, screen
 
-STARTS = tuple(starts.STARTS)
 RULES = ("add", "dora", "hira")
 MISMATCH = ("split", "crop", "error")
 TERM = ("method", "layout", "rank", "options", "split", "on_mismatch", "rates", "frozen", "shared", "rank_pattern")
@@ -218,7 +217,7 @@ class AdapterSpec:
         },
     )
     start: str | None = value(
-        partial(checks.one_of, STARTS),
+        partial(checks.one_entering, "starts", tuple(starts.BUILT_IN)),
         "zero (one factor is zero), subtract (the drawn value is held and subtracted), paper (as the source draws), "
         "gradient (from the gradients of the batches given to attach), or the start of a paper (docs/guides/starts.md)",
         former=("init_lora_weights", "init_weights", "init"),
@@ -371,7 +370,7 @@ def _check_sum(spec: AdapterSpec) -> None:
         raise TensorAdaptError(
             f"both sum= and method={shown(spec.method)} were given; expected a method in each term, as in {SUM_EXAMPLE}"
         )
-    start = starts.STARTS.get(spec.start or "zero", starts.STARTS["zero"])
+    start = starts.get(spec.start or "zero")
     if start.nearest:
         raise TensorAdaptError(
             f"start={spec.start!r} was given with a sum; each of its terms would take the whole step. Give a start "
@@ -466,7 +465,7 @@ def batches_start(spec: AdapterSpec) -> str | None:
     """Return the start of a spec, or of its method, where it takes batches; None where it takes none."""
     row = papers.named(spec.method) if isinstance(spec.method, str) else None
     start = spec.start or (row.start if row else "zero")
-    return start if starts.STARTS[start].needs_batches else None
+    return start if starts.get(start).needs_batches else None
 
 
 def layouts_given(spec: AdapterSpec) -> tuple[str, ...]:
@@ -492,6 +491,6 @@ def _builder(spec: AdapterSpec, resolved: AdapterSpec, row: Published | None) ->
     else:
         original = parameterizations.get(spec.method)
         rates, frozen, shared = resolved.rates or {}, hows(resolved.frozen), modes(resolved.shared)
-        varies = rates or frozen or shared or starts.STARTS[start].halves
+        varies = rates or frozen or shared or starts.get(start).halves
         variant = Variant(original, rates=rates, frozen=frozen, shared=shared, start=start) if varies else original
     return Builder(variant, dict(resolved.options or {}), clip=row is None)

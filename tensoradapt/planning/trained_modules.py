@@ -80,7 +80,7 @@ def trained_modules(model: Any, train: Sequence[str], published: str | None = No
     given: models name their norm layers differently, and the others name those.
     """
     modules = {name: module for name, module in named_modules(model) if name} if train else {}
-    of_row = {pattern for row in papers.ROWS if row.name == published for pattern in row.train}
+    of_row = {pattern for row in papers.every() if row.name == published for pattern in row.train}
     heads: dict[str, Any] = {}
     for pattern in train:
         matched = [name for name in modules if fnmatch.fnmatchcase(name, pattern)]

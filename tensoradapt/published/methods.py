@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import cache
 from typing import Any
 
-from tensoradapt import parameterizations
+from tensoradapt import doors, parameterizations
 from tensoradapt import published as papers
 from tensoradapt.checks import shown
 from tensoradapt.errors import TensorAdaptError, few
@@ -60,7 +60,7 @@ def find(method: Any, paper: bool = False) -> tuple[str, Published | None]:
         raise _unpublished(method, name)
     if row is None or (name in parameterizations.names() and not paper):
         if name not in parameterizations.names():
-            raise TensorAdaptError(unknown_method(method, names()))
+            raise TensorAdaptError(unknown_method(method, names()) + doors.missing("rows", method))
         return name, None
     return row.name, row
 
@@ -91,9 +91,9 @@ def _sum_named(method: str) -> str | None:
 
 
 def _unpublished(method: str, name: str) -> TensorAdaptError:
-    rows = [row.name for row in papers.ROWS if row.parameterization == name]
+    rows = [row.name for row in papers.every() if row.parameterization == name]
     if name not in parameterizations.names():
-        return TensorAdaptError(unknown_method(method, papers.names()))
+        return TensorAdaptError(unknown_method(method, papers.names()) + doors.missing("rows", method))
     of = f"published adapters that are a {name}: {few(rows)}" if rows else f"no published adapter is a {name}"
     return TensorAdaptError(
         f"paper=True was given with method {method!r}, which no paper's settings belong to; {of}. Leave paper= out, or "
@@ -111,7 +111,7 @@ def same_as(name: str) -> tuple[str, ...]:
     row = papers.named(name)
     if row is None or name in parameterizations.names():
         return ()
-    rows = [other.name for other in papers.ROWS if other.name != row.name and _definition(other) == _definition(row)]
+    rows = [other.name for other in papers.every() if other.name != row.name and _definition(other) == _definition(row)]
     return (
         *([row.parameterization] if _is_plain(row) else []),
         *(other for other in rows if other != row.parameterization),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tensoradapt.networks.mapped import Map
@@ -75,3 +75,11 @@ class Published:
     def layout(self) -> tuple[str, ...]:
         """The layouts, without their projections."""
         return tuple(text for text, _ in self.tensors)
+
+
+def started(name: str, source: str, note: str, **changes: Any) -> Published:
+    """Return the row of LoRA, on q and v, with a start of the same name, and what else ``changes``."""
+    usual = Published(
+        name, ((": out : in", ("q", "v")),), "lora", source, "M*L*r*(o + i)", start=name, power=0, note=note
+    )
+    return replace(usual, **changes)

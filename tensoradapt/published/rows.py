@@ -5,7 +5,7 @@ A row's ``formula`` is its closed parameter count; ``published.LETTERS`` says wh
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -69,45 +69,6 @@ def _sharelora(kind: str, formula: str, **changes: Any) -> Published:
     return Published(f"sharelora-{kind}", (("layer : out : in", QV),), "lora", source, formula, 16, **changes)
 
 
-def _starts() -> Iterator[Published]:
-    """Make the rows that are LoRA with a start of their own."""
-    for name, source, note in (
-        ("milora", "Wang et al., arXiv 2406.09044", "A and B start as the weight's last r singular directions"),
-        ("olora", "Büyükakyüz, arXiv 2406.01775; as in PEFT", "A and B start as the weight's QR, cut to r"),
-        (
-            "corda-ipm",
-            "Yang et al., arXiv 2406.05223; as in PEFT",
-            "A and B start as the first r singular directions of W C, C the second moments of inputs, times 1/C; "
-            "needs batches",
-        ),
-        ("corda-kpm", "Yang et al., arXiv 2406.05223; as in PEFT", "as corda-ipm with the last r; needs batches"),
-    ):
-        yield Published(name, ((FREE, QV),), "lora", source, "M*L*r*(o + i)", start=name, power=0, note=note)
-    yield Published(
-        "mica",
-        ((FREE, QV),),
-        "lora",
-        "arXiv 2604.01694; as in PEFT",
-        "M*L*r*i",
-        16,
-        start="mica",
-        zero="A",
-        frozen=("B",),
-        note="B is frozen: the weight's last r left singular vectors; A starts at zero",
-    )
-    yield Published(
-        "eva",
-        ((FREE, QV),),
-        "lora",
-        "Paischer et al., arXiv 2410.07170; as in PEFT",
-        "M*L*r*(o + i)",
-        1,
-        start="eva",
-        note="A starts as the r directions in which inputs vary most; needs batches; not expressible: ranks that are "
-        "redistributed among layers (rho), all have r",
-    )
-
-
 def _lorta(name: str, cols: str, source: str, alpha: float, note: str) -> Published:
     layout = f"layer proj : head dim : {cols}"
     paper = f"Hounie et al., arXiv 2410.04060; {source}"
@@ -117,14 +78,6 @@ def _lorta(name: str, cols: str, source: str, alpha: float, note: str) -> Publis
 def _metatt(name: str, layout: str, formula: str, note: str = "") -> Published:
     source = "Lopez-Piqueres et al., arXiv 2506.09105"
     return Published(name, ((layout, QV),), "tensor_train", source, formula, note=note + _METATT_NOTE)
-
-
-def _stella(name: str, parameterization: str, core: str, formula: str, **changes: Any) -> Published:
-    value: Paper = ("identity", 1.0) if core == "core" else ("constant", 1.0)
-    draws: Mapping[str, Paper] = {**dict.fromkeys(("out", "in"), ("orthogonal", 1.0)), core: value}
-    source = "Li et al., arXiv 2510.01938"
-    made = Published(name, ((FREE, QV),), parameterization, source, formula, 16, start="paper", power=1, zero=core)
-    return replace(made, draws=draws, **changes)
 
 
 def _tenslora(kind: str) -> Published:
@@ -174,7 +127,6 @@ ROWS: tuple[Published, ...] = (
         base=("A", "B"),
         note="A and B start as the weight's first r singular directions",
     ),
-    *_starts(),
     Published(
         "lora-fa",
         ((FREE, QV),),
@@ -194,26 +146,6 @@ ROWS: tuple[Published, ...] = (
         frozen={"d": "ones", "b": "ones"},
         shared={"A": ("layer",), "B": ("layer",)},
         note="all layers of a projection share A and B: VeRA's form with trained bases, and ones for its vectors",
-    ),
-    Published(
-        "unilora",
-        ((FREE, QV),),
-        "lora",
-        "Li et al., arXiv 2506.00799; as in PEFT",
-        "min(256, M*L*r*(o + i))",
-        start="paper",
-        power=0,
-        map={"unilora": 256},
-        note="theta starts uniform within 0.02, so the update does not start at zero",
-    ),
-    Published(
-        "nola",
-        ((FREE, QV),),
-        "lora",
-        "Koohpayegani et al., arXiv 2310.02556; the released code",
-        "M*L*(min(512, r*o) + min(512, r*i))",
-        map={"nola": 512},
-        note="all matrices have the same bases, where the released code draws them for each",
     ),
     _lorta(
         "lorta", "model", "factors and draws as in the authors' code", 16, "each head reads and writes its own slice"
@@ -345,34 +277,6 @@ ROWS: tuple[Published, ...] = (
         draws={"in": ("kaiming", 1.0), "out": ("kaiming_bond", 1.0)},
     ),
     Published(
-        "polar",
-        ((FREE, QV),),
-        "tucker",
-        "Lion et al., arXiv 2506.03133; released code",
-        "M*L*(r*(o + i) + r**2)",
-        32,
-        power=1,
-        zero="core",
-        draws=dict.fromkeys(("out", "in"), ("orthogonal", 1.0)),
-        note="out and in stay orthonormal with ta.orthonormal, by landing; its runs adapt k, up and down besides",
-    ),
-    _stella(
-        "stella",
-        "tucker",
-        "core",
-        "M*L*(r*(o + i) + r**2)",
-        note="does not start at zero: S is the identity; out and in stay orthonormal by ta.orthonormal's retraction; "
-        "not expressible: steps scaled by the width; its runs adapt k, up, down besides, and alpha = 2 r, as at r=8",
-    ),
-    _stella(
-        "stella-diagonal",
-        "cp",
-        "weights",
-        "M*L*r*(o + i + 1)",
-        options={"weights": True},
-        note="stella with a diagonal S, as in its runs",
-    ),
-    Published(
         "hira",
         ((FREE, QV),),
         "lora",
@@ -415,17 +319,6 @@ ROWS: tuple[Published, ...] = (
         16,
         start="paper",
         note="starts at 1e-5 times random numbers; its bases come from the weights",
-    ),
-    Published(
-        "lora-sb",
-        ((FREE, QV),),
-        "lora_xs",
-        "Ponkshe et al., arXiv 2411.19557; released code",
-        "M*L*r**2",
-        start="lora-sb",
-        power=0,
-        note="starts as the nearest of rank r to a step of full fine-tuning, at start_rate, of which its bases are; "
-        "the code's gradients are those of a model in train mode",
     ),
     Published(
         "tinylora",

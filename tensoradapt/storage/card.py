@@ -103,7 +103,7 @@ def _text(adapter: Adapter, repo_id: str, base: str, origin: Origin) -> Iterator
     yield "every adapted matrix and the sum of all their bits, unless `strict=False` is given.\n"
     yield from _as_lora(plan)
     yield from ("## What is adapted\n", "```", str(plan), "```")
-    if row := next((row for row in published.ROWS if row.name == plan.spec.name), None):
+    if row := next((row for row in published.every() if row.name == plan.spec.name), None):
         yield from ("\n## Source of the method\n", f"`{row.name}`: {row.source}{f'; {row.note}' if row.note else ''}.")
 
 

@@ -33,7 +33,7 @@ from tensoradapt.sites.site import Site
 from tensoradapt.surgery.base_hash import base_hash, hash_when_saved
 from tensoradapt.surgery.base_prefix import fitted
 from tensoradapt.surgery.checks import Values, check_attach, given_values, on_meta
-from tensoradapt.surgery.factors_from_model import begin_with_step, checked_batches, values_from_model
+from tensoradapt.surgery.factors_from_model import checked_batches, values_from_model
 from tensoradapt.surgery.fast_paths import switch_off_fast_paths
 from tensoradapt.surgery.memory import CPU, check_memory
 from tensoradapt.surgery.merge import merge, restore_weights
@@ -187,8 +187,8 @@ def attach_with(
         values, measured = values_from_model(model, matrices, plan, given, loss, seed)
     planned = replace(plan, spec=replace(plan.spec, method=plan.spec.name), n_trained_base=sum(numbers.values()))
     adapter = Adapter(planned, seed, values, scales, empty) if own is None else _of_values(planned, seed, own)
-    if reads and not empty and plan.begins.nearest:
-        begin_with_step(adapter, measured)
+    if reads and not empty and plan.begins.finish:
+        plan.begins.finish(adapter, measured)
     adapter.to(device)
     if not empty:
         _share_bases(adapter, adapters(model).values())

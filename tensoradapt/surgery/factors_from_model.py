@@ -16,22 +16,21 @@ import torch
 from torch import Tensor, nn
 
 from tensoradapt import parameterizations
-from tensoradapt.adapter.adapter import Adapter
 from tensoradapt.adapter.draws import starts_at_zero
 from tensoradapt.adapter.frozen import Bases
 from tensoradapt.adapter.rules import entry_rms
 from tensoradapt.errors import TensorAdaptError, located
 from tensoradapt.layers.stored_matrix import Matrices, stack
 from tensoradapt.networks import least_squares
-from tensoradapt.networks.halves import HALVES, Halves
+from tensoradapt.networks.halves import Halves, pissa
 from tensoradapt.networks.layout import Layout, Mode
 from tensoradapt.networks.network import Factor, Network
 from tensoradapt.networks.starts import direct, sides
 from tensoradapt.planning.plan import Group, Plan
-from tensoradapt.planning.scale import is_matched, multiplier
+from tensoradapt.planning.scale import is_matched
 from tensoradapt.sites.site import Site
 from tensoradapt.surgery.fast_paths import switch_off_fast_paths
-from tensoradapt.surgery.layer_inputs import PREPARED, input_moments
+from tensoradapt.surgery.layer_inputs import input_moments
 from tensoradapt.surgery.loss import loss_of
 from tensoradapt.surgery.moved_batch import device_of, moved
 from tensoradapt.surgery.transaction import transaction
@@ -39,7 +38,6 @@ from tensoradapt.surgery.transaction import transaction
 Loss = Callable[[nn.Module, Any], Tensor]
 Measured = Callable[[Site], np.ndarray | None]  # a site's gradient, or the moments of its inputs
 ToHalves = Callable[[Site, int], Halves]
-RATE = 1e-5  # near that of LoRA-SB's code on GLUE: 1e-3 over the steps of its warm-up
 
 
 def factors_from_weights(
@@ -49,12 +47,14 @@ def factors_from_weights(
     if not plan.begins.halves:
         return [_from_weights(matrices, group, plan, seed) for group in plan.groups]
 
+    make = plan.begins.make or pissa
+
     def halves(site: Site, rank: int) -> Halves:
         with located(f"site {site.name}"):
-            return HALVES[plan.start](_weight(matrices, site), measured(site), rank)
+            return make(_weight(matrices, site), measured(site), rank)
 
     each = zip(plan.groups, _made(plan, seed), strict=True)
-    target = partial(_step, measured) if plan.begins.nearest else partial(_product, halves)
+    target = partial(adam_step, measured) if plan.begins.nearest else partial(_product, halves)
     return [_from_halves(plan, group, halves, target, made, seed) for group, made in each]
 
 
@@ -71,7 +71,7 @@ def _from_weights(matrices: Matrices, group: Group, plan: Plan, seed: int) -> di
         return {}
     decompose = getattr(parameterizations.get(plan.factoring_of(group)), "decompose", None)
     if decompose is None:
-        halves: ToHalves = lambda site, rank: HALVES["pissa"](_weight(matrices, site), None, rank)  # noqa: E731
+        halves: ToHalves = lambda site, rank: pissa(_weight(matrices, site), None, rank)  # noqa: E731
         return {factor.name: _side(group, factor, halves) for factor in wanted}
     weights = stack(group, lambda site: matrices[site.name].block())
     factors = decompose(group.network, weights.numpy(), seed=seed)
@@ -83,7 +83,7 @@ def _product(halves: ToHalves, site: Site, rank: int) -> Tensor:  # (out, in)
     return _tensor(left @ right)  # type: ignore[operator]  # the plan refused starts without both
 
 
-def _step(measured: Measured, site: Site, rank: int = 0) -> Tensor:  # (out, in), of any rank
+def adam_step(measured: Measured, site: Site, rank: int = 0) -> Tensor:  # (out, in), of any rank
     """Return the first step of Adam at rate one on a site's own weight."""
     return _tensor(-np.sign(measured(site)))  # type: ignore[arg-type]  # the start reads gradients
 
@@ -164,25 +164,10 @@ def values_from_model(
     elif plan.begins.reads == "inputs":
         with gradients_of(model, ()):
             run = loss or (lambda model, batch: model(**batch))
-            moments = input_moments(model, plan.sites, there, run, PREPARED[plan.start])
+            moments = input_moments(model, plan.sites, there, run, plan.begins.prepare)
         measured = lambda site: moments[site.name]  # noqa: E731
     based = factors_from_weights(matrices, plan, seed, measured)
     return (gradient_values(plan, measured, based, seed) if plan.start == "gradient" else based), measured
-
-
-@torch.no_grad()
-def begin_with_step(adapter: Adapter, measured: Measured) -> None:
-    """Solve for the zero factors that bring each update closest to a step of Adam on the weights themselves."""
-    plan, rate = adapter.plan, adapter.plan.spec.start_rate or RATE
-    for group, tensor in zip(plan.groups, adapter.factored, strict=True):
-        network = group.network
-
-        def step(site: Site, network: Network = network, scale: float = tensor.scale) -> Tensor:
-            return _step(measured, site) / (scale * multiplier(plan.scale, network, site.in_))
-
-        held = {name: value.double().cpu().numpy() for name, value in tensor.factors.items()}
-        solved = least_squares.solve(network, stack(group, step).numpy(), held, network.zero)
-        tensor.trained[network.zero.name].copy_(rate * _tensor(solved))
 
 
 def gradient_values(

@@ -18,29 +18,13 @@ Moments = dict[str, np.ndarray]  # by site name
 Key = tuple[str, tuple[int, int] | None]  # a module, and the columns that a site reads of its input
 
 
-def with_one(x: Tensor) -> Tensor:  # (n, in) -> (n, in + 1)
-    """Put a one behind each input, so that moments hold their number and their mean."""
-    return torch.cat([x, x.new_ones(len(x), 1)], dim=1)
-
-
-def of_largest(x: Tensor) -> Tensor:  # (n, in)
-    """Divide the inputs of a batch by their largest entry, as CorDA's code does."""
-    return x / x.max().abs()
-
-
-PREPARED: Mapping[str, Callable[[Tensor], Tensor]] = {
-    "eva": with_one,
-    **dict.fromkeys(("corda-ipm", "corda-kpm"), of_largest),
-}
-
-
 @torch.no_grad()
 def input_moments(
     model: nn.Module,
     sites: Iterable[Site],
     batches: Iterable[Any],
     run: Callable[[nn.Module, Any], object],
-    prepared: Callable[[Tensor], Tensor],
+    prepare: Callable[[Tensor], Tensor] | None = None,
 ) -> Moments:
     """Return ``x^T x`` of the prepared inputs of each site, the mean over calls; float64.
 
@@ -59,7 +43,8 @@ def input_moments(
             calls[module] += 1
             rows = _rows(next(iter((*given, *named.values()))), now["batch"])
             for key in keys[module]:
-                x = prepared(rows if key[1] is None else rows[:, slice(*key[1])])
+                x = rows if key[1] is None else rows[:, slice(*key[1])]
+                x = prepare(x) if prepare else x
                 sums[key] = sums.get(key, 0) + (x.T @ x).cpu()
 
         return hook

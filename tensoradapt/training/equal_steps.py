@@ -21,8 +21,8 @@ from tensoradapt.errors import TensorAdaptError
 from tensoradapt.planning.scale import first_step
 from tensoradapt.training.distance.adapter_distance import Distance
 from tensoradapt.training.distance.step_length import solve
+from tensoradapt.training.held import held_adapters, refuse_closure, refuse_lbfgs, refuse_merged
 from tensoradapt.training.state import torch_optimizer
-from tensoradapt.training.steps.held import held_adapters, refuse_closure, refuse_lbfgs, refuse_merged
 
 Opt = TypeVar("Opt", bound=torch.optim.Optimizer)
 Values = Sequence[Mapping[str, Tensor]]  # the factors of each tensor of an adapter, or a map's numbers, by name

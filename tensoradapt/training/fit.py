@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tensoradapt import doors
 from tensoradapt.adapter.adapter import Adapter
 from tensoradapt.checks import Check, check_arguments, check_is, flag, number, of_kind, optional, shown
 from tensoradapt.errors import TensorAdaptError, did_you_mean
@@ -26,7 +27,6 @@ from tensoradapt.training.preconditioning import preconditioned
 from tensoradapt.training.progress import ProgressBar, is_watched
 from tensoradapt.training.reduce_rank import check_schedule, reduce_rank
 from tensoradapt.training.state import TrainingState, collect, put_back, trained_parameters
-from tensoradapt.training.steps.orthonormal import orthonormal as keep_orthonormal
 
 Batch = Mapping[str, Tensor]
 BF16 = (8, 0)  # the compute capability from which a GPU has units for bfloat16
@@ -247,7 +247,7 @@ def optimizer_of(model: nn.Module, groups: Sequence[Mapping[str, Any]], options:
     if options.precondition is not None:
         preconditioned(adamw, model, options.precondition)
     if options.orthonormal is not None:
-        keep_orthonormal(adamw, model, options.orthonormal)
+        doors.get("steps", options.orthonormal)(adamw, model)
     return equal_steps(adamw, model) if options.optimizer == "equal_steps" else adamw
 
 

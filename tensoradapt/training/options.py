@@ -15,7 +15,6 @@ from tensoradapt.errors import TensorAdaptError
 from tensoradapt.records import check_fields, needed, value
 
 OPTIMIZERS = ("adamw", "equal_steps")
-WAYS = ("landing", "retraction")  # to keep factors orthonormal
 HELD = 1e38  # by float32, in which optimizers compute
 PRECISIONS = ("fp32", "bf16", "auto")
 
@@ -70,7 +69,8 @@ class Training:
     weight_decay: float = value(_from_zero, "weight decay of AdamW", 0.0)
     precondition: float | None = value(_held, "epsilon of preconditioned; by default plain gradients")
     orthonormal: str | None = value(
-        partial(checks.one_of, WAYS), "landing or retraction, by which orthonormal keeps factors; by default free ones"
+        partial(checks.one_entering, "steps", ()),
+        "a rule of steps that keeps factors orthonormal, landing or retraction; by default free ones",
     )
     precision: str = value(
         partial(checks.precision_of, PRECISIONS),

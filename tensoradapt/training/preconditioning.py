@@ -21,8 +21,8 @@ from tensoradapt.errors import TensorAdaptError
 from tensoradapt.networks.contraction import size
 from tensoradapt.networks.gram import axes, fold, normal_matrix, unfold
 from tensoradapt.networks.network import Factor, Network
+from tensoradapt.training.held import held_adapters, refuse_closure, refuse_lbfgs, refuse_merged
 from tensoradapt.training.state import torch_optimizer
-from tensoradapt.training.steps.held import held_adapters, refuse_closure, refuse_lbfgs, refuse_merged
 
 MOST = 4096  # rows of a normal matrix, which then has 134 MB; dividing by it takes seconds
 

@@ -26,12 +26,9 @@ def test_a_site_the_adapter_does_not_have_is_named_with_the_closest() -> None:
     [
         {"layer": 3, "proj": 0},
         {"layer": -1, "proj": 0},
-        {"layer": range(2), "proj": 0},
         {"layer": 1},
         {"layer": 1, "proj": 0, "head": 2},
-        {"layer": 1, "proj": 0, "head": range(2, 2)},
         {"layer": 1, "proj": 0, "head": range(0, 6)},
-        {"layer": 1, "proj": 0, "head": range(0, 4, 2)},
         {"layer": 1, "proj": 0, "heads": range(2)},
     ],
 )

@@ -122,12 +122,6 @@ def test_another_base_is_refused_unless_asked_for(tmp_path):
     assert len(ta.load(other, tmp_path, strict=False).plan.sites) == 18
 
 
-def test_a_model_of_another_depth_is_refused(tmp_path):
-    trained(bert(4), "cp").save(tmp_path)
-    with pytest.raises(ta.TensorAdaptError, match=r"has no module 'bert.encoder.layer.3"):
-        ta.load(bert(3), tmp_path, strict=False)
-
-
 def test_merged_and_non_finite_adapters_are_not_saved(tmp_path):
     model = bert()
     adapter = trained(model, "cp")

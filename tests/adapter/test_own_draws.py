@@ -13,11 +13,9 @@ from support.models import make, perturb
 
 import tensoradapt as ta
 from tensoradapt.adapter.factored import FactoredTensor
-from tensoradapt.adapter.frozen import Bases
 from tensoradapt.adapter.rules import Computed
 from tensoradapt.networks.layout import Layout
 from tensoradapt.networks.varied import varied
-from tensoradapt.planning.record import plan_from_record, plan_record
 
 WIDE = Layout.parse(": out : in", {"out": 6, "in": 64})
 GOLDEN = [0.49637169797729563, 0.5259832787956441, 0.8124106765542699, -0.2184078029727369, 0, 1, 1, 0]
@@ -29,10 +27,6 @@ FROZEN: dict[str, dict[str, Any]] = {
     "shared": {"layout": "layer : out : in", "frozen": ["A"], "shared": {"A": ["layer"]}},
     "ones": {"frozen": {"A": "ones"}},
 }
-
-
-def network(rank: int = 4) -> Any:
-    return varied(ta.parameterizations.get("lora").build(WIDE, rank), ["A"])
 
 
 @pytest.mark.thorough
@@ -87,29 +81,6 @@ def test_a_frozen_factor_has_the_size_and_form_of_a_trained_one(scale: str) -> N
     assert frozen.scale == pytest.approx(trained.scale, rel=1e-6)
 
 
-@pytest.mark.parametrize(("scale", "orthogonal"), [("matched", True), ("paper", False), (0.5, False)])
-def test_an_adapter_and_a_loaded_one_draw_by_the_rule_of_their_scale(
-    scale: str | float, orthogonal: bool, tmp_path: Path
-) -> None:
-    model = make("bert")
-    adapter = ta.attach(model, ta.plan(model, "lora", rank=2, frozen=["A"], scale=scale))
-    adapter.save(tmp_path)
-    for each in (adapter, ta.load(make("bert"), tmp_path)):
-        rows = each.factored[0].factors["A"].double()
-        assert (abs(float(rows[0] @ rows[1])) < 1e-6) == orthogonal
-
-
-def test_bases_of_other_tensors_are_refused() -> None:
-    bases = Bases([network()], seed=1)
-    with pytest.raises(ta.TensorAdaptError, match="no values of factor 'A' for tensor '3'; expected one that"):
-        FactoredTensor(network(), bases=bases, name="3")
-
-
-def test_a_frozen_factor_can_be_given_other_values_which_are_stored() -> None:
-    tensor = FactoredTensor(network(), values={"A": torch.full((4, 64), 2.0)})
-    assert tensor.network.n_base == 256 and set(tensor.held) == {"fixed.A"}
-
-
 def test_a_file_of_too_many_drawn_numbers_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = make("bert")
     adapter = ta.attach(model, ta.plan(model, "lora", rank=2, frozen=["A"]))
@@ -117,22 +88,3 @@ def test_a_file_of_too_many_drawn_numbers_is_refused(tmp_path: Path, monkeypatch
     monkeypatch.setattr("tensoradapt.adapter.checkpoint.DRAWN", (1, 100))
     with pytest.raises(ta.TensorAdaptError, match="frozen factors of single tensors have 720 numbers; expected"):
         ta.load(make("bert"), tmp_path)
-
-
-def test_a_plan_of_an_earlier_version_has_no_frozen_or_shared_factors() -> None:
-    plan = ta.plan(make("bert"), "lora", rank=2)
-    record = plan_record(plan)
-    for name in ("frozen", "shared", "map"):
-        assert record["spec"].pop(name) is None
-    assert plan_from_record(record, Path("a.json")) == plan_from_record(plan_record(plan), Path("a.json"))
-    del record["spec"]["rates"]
-    with pytest.raises(ta.TensorAdaptError, match=r"keys \['rates'\] too many or too few"):
-        plan_from_record(record, Path("a.json"))
-
-
-def test_one_seed_gives_the_same_and_another_seed_others() -> None:
-    model = make("bert")
-    plan = ta.plan(model, "lora", rank=2, frozen=["A"])
-    one, same, other = (ta.Adapter(plan, seed=seed) for seed in (1, 1, 2))
-    for a, b, c in zip(one.factored, same.factored, other.factored, strict=True):
-        assert torch.equal(a.factors["A"], b.factors["A"]) and not torch.equal(a.factors["A"], c.factors["A"])

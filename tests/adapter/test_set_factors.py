@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +11,11 @@ from support.models import make, perturb
 
 import tensoradapt as ta
 from tensoradapt.adapter.factored import FactoredTensor
-from tensoradapt.adapter.frozen import Bases
 from tensoradapt.adapter.rules import pattern
 from tensoradapt.errors import NetworkError
 from tensoradapt.networks.layout import Layout
 from tensoradapt.networks.network import Factor, Network
-from tensoradapt.planning.record import plan_from_record, plan_record
 
-TWO = ": out1 out2 : in1 in2"
 SPLIT = {"split": {"out": (5, 6), "in": (5, 6)}, "projections": ("q", "v")}
 WIDE = Layout.parse(": out : in", {"out": 3, "in": 2})
 
@@ -27,12 +23,6 @@ WIDE = Layout.parse(": out : in", {"out": 3, "in": 2})
 def network(paper: Any, labels: tuple[str, ...] = ("out", "r"), trainable: bool = False) -> Network:
     fixed = Factor("A", labels, paper=paper, trainable=trainable, source="set")
     return Network(WIDE, (fixed, Factor("B", ("r", "in"), "zero")), {"r": 3})
-
-
-def circulant(b: int) -> Network:
-    return ta.parameterizations.get("block_circulant").build(
-        Layout.parse(TWO, {"out1": 2, "out2": b, "in1": 3, "in2": b})
-    )
 
 
 @pytest.mark.parametrize(
@@ -47,17 +37,6 @@ def circulant(b: int) -> Network:
 )
 def test_a_pattern_is_what_it_is_called(kind: str, shape: tuple[int, ...], expected: list[Any]) -> None:
     assert pattern(shape, kind, 3.0).tolist() == expected
-
-
-def test_networks_of_other_sizes_have_patterns_of_their_own() -> None:
-    small, large = circulant(2), circulant(4)
-    bases = Bases([large, small], seed=1)
-    for net, b in ((small, 2), (large, 4)):
-        held = bases.read(net, net.factors[1])
-        assert torch.equal(held, pattern((b, b, b), "shift", 1.0).float())
-    again = Bases([large, small], seed=1, empty=True).to_empty(device="cpu")
-    again.reset_parameters()
-    assert all(torch.equal(one, other) for one, other in zip(again.buffers(), bases.buffers(), strict=True))
 
 
 def test_a_set_factor_is_not_scaled_counted_or_stored(tmp_path: Path) -> None:
@@ -75,16 +54,6 @@ def test_a_set_factor_is_not_scaled_counted_or_stored(tmp_path: Path) -> None:
     assert all(torch.equal(loaded.delta(site), adapter.delta(site)) for site in adapter.plan.sites)
 
 
-def test_adapters_of_one_model_hold_a_pattern_once() -> None:
-    model = make("bert")
-    plan = ta.plan(model, method="block_circulant", rank=1, **SPLIT)
-    first, second = (ta.attach(model, plan, name=name) for name in ("a", "b"))
-    assert [b.data_ptr() for b in first.bases.buffers()] == [b.data_ptr() for b in second.bases.buffers()]
-    model.double()
-    assert [b.data_ptr() for b in first.bases.buffers()] == [b.data_ptr() for b in second.bases.buffers()]
-    assert first.delta(plan.sites[0]).dtype == torch.float64
-
-
 @pytest.mark.parametrize(
     ("given", "says"),
     [
@@ -97,17 +66,3 @@ def test_adapters_of_one_model_hold_a_pattern_once() -> None:
 def test_what_cannot_be_set_is_refused(given: dict[str, Any], says: str) -> None:
     with pytest.raises(NetworkError, match=rf"factor 'A' with source='set'.*{says}|{says}"):
         network(**given)
-
-
-def test_a_file_that_sets_a_trained_factor_is_refused() -> None:
-    record = plan_record(ta.plan(make("bert"), method="block_circulant", rank=1, **SPLIT))
-    (factors,) = (net["factors"] for net in record["networks"])
-    next(factor for factor in factors if factor[0] == "S")[4] = True
-    with pytest.raises(ta.TensorAdaptError, match=r"a.json does not hold a plan .*source='set' has trainable=True"):
-        plan_from_record(record, Path("a.json"))
-
-
-def test_a_set_factor_can_be_given_other_values_which_are_stored() -> None:
-    tensor = FactoredTensor(network(("constant", 1.0)), values={"A": torch.full((3, 3), 2.0)})
-    assert replace(tensor.network.factors[0], source="set") == network(("constant", 1.0)).factors[0]
-    assert tensor.network.n_base == 9 and set(tensor.held) == {"fixed.A"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 import warnings
 from collections.abc import Mapping
@@ -15,7 +14,6 @@ import torch
 from support.models import make
 
 import tensoradapt as ta
-from tensoradapt.adapter.adapter import Adapter
 from tensoradapt.compression import agreement
 from tensoradapt.compression.compress import compress
 from tensoradapt.compression.sources import read
@@ -81,51 +79,6 @@ def test_libraries_of_independent_signs_raise_no_alarm() -> None:
         assert agreement.agreeing(rows) == []
 
 
-def test_a_certain_agreement_that_is_too_small_to_matter_is_not_named() -> None:
-    angle = np.arccos([0.05, 0.2])
-    start, turned = np.array([1.0, 0]), np.stack([np.cos(angle), np.sin(angle)], axis=1)
-    rows = {name: [np.tile(row, (20, 1))] * 6 for name, row in zip("abc", (start, *turned), strict=True)}
-    assert [names for names, _ in agreement.agreeing({name: rows[name] for name in "ab"})] == []
-    assert [names for names, _ in agreement.agreeing({name: rows[name] for name in "ac"})] == [["a", "c"]]
-
-
-def test_a_mean_cosine_is_that_of_the_rows_which_two_have_in_common() -> None:
-    g = np.random.default_rng(0)
-    rows = {}
-    start = g.standard_normal((30, 5, 9))
-    for i, name in enumerate("abc"):
-        rows[name] = start + (0.5 if name < "c" else 50) * g.standard_normal(start.shape)
-        rows[name] /= np.linalg.norm(rows[name], axis=-1, keepdims=True)
-        rows[name][:, 3 + i :] = 0  # of lower rank
-    ((names, cosine),) = agreement.agreeing({name: list(own) for name, own in rows.items()})
-    by_hand = [rows["a"][site, row] @ rows["b"][site, row] for site, row in itertools.product(range(30), range(3))]
-    assert names == ["a", "b"] and cosine == pytest.approx(np.mean(by_hand))
-
-
-def test_a_row_that_several_sites_have_counts_once() -> None:
-    model = make("gpt2")
-    adapter = ta.attach(model, ta.plan(model, "lora", rank=2, layout=": out : in", projections=["q", "k", "v"]))
-    modules = {site.module for site in adapter.plan.sites}
-    assert len(agreement.rows_of(read(adapter))) == len(modules) == len(adapter.plan.sites) / 3
-    sites = ta.find_sites(make("bert"), ["q", "k"])
-    g = np.random.default_rng(0)
-    a = g.standard_normal((2, 30))
-    tied = {site.name: (a * (1 + i), g.standard_normal((site.out, 2))) for i, site in enumerate(sites)}
-    first, *others = agreement.rows_of(read(tied, sites))
-    np.testing.assert_allclose(first[:2], a / np.linalg.norm(a, axis=1, keepdims=True), rtol=1e-6)
-    assert not any(rows.any() for rows in others)
-    dense = {name: b @ a for name, (a, b) in tied.items()}
-    assert not any(rows.any() for rows in agreement.rows_of(read(dense, sites)))
-
-
-def test_factors_of_other_methods_are_not_compared() -> None:
-    def adapter(method: str) -> Adapter:
-        return ta.attach(make("bert"), method, rank=2, layout=": out : in")
-
-    assert any(rows.any() for rows in agreement.rows_of(read(adapter("lora"))))
-    assert not any(rows.any() for rows in agreement.rows_of(read(adapter("tucker"))))
-
-
 def test_the_null_is_that_of_matrices_with_their_singular_values_and_random_directions() -> None:
     g = np.random.default_rng(1)
     values = g.uniform(0.5, 2, (6, 3, 2))  # adapters, sites, singular values
@@ -146,24 +99,3 @@ def test_the_null_is_that_of_matrices_with_their_singular_values_and_random_dire
     few = agreement.null_spectrum(norms, areas)
     np.testing.assert_array_equal(few, agreement.null_spectrum(norms, areas))
     assert (few**2).sum() == pytest.approx(norms.sum())
-
-
-def test_print_has_the_directions_of_the_tasks_beside_those_of_random_updates() -> None:
-    sites = ta.find_sites(make("bert"))
-    g = np.random.default_rng(0)
-    one = {site.name: (g.standard_normal((2, 30)), g.standard_normal((30, 2))) for site in sites}
-    turned: dict[str, Any] = {str(i): {} for i in range(4)}  # one update, in factors whose rows have nothing in common
-    for own, (name, (a, b)) in itertools.product(turned.values(), one.items()):
-        q = np.linalg.qr(g.standard_normal((2, 2)))[0] * g.choice([-1, 1], 2)[:, None]
-        own[name] = (q @ a, b @ q.T)
-    result = compress(turned, sites, LAYOUT, "tucker", {"out": 30, "in": 30, "task": 1, "layer": 3, "proj": 4})
-    (found,), (null,) = result.task_spectra, result.task_null_spectra
-    assert found.shape == null.shape == (4,)
-    (line,) = [line for line in str(result).splitlines() if line.startswith("task mode")]
-    shares = ", ".join(f"{x:.2f}" for x in null[:3] ** 2 / (null**2).sum())
-    assert line == (
-        "task mode: the first 3 of 4 directions hold 1.00, 0.00, 0.00 of the squares; "
-        f"{shares} if the matrices had random directions"
-    )
-    assert 0.25 < null[0] ** 2 / (null**2).sum() < 0.3
-    assert result.with_adapter("more", one).task_null_spectra[0].shape == (4,)

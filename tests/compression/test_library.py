@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import json
 import math
 import weakref
 from collections.abc import Mapping
@@ -95,21 +94,6 @@ def test_shared_directions_are_found_exactly_and_an_adapter_costs_its_own_number
     singular = np.linalg.svd(stack.reshape(len(given), -1), compute_uv=False)
     np.testing.assert_allclose(result.task_spectra[0], singular, rtol=1e-10)
     assert result.n_source_params == sum(a.size + b.size for own in given.values() for a, b in own.values())
-
-
-def test_a_library_may_have_as_many_numbers_as_the_matrices_of_all_its_adapters(sites: Any) -> None:
-    given = adapters(sites, noise=0.1)
-    how = {"options": {"only": ("out", "in")}}
-    result = compress(given, sites, LAYOUT, "tucker", 20, **how)
-    assert result.n_params == 2 * 30 * 20 + 5 * 12 * 20**2 > result.plan.n_dense
-    with pytest.raises(TensorAdaptError, match="have only 10,800 for each of 5 tasks; lower the rank"):
-        compress(given, sites, LAYOUT, "tucker", 30, **how)
-
-
-@pytest.mark.parametrize("size", [{"budget": 900}, {"max_error": 0.5}])
-def test_sizes_are_chosen_as_for_one_adapter(sites: Any, size: dict[str, Any]) -> None:
-    result = compress(adapters(sites, noise=0.1), sites, LAYOUT, "tucker", **size)
-    assert result.n_params <= size.get("budget", math.inf) and result.error <= size.get("max_error", 1)
 
 
 def test_a_core_that_would_be_too_large_is_cut_and_the_error_counts_what_is_outside(
@@ -261,16 +245,6 @@ def test_adapters_that_do_not_belong_together_are_named(tmp_path: Path) -> None:
             compress(folders, model, layout, "tucker", 2)
     with pytest.raises(TensorAdaptError, match="budget"):
         compress(folders, model, LAYOUT, "tucker", budget=10)
-
-
-def test_adapters_of_two_base_models_are_refused(tmp_path: Path) -> None:
-    folders = saved(tmp_path)
-    for folder, base in zip(folders, ("org/one", None, "org/two"), strict=True):
-        path = folder / "adapter_config.json"
-        path.write_text(json.dumps({**json.loads(path.read_text()), "base_model_name_or_path": base}))
-    with pytest.raises(TensorAdaptError, match=r"adapter 'a' is of the base model org/one and 'c' of org/two"):
-        compress(folders, make("bert"), LAYOUT, "tucker", 2)
-    assert compress(folders[:2], make("bert"), LAYOUT, "tucker", 2).plan.spec.tasks == ("a", "b")
 
 
 def test_adapters_that_know_of_two_base_weights_are_refused() -> None:

@@ -11,15 +11,12 @@ import torch
 from support.device_standin import Counts, Device, standin
 from torch import Tensor, nn
 
-import tensoradapt as ta
 from tensoradapt.lab.runs import batches
 from tensoradapt.lab.runs.batches import predict
 from tensoradapt.lab.runs.config import DataSpec, RunConfig
 from tensoradapt.lab.runs.execute import execute, load_data, prepare
 from tensoradapt.lab.tasks import Task
-from tensoradapt.lab.tasks.language import chat, preference
 from tensoradapt.planning.spec import AdapterSpec
-from tensoradapt.surgery.moved_batch import moved
 from tensoradapt.training.options import Training
 
 RUN = RunConfig(
@@ -121,27 +118,3 @@ def test_what_is_predicted_in_large_batches_is_what_small_ones_give(gpu: Device)
         predict(data.task, prepare(data.task, RUN)[0].eval().to(device), rows, device) for device in ("cpu", "cuda")
     ]
     np.testing.assert_allclose(*found, atol=1e-6)
-
-
-def test_a_reference_that_is_known_is_looked_up_with_one_wait(gpu: Device, monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = [chat.Answered((5, 6, 7, 8), 2), chat.Answered((5, 6, 9), 2), chat.Answered((4, 3), 1)]
-    monkeypatch.setattr(preference, "base_of", lambda model: "base")
-    monkeypatch.setattr(preference, "_kept", lambda *_: {row: -float(i) for i, row in enumerate(rows)})
-    batch = moved(chat.collate(rows, "cpu"), torch.device("cuda"))
-    with gpu.counting() as counts:
-        found = preference.reference(nn.Linear(1, 1), batch)
-    assert counts.waits.total() == 1 and counts.copies.total() == 0, counts
-    assert found.device.type == "cuda" and found.tolist() == [0, -1, -2]
-
-
-def test_batches_on_another_device_are_one_error_that_names_both(gpu: Device) -> None:
-    model = nn.Sequential(nn.Linear(3, 1))
-
-    def loss(model: nn.Module, batch: Mapping[str, Any]) -> Tensor:
-        return model(batch["rows"][0]).mean()
-
-    there = {"rows": [torch.ones(2, 3).to("cuda")]}
-    says = r"batch\['rows'\]\[0\] is on cuda:0, and the model on cpu; expected both on one device: call model\.to"
-    with pytest.raises(ta.TensorAdaptError, match=says):
-        ta.fit(model, [there] * 2, lr=1e-3, steps=2, loss=loss)
-    assert ta.fit(model.to("cuda"), [there] * 2, lr=1e-3, steps=2, loss=loss).status == "finished"

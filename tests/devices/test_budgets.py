@@ -110,18 +110,6 @@ def test_a_pass_without_gradients_waits_once_for_all_factors(
     assert counts.copies.total() == 0, +counts.copies
 
 
-@pytest.mark.parametrize(
-    ("settings", "more"), [({"rule": "dora"}, 15), ({"start": "subtract"}, 6)], ids=["dora", "subtract"]
-)
-def test_a_layer_with_dora_or_a_subtracted_start_launches_little_more_than_lora(
-    settings: dict[str, str], more: int, gpu: Device
-) -> None:
-    """Both go through the fused layer: 23 and 9 more a layer before."""
-    matrices = 4 * 2
-    found, plain = (step(gpu, "lora", "adamw", plan=one).launches for one in (settings, {}))
-    assert found.total() - plain.total() <= more * matrices, found - plain
-
-
 @pytest.mark.parametrize("names", [["a", None, "b", "c"], ["c", "b", "c", "a"]], ids=["one size", "two sizes"])
 def test_a_mixed_batch_copies_no_index_once_its_choice_was_used(names: list[str | None], gpu: Device) -> None:
     model = Mean(2)
@@ -135,17 +123,4 @@ def test_a_mixed_batch_copies_no_index_once_its_choice_was_used(names: list[str 
         model(**batch)
         with gpu.counting() as counts:
             model(**batch)
-    assert (counts.copies.total(), counts.waits.total()) == (0, 0), (+counts.copies, +counts.waits)
-
-
-def test_a_task_for_each_sample_copies_no_index_once_it_was_used(gpu: Device) -> None:
-    model = Mean(2)
-    plan = ta.plan(ta.find_sites(model, "attention"), "task layer proj : out : in", "cp", 4, tasks=("x", "y"))
-    adapter = ta.attach(model, plan)
-    model.to("cuda")
-    adapter.select(task=["x", "y", "x", "x"])
-    batch = {"inputs_embeds": torch.randn(4, 5, 48).to("cuda")}
-    model(**batch)
-    with gpu.counting() as counts:
-        model(**batch)
     assert (counts.copies.total(), counts.waits.total()) == (0, 0), (+counts.copies, +counts.waits)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import types
 from collections.abc import Iterator
 from functools import cache
 from typing import Any
@@ -15,9 +14,6 @@ from support.models import inputs, make, perturb
 from torch import Tensor, nn
 
 import tensoradapt as ta
-from tensoradapt.compression.sources import read
-from tensoradapt.lab.runs import execute
-from tensoradapt.surgery.moved_batch import moved
 
 
 @pytest.fixture
@@ -85,25 +81,6 @@ def losses(model: nn.Module) -> tuple[float, ...]:
     return ta.fit(model, [labelled()] * 3, lr=1e-2, steps=3, optimizer="equal_steps").losses
 
 
-def test_a_peak_is_reset_once_cuda_is_initialised(gpu: Device, monkeypatch: pytest.MonkeyPatch) -> None:
-    def stop(config: Any) -> None:
-        raise EOFError
-
-    monkeypatch.setattr(execute, "load_data", stop)
-    with pytest.raises(EOFError):
-        execute.execution(types.SimpleNamespace(), "cuda:1")  # type: ignore[arg-type]
-    assert gpu.initialised
-
-
-def test_a_model_on_the_device_is_compared_with_a_base_on_the_cpu(card: None) -> None:
-    base = make("bert", torch.float32)
-    tuned = make("bert", torch.float32)
-    with torch.no_grad():
-        next(tuned.parameters()).add_(1)
-    found = read((tuned.to("cuda"), base), ta.find_sites(base, ("q",)))
-    assert found.left_out == (next(name for name, _ in base.named_parameters()),)
-
-
 def test_batches_on_the_cpu_are_moved_without_a_wait_and_prepared_ahead(gpu: Device) -> None:
     model, _ = adapted("lora", True)
     with gpu.counting() as counts:
@@ -120,19 +97,6 @@ def test_what_batches_raise_is_raised_once_the_step_before_is_done(card: None) -
     with pytest.raises(KeyError, match="of the data"):
         ta.fit(model, batches(), lr=1e-2, steps=3, on_step=lambda step, _: steps.append(step))
     assert steps == [1]
-
-
-def test_nested_batches_keep_their_classes_and_what_is_there_stays(card: None) -> None:
-    class Named(dict[str, Any]):
-        pass
-
-    pair = types.SimpleNamespace(ids=1)
-    given = Named(ids=torch.ones(2), more=[torch.ones(1), (torch.ones(1), "text")], other=pair)
-    found = moved(given, CUDA)
-    assert type(found) is Named and type(found["more"][1]) is tuple and found["other"] is pair
-    assert found["ids"].device == found["more"][0].device == found["more"][1][0].device == CUDA
-    assert given["ids"].device.type == "cpu"
-    assert moved(found, CUDA)["ids"] is found["ids"] and moved(given, torch.device("cpu")) is given
 
 
 @pytest.mark.parametrize("name", ["cp", "vera", "lora_xs"])
@@ -229,9 +193,3 @@ def test_the_batches_of_a_start_come_to_the_models_device(start: str, card: None
     plan = ta.plan(ta.find_sites(model, ("q", "v")), method="lora", rank=2, start=start)
     with pytest.raises(Seen, match="cuda:0"):
         ta.attach(model, plan, batches=[labelled()], loss=see)
-
-
-def test_the_batch_of_alignment_comes_to_the_models_device(card: None) -> None:
-    model, _ = adapted("cp", first=True)
-    with pytest.raises(Seen, match="cuda:0"):
-        ta.alignment(model, labelled(), loss=see)

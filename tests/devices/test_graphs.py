@@ -14,7 +14,6 @@ from support.models import make
 from torch import Tensor, nn
 
 import tensoradapt as ta
-from tensoradapt.adapter.places import Places
 
 RULES: Mapping[str, Mapping[str, Any]] = {
     "dora": {"parameterization": "lora", "rule": "dora"},
@@ -150,20 +149,6 @@ def step_of(model: nn.Module, adapter: ta.Adapter, given: Tensor) -> list[Tensor
     output = model(given)
     output.square().mean().backward()
     return [output.detach().clone(), *(p.grad.clone() for p in adapter.parameters())]
-
-
-def test_indices_of_one_network_outlive_those_of_others(gpu: Device) -> None:
-    """A captured graph reads them at every replay."""
-    _, adapter = adapted(parameterization="cp")
-    positions = [member.at for member in adapter.plan.groups[0].members]
-    adapter.factored[0].pairs_of(positions)
-    others = Places()
-    for i in range(5000):
-        others.index((i,), torch.device("cuda:0"))
-    with capturing(gpu):
-        adapter.factored[0].pairs_of(positions)
-    with pytest.raises(RuntimeError, match="not permitted when stream is capturing"), capturing(gpu):
-        adapter.factored[0].pairs_of(positions[::-1])
 
 
 def test_what_waits_or_copies_is_refused_in_a_capture(gpu: Device) -> None:

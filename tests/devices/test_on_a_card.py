@@ -121,23 +121,6 @@ def test_a_training_in_bf16_is_near_the_one_in_fp32_and_keeps_its_parameters(
     assert losses["bf16"] != losses["fp32"]  # or nothing was computed in it
 
 
-@pytest.mark.thorough
-@pytest.mark.filterwarnings("ignore")  # a compiler warns of what is not set for speed
-def test_a_compiled_model_has_the_logits_and_gradients_of_the_model(device: str) -> None:
-    """Of one method, as each takes seconds; tests/surgery/test_compile.py has all."""
-    torch._dynamo.reset()
-    model, adapter = adapted("cp", device)
-    perturb(adapter)
-    x, found = embedded(device), []
-    compiled = torch.compile(model, backend="aot_eager" if device == "cpu" else "inductor", fullgraph=True)
-    for call in (model, compiled):
-        model.zero_grad()
-        loss = loss_of(call, x)
-        loss.backward()
-        found.append([loss.detach(), *(p.grad.clone() for p in adapter.parameters() if p.grad is not None)])
-    torch.testing.assert_close(found[1], found[0], rtol=1e-3, atol=1e-5)
-
-
 # both libraries try native kernels that a CPU has not, and warn or log of it
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning", "ignore::DeprecationWarning")
 @pytest.mark.parametrize("kind", ["nf4", "fp4"])
@@ -211,19 +194,6 @@ def test_a_model_that_is_moved_computes_what_it_did(method: str, device: str, tm
     loaded = ta.load(adapted(method, "cpu", name="other")[0], tmp_path / "saved", name="loaded")
     for one, other in zip(loaded.parameters(), adapter.parameters(), strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=0)
-
-
-@every_method
-def test_a_merged_model_computes_the_same_and_is_given_back(method: str, device: str) -> None:
-    model, adapter = adapted(method, device)
-    perturb(adapter)
-    x = embedded(device)
-    with torch.no_grad():
-        before, kept = model(inputs_embeds=x).logits, {n: p.clone() for n, p in model.named_parameters()}
-        ta.merge(model)
-        torch.testing.assert_close(model(inputs_embeds=x).logits, before, rtol=1e-3, atol=1e-4)
-        ta.unmerge(model)
-    assert all(torch.equal(p, kept[name]) for name, p in model.named_parameters())
 
 
 @every_method

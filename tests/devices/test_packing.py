@@ -19,11 +19,10 @@ from tensoradapt.lab.data import models
 from tensoradapt.lab.runs import execute, perform
 from tensoradapt.lab.runs.store import load_failures
 from tensoradapt.lab.runs.work_folder import Work
-from tensoradapt.lab.sweeps import cost, frontier, packing, run_sweep
-from tensoradapt.lab.sweeps.cost import Cost, cost_text, measure
+from tensoradapt.lab.sweeps import cost, packing, run_sweep
+from tensoradapt.lab.sweeps.cost import Cost, measure
 from tensoradapt.lab.sweeps.due import cells, due, with_head_rates
 from tensoradapt.lab.sweeps.executors import catalogue
-from tensoradapt.lab.sweeps.executors.catalogue import slots_for
 from tensoradapt.lab.sweeps.executors.executor import Local, Slots, let_go
 from tensoradapt.lab.sweeps.packing import packed
 from tensoradapt.lab.sweeps.spec import read_spec
@@ -54,15 +53,11 @@ def took(memory: int | None) -> Cost:
     ("slots", "free", "n_cores", "runs", "asked", "memory", "expected"),
     [
         (ONE, 80 * GB, 16, 50, None, GB, (8, 2)),  # cores and the most that is tried
-        (ONE, 80 * GB, 64, 50, None, GB, (8, 8)),
         (ONE, 80 * GB, 8, 50, None, GB, (4, 2)),
-        (ONE, 80 * GB, 2, 50, None, GB, (1, 16)),
         (ONE, 80 * GB, 16, 3, None, GB, (3, 5)),  # runs
         (ONE, 7 * GB, 16, 50, None, GB, (3, 5)),  # memory, with a process's own
         (TWO, 80 * GB, 16, 50, None, GB, (8, 2)),  # of both GPUs
         (ONE, 80 * GB, 16, 50, 2, GB, (2, 8)),  # as was asked for
-        (ONE, 80 * GB, 2, 50, 12, GB, (12, 1)),
-        (ONE, 7 * GB, 16, 50, 12, GB, (3, 5)),
         (ONE, 80 * GB, 16, 50, None, 60 * GB, (1, 16)),  # a second process has no room
         (ONE, 80 * GB, 16, 50, None, None, (1, 16)),
     ],
@@ -84,12 +79,10 @@ def test_runs_share_a_gpu_by_cores_and_memory(
     [
         (ONE, 80 * GB, None, GB, "cuda:0: 8 runs at once, a process each; a run needs about 2.07 GB of 80.0 GB that "
          "are free, by a short probe, and 16 cores serve 8 at once"),
-        (TWO, 80 * GB, None, GB, "each of cuda:0, cuda:1: 4 runs at once, a process each; a run needs"),
         (ONE, 7 * GB, 12, GB, "cuda:0: 3 runs at once, a process each; there is no room for 12 processes: a run needs "
          "about 2.07 GB of 7.00 GB that are free, by a short probe"),
         (ONE, 80 * GB, None, 60 * GB, "cuda:0: one run at a time; there is no room for 8 processes: a run needs about"),
         (ONE, 80 * GB, None, None, "cuda:0: one run at a time, as none was measured; give --workers, or let it probe"),
-        (ONE, 80 * GB, 4, GB, ""),
         (Slots(2, 1, "cpu"), 80 * GB, None, None, ""),
         (Slots(None, 1, "cuda", (), {"gpus": 1}), 80 * GB, None, None, ""),
     ],
@@ -101,11 +94,6 @@ def test_how_runs_share_a_gpu_and_why_is_said_in_a_line(
     made, line = packed(slots, 50, asked, took(memory))
     assert line.startswith(says) and bool(line) == bool(says)
     assert says or made is slots
-
-
-def test_the_time_of_runs_that_share_a_gpu_is_that_of_one_after_another() -> None:
-    alone, eight = (cost_text(took(GB), 8, Slots(n, 1, "cuda", ("0",))) for n in (1, 8))
-    assert eight.startswith("at most about 85 s with 8 workers on cuda") and alone.startswith("about 85 s with 1")
 
 
 def configs(root: Path, **changes: Any) -> Sequence[Any]:
@@ -241,47 +229,3 @@ def test_a_sweep_says_which_run_had_no_memory_and_finishes_it_alone(
     monkeypatch.undo()
     assert ta.sweep(TINY, tmp_path / "alone", executor="inline", device="cpu", say=[].append).complete
     assert results(tmp_path / "crowded") == results(tmp_path / "alone") and len(done(tmp_path / "alone")) == 4
-
-
-def test_a_frontier_on_a_gpu_leaves_it_to_the_sweep_how_many_share_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seen: list[dict[str, Any]] = []
-    monkeypatch.setattr(frontier, "sweep", lambda spec, out, **how: seen.append(how))
-    monkeypatch.setattr(frontier, "draw", lambda *_: [])
-    spec = frontier.frontier_spec("quick", model="tiny-random-bert", task="planted", method=["lora"], steps=2)
-    for gpus, workers in ((1, None), (1, 1), (1, 3), (0, 1)):
-        monkeypatch.setattr(torch.cuda, "device_count", lambda n=gpus: n)
-        frontier.run_frontier(spec, tmp_path, workers=workers)
-    how = [(one["executor"], one.get("workers")) for one in seen]
-    assert how == [("local", None), ("inline", None), ("local", 3), ("inline", None)]
-
-
-@pytest.mark.parametrize(
-    ("device", "says"),
-    [
-        ("cuda:3", r"device is 'cuda:3', and torch sees cuda:0, cuda:1; expected one of them, or choose auto or cpu"),
-        ("mps", r"device is 'mps'.*auto, cpu, cuda \(or one GPU, such as cuda:1\); runs compute on no other kind"),
-        ("xpu", "device is 'xpu'.*runs compute on no other kind of device"),
-        ("tpu", "device is 'tpu'.*runs compute on no other kind of device"),
-        ("cuda:-1", "device is 'cuda:-1'"),
-    ],
-)
-def test_a_device_that_is_not_there_is_one_line_that_says_which_are(
-    device: str, says: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    for executor in ("local", "inline"):
-        with pytest.raises(ta.TensorAdaptError, match=says):
-            slots_for(executor, None, device, {})
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    with pytest.raises(ta.TensorAdaptError, match="device is 'cuda', and torch sees no GPU; expected"):
-        slots_for("local", None, "cuda", {})
-
-
-def test_slots_name_gpus_for_their_processes_and_for_this_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,7")
-    every, one = (slots_for("local", None, device, {}) for device in ("cuda", "cuda:1"))
-    assert (list(every.gpus), list(every.here)) == (["5", "7"], ["cuda:0", "cuda:1"])
-    assert (list(one.gpus), list(one.here)) == (["7"], ["cuda:1"]) and not slots_for("local", 2, "cpu", {}).here

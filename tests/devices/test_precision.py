@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,12 +12,7 @@ from support.sweeping import TINY, results
 import tensoradapt as ta
 from tensoradapt.lab.runs.config import RunConfig
 from tensoradapt.lab.runs.execute import execute
-from tensoradapt.lab.runs.row import row_of
 from tensoradapt.lab.runs.store import load_runs
-from tensoradapt.lab.sweeps import frontier
-from tensoradapt.lab.sweeps.executors.executor import Slots
-from tensoradapt.lab.sweeps.messages import precision_text
-from tensoradapt.lab.sweeps.spec import read_spec
 from tensoradapt.planning.spec import AdapterSpec
 from tensoradapt.training.fit import computed_in
 from tensoradapt.training.options import Training
@@ -67,37 +61,3 @@ def test_on_a_cpu_without_units_auto_gives_the_bytes_of_fp32_under_an_id_of_its_
     plain, auto = (results(tmp_path / name) for name in ("plain", "auto"))
     assert not plain.keys() & auto.keys() and sorted(plain.values()) == sorted(auto.values())
     assert {run.row["precision"] for run in load_runs(tmp_path / "auto")} == {"fp32"}
-
-
-def test_a_row_has_what_was_measured_or_what_a_run_of_an_earlier_version_asked_for() -> None:
-    run = RunConfig("tiny-random-bert", "planted", Training(1e-3, 2, precision="bf16"), kind="head")
-    parts = execute(run, "cpu")
-    measured = parts["measurements"]
-    before = {key: value for key, value in measured.items() if key != "precision"}
-    for given, precision in ((measured, "bf16"), (before, "bf16"), ({**measured, "precision": "fp32"}, "fp32")):
-        assert row_of(Path("run"), run, parts["result"], given)["precision"] == precision
-    with pytest.raises(ta.TensorAdaptError, match=r"run/measurements\.json: .* precision is 'fp8'"):
-        row_of(Path("run"), run, parts["result"], {**measured, "precision": "fp8"})
-
-
-@pytest.mark.thorough
-def test_a_new_frontier_takes_auto_and_a_folder_keeps_what_it_was_begun_with(tmp_path: Path) -> None:
-    spec = frontier.frontier_spec("quick", model="tiny-random-bert", task="planted", method=["lora"], steps=2)
-    new, old = tmp_path / "new", tmp_path / "old"
-
-    def of(folder: Path) -> set[str | None]:
-        return {method.training.get("precision") for method in frontier.with_precision(spec, folder).methods}
-
-    assert of(new) == {"auto"}
-    for folder, more in ((old, {}), (new, {"precision": "auto"})):
-        ta.sweep({**TINY, **more}, folder, executor="inline", device="cpu", say=[].append)
-    assert of(old) == {None} and of(new) == {"auto"}
-    (next(old.glob("sweeps/*.json"))).write_text("{")
-    assert of(old) == {"auto"}
-
-
-def test_a_sweep_on_a_gpu_says_that_it_computes_in_fp32_unless_it_was_given_a_precision() -> None:
-    spec, there = read_spec(TINY), Slots(1, 1, "cuda", ("0",))
-    assert 'with precision = "auto" runs compute in bf16' in precision_text(spec, there)
-    assert not precision_text(spec, replace(there, device="cpu"))
-    assert not precision_text(read_spec({**TINY, "precision": "auto"}), there)

@@ -6,14 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from peft import get_peft_model
-from support.models import make
 
 import tensoradapt as ta
 from tensoradapt.integrations.peft import TensorConfig
 
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
-IMPORT = "import tensoradapt.integrations.peft"
 
 
 def test_loras_names_are_other_names_of_the_same_arguments(tmp_path: Path) -> None:
@@ -39,28 +36,3 @@ def test_loras_names_are_other_names_of_the_same_arguments(tmp_path: Path) -> No
 def test_names_that_do_not_fit_are_refused_with_the_one_that_does(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ta.TensorAdaptError, match=message):
         TensorConfig(**arguments)
-
-
-def test_the_card_of_a_saved_folder_has_the_import_once(tmp_path: Path) -> None:
-    model = get_peft_model(make("bert"), TensorConfig(r=2))
-    model.add_adapter("other", TensorConfig(r=1))
-    for _ in range(2):  # saved twice, as a trainer does
-        model.save_pretrained(str(tmp_path))
-    assert (tmp_path / "other" / "adapter_config.json").is_file()
-    assert (tmp_path / "README.md").read_text().count(IMPORT) == 1
-    TensorConfig(r=2).save_pretrained(str(tmp_path / "config"))
-    assert [path.name for path in (tmp_path / "config").iterdir()] == ["adapter_config.json"]
-
-
-def test_what_trains_is_printed_as_peft_prints_it(capsys: pytest.CaptureFixture[str]) -> None:
-    peft_model = get_peft_model(make("bert"), TensorConfig(r=2))
-    peft_model.print_trainable_parameters()
-    expected = capsys.readouterr().out
-    plan = peft_model.base_model.tensoradapt_bank["default"].plan
-    model = make("bert")
-    ta.attach(model, ta.plan(model, method="cp", rank=2, train=()))
-    ta.print_trainable_parameters(model)
-    assert capsys.readouterr().out == expected
-    assert expected.startswith(f"trainable params: {plan.n_params:,d} || all params: ")
-    with pytest.raises(ta.TensorAdaptError, match="model is 3; expected a torch"):
-        ta.print_trainable_parameters(3)

@@ -137,11 +137,6 @@ def test_a_trainers_steps_are_equal(tmp_path: Path) -> None:
     assert len(watch.moved) == 8
 
 
-def test_a_trainer_of_a_model_without_adapter_takes_no_equal_steps(tmp_path: Path) -> None:
-    with pytest.raises(ta.TensorAdaptError, match="has no adapter to take equal steps"):
-        trainer(make("bert", torch.float32), tmp_path, EqualSteps()).train()
-
-
 @pytest.mark.thorough
 def test_each_checkpoint_holds_the_adapter_and_not_the_base(tmp_path: Path) -> None:
     model, adapter = classifier()
@@ -161,20 +156,6 @@ def test_each_checkpoint_holds_the_adapter_and_not_the_base(tmp_path: Path) -> N
     assert not same(state(adapter), state(again))
 
 
-def test_a_checkpoint_holds_an_adapter_that_is_chosen_after_the_trainer_was_made(tmp_path: Path) -> None:
-    model, _ = classifier()
-    ta.attach(model, ta.plan(model, LAYOUT, "cp", 2, train="bert.pooler"), name="other")
-    ta.use(model, "default")
-    run = trainer(model, tmp_path, SaveAdapter(), max_steps=4)
-    ta.use(model, "other")
-    run.train()
-    trained = {name for name, p in model.named_parameters() if p.requires_grad}
-    assert {name.split(".")[1] for name in trained} == {"other", "pooler"}
-    with safe_open(tmp_path / "checkpoint-4" / "model.safetensors", "pt") as file:
-        assert trained <= set(file.keys())
-        assert "bert.encoder.layer.0.output.dense.weight" not in file.keys()
-
-
 @pytest.mark.thorough
 def test_the_best_checkpoint_is_loaded_at_the_end(tmp_path: Path) -> None:
     model, adapter = classifier()
@@ -183,11 +164,6 @@ def test_the_best_checkpoint_is_loaded_at_the_end(tmp_path: Path) -> None:
     run.train()
     best = ta.load(make("bert", torch.float32), Path(run.state.best_model_checkpoint) / "adapter")
     assert same(state(adapter), state(best))
-
-
-def test_a_model_without_an_adapter_is_refused_by_the_callback(tmp_path: Path) -> None:
-    with pytest.raises(ta.TensorAdaptError, match="has no adapter attached; call attach"):
-        trainer(make("bert", torch.float32), tmp_path, SaveAdapter())
 
 
 @pytest.mark.parametrize("end", [ta.merge_and_unload, ta.detach])
@@ -201,14 +177,6 @@ def test_a_model_is_saved_whole_after_its_trainers(end: Callable[[nn.Module], ob
     assert model._keys_to_ignore_on_save == before
     model.save_pretrained(tmp_path)
     assert same(state(type(model).from_pretrained(tmp_path)), state(model))
-
-
-def test_a_trainer_s_model_warns_that_it_does_not_hold_the_adapter(tmp_path: Path) -> None:
-    model, _ = classifier()
-    run = trainer(model, tmp_path, SaveAdapter())
-    with pytest.warns(UserWarning, match=r"only resumes training.*adapter.save\(folder\)"):
-        run.save_model(str(tmp_path / "model"))
-    run.save_model(str(tmp_path / "checkpoint-4"))  # the Trainer's own, which does resume from it
 
 
 def test_a_trainer_steps_each_factor_at_its_own_rate(tmp_path: Path) -> None:
@@ -227,12 +195,6 @@ def test_a_trainer_steps_each_factor_at_its_own_rate(tmp_path: Path) -> None:
     for name, gradient in found.items():
         rate = 1e-2 * adapter.rates()[factors[name]] if name in factors else 1e-3
         torch.testing.assert_close(model.state_dict()[name], before[name] - rate * gradient, rtol=1e-6, atol=1e-8)
-
-
-def test_rates_are_found_in_a_model_that_another_module_holds() -> None:
-    model, _ = classifier(rates={"layer": 16.0})
-    groups = ta.parameter_groups(nn.ModuleDict({"module": model}), 1e-2)
-    assert {group["lr"] for group in groups} == {1e-2, 16e-2}
 
 
 @pytest.mark.parametrize("precision", ["no", "bf16"])
@@ -283,25 +245,6 @@ def test_gradient_checkpointing_gives_the_gradients_of_none(name: str, reentrant
     found = gradients(model, adapter, **inputs(name))
     for key, gradient in expected.items():
         torch.testing.assert_close(found[key], gradient, rtol=1e-6, atol=1e-6 * float(gradient.abs().max()))
-
-
-@pytest.mark.parametrize("reentrant", [False, True])
-def test_a_factor_that_is_frozen_between_steps_has_no_gradient_in_checkpointed_layers(reentrant: bool) -> None:
-    model = make("llama")
-    adapter = ta.attach(model, ta.plan(model, method="cp", rank=2), seed=0)
-    perturb(adapter)
-    checkpoint_layers(model, reentrant)
-    expected = gradients(model.train(), adapter, **inputs("llama"))
-    name, factor = next(iter(adapter.named_parameters()))
-    factor.requires_grad_(False)
-    model.zero_grad()
-    model(**inputs("llama")).logits.float().square().mean().backward()
-    found = {key: p.grad for key, p in adapter.named_parameters()}
-    assert found.pop(name) is None
-    for key, gradient in found.items():
-        torch.testing.assert_close(gradient, expected[key])
-    factor.requires_grad_()
-    assert gradients(model, adapter, **inputs("llama")).keys() == expected.keys()
 
 
 def test_a_model_on_a_device_map_is_adapted() -> None:

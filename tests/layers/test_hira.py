@@ -17,14 +17,8 @@ from torch.func import functional_call
 import tensoradapt as ta
 from tensoradapt.layers import hira
 
+pytestmark = pytest.mark.usefixtures("double")
 MODELS = ("bert", "gpt2", "phi3")  # plain, Conv1D with q, k, v in one module, Linear with two kinds of fused modules
-
-
-@pytest.fixture(autouse=True)
-def double_factors(request: pytest.FixtureRequest) -> None:
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    request.addfinalizer(lambda: torch.set_default_dtype(before))
 
 
 def logits(model: nn.Module, name: str) -> Tensor:
@@ -126,25 +120,3 @@ def test_a_small_update_of_a_narrow_weight_is_not_rounded_away() -> None:
     weight, a, b = torch.randn(32, 32).bfloat16(), torch.randn(2, 32).bfloat16(), torch.full((32, 2), 1e-3).bfloat16()
     change = sum(part.double() for part in hira.parts(weight, a, b)) - weight.double()
     torch.testing.assert_close(change, weight.double() * (b.double() @ a.double()), rtol=0.02, atol=1e-5)
-
-
-def test_it_is_no_lora_and_has_its_own_rule(tmp_path: Path) -> None:
-    model = make("bert")
-    ta.attach(model, ta.plan(model, "hira", rank=2))
-    with pytest.raises(ta.TensorAdaptError, match=r"rule 'hira', and a LoRA can only add; call ta\.merge_and_unload"):
-        ta.export_lora(model, tmp_path / "lora")
-    with pytest.raises(ta.TensorAdaptError, match="hira has the rule 'hira', and rule='dora' was given"):
-        ta.plan(model, "hira", rank=2, rule="dora")
-
-
-def test_each_sample_of_a_mixed_batch_has_its_own_adapter() -> None:
-    model = make("bert")
-    for name in ("one", "two"):
-        perturb(ta.attach(model, ta.plan(model, "cp", rank=2, rule="hira", train=()), name=name), 0.3)
-    given = inputs("bert")
-    alone = []
-    for i, name in enumerate(("two", "one")):
-        ta.use(model, name)
-        alone.append(model(**given).logits[i])
-    ta.use(model, samples=["two", "one"])
-    torch.testing.assert_close(model(**given).logits, torch.stack(alone), rtol=0, atol=1e-12)

@@ -8,13 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 from support.models import perturb
-from support.quantised_models import Two, X, four_bits, full_precision, loaded, plain
+from support.quantised_models import Two, X, four_bits, loaded, plain
 from support.threads import one_thread
 from torch import Tensor, nn
 
 import tensoradapt as ta
 from tensoradapt.layers.stored_matrix import StoredMatrix
-from tensoradapt.networks.starts import STARTS
 from tensoradapt.sites.site import Site
 
 # both libraries try native kernels that a CPU has not, and warn or log of it
@@ -150,17 +149,6 @@ def test_what_cannot_be_done_to_codes_is_refused() -> None:
         ta.attach(four_bits("nf4"), plan, batches=[X], loss=lambda model, x: model(x).sum())
 
 
-def test_a_layer_that_is_quantised_after_attach_is_merged_and_given_back() -> None:
-    model = full_precision("nf4")
-    perturb(ta.attach(model, ta.plan(SITES, "layer proj : out : in", "cp", 3)), 0.3)
-    model.to("cpu")  # which quantises
-    before = model(X)
-    assert max(ta.merge(model).lost.values()) > 0.1
-    assert not torch.equal(model(X), before)
-    ta.unmerge(model)
-    assert torch.equal(model(X), before)
-
-
 def packed(quant_type: str) -> nn.Module:
     """A 4-bit model as bitsandbytes leaves it after a pass in evaluation, on a processor with AVX-512 BF16."""
     from bitsandbytes.functional import _convert_weight_packed_for_cpu
@@ -193,44 +181,3 @@ def test_gradients_flow_through_layers_that_were_packed_before_attach_and_none_i
     assert torch.allclose(x.grad, torch.cat(whole).sum(0).expand_as(x), atol=1e-5)
     ta.detach(model)
     assert all(layer.support_avx512bf16_for_cpu for layer in model.layers), "as it was"
-
-
-def test_gradients_flow_through_packed_layers_of_a_peft_model_too() -> None:
-    from peft import get_peft_model
-
-    from tensoradapt.integrations.peft import TensorConfig
-
-    config = TensorConfig(target_modules=["layers.0", "layers.1"], layout=": out : in", method="cp", rank=3)
-    model = get_peft_model(packed("nf4"), config)
-    model.eval()(X)  # which would pack them again
-    x = X.clone().requires_grad_()
-    model.train()(x).sum().backward()
-    whole = [
-        StoredMatrix.of(layer, SITES[0]).read() for layer in four_bits("nf4").layers
-    ]  # a fresh adapter adds nothing
-    assert torch.allclose(x.grad, torch.cat(whole).sum(0).expand_as(x), atol=0.05)
-
-
-def test_a_start_that_reads_inputs_leaves_layers_in_order() -> None:
-    model = four_bits("nf4")
-    for layer in model.layers:
-        layer.support_avx512bf16_for_cpu = True
-    run = {"batches": [X], "loss": lambda model, x: model(x).sum()}
-    before = model(X)
-    ta.attach(model, ta.plan(SITES, ": out : in", "eva", 3), **run)
-    assert torch.equal(model(X), before)
-
-
-def test_inputs_and_weights_of_quantised_layers_are_read_and_gradients_refused() -> None:
-    sites = [Site(f"layers.{i}", f"layers.{i}", (("layer", i), ("proj", "q")), 32, 64, ()) for i in range(2)]
-    run = {"batches": [X], "loss": lambda model, x: model(x).sum()}
-    for start in [name for name, of in STARTS.items() if of.halves]:
-        model = four_bits("nf4")
-        plan = ta.plan(sites, ": out : in", start, 3)
-        if start == "lora-sb":
-            with pytest.raises(ta.TensorAdaptError, match="bitsandbytes 4-bit layer, whose codes have no gradient"):
-                ta.attach(model, plan, **run)
-            continue
-        before = model(X)
-        ta.attach(model, plan, **run)
-        assert torch.equal(model(X), before)

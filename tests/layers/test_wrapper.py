@@ -16,14 +16,8 @@ from torch.func import functional_call
 import tensoradapt as ta
 from tensoradapt.sites.site import Site
 
+pytestmark = pytest.mark.usefixtures("double")
 RULES = ("add", "dora", "hira")
-
-
-@pytest.fixture(autouse=True)
-def double(request: pytest.FixtureRequest) -> None:
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    request.addfinalizer(lambda: torch.set_default_dtype(before))
 
 
 class Experts(nn.Module):
@@ -199,18 +193,6 @@ def test_the_input_of_a_layer_is_given_by_name_too(case: str) -> None:
         assert torch.equal(model(input=x), model(x))
 
 
-@pytest.mark.parametrize("rule", RULES)
-def test_the_input_of_a_plain_linear_layer_is_given_by_name_too(rule: str) -> None:
-    model = Holder(nn.Linear(8, 6))
-    moved(ta.attach(model, ta.plan([site("x", 6, 8)], ": out : in", "lora", rank=2, rule=rule)))
-    assert torch.equal(model(input=X), model(X))
-
-
-def test_hira_refuses_an_embedding() -> None:
-    with pytest.raises(ta.TensorAdaptError, match="site table is an Embedding, and rule='hira' changes weights that"):
-        adapted("Embedding", "hira")
-
-
 @every_case
 def test_factors_get_the_gradient_that_the_weights_would_pass_on(case: str) -> None:
     model, base, adapter, given = adapted(case, "add")
@@ -262,10 +244,3 @@ def test_samples_of_a_batch_need_layers_that_take_each_by_itself() -> None:
     ta.use(model, samples=["default", "other"])
     with pytest.raises(ta.TensorAdaptError, match="the same for the whole batch"):
         model(*given)
-
-
-def test_a_lora_folder_cannot_hold_them() -> None:
-    for case in ("Embedding", "Conv2d", "MultiheadAttention", "experts"):
-        model, *_ = adapted(case, "add")
-        with pytest.raises(ta.TensorAdaptError, match="an export has pairs of linear layers alone"):
-            ta.export_lora(model, "never-written")

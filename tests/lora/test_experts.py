@@ -84,20 +84,3 @@ def test_peft_computes_what_the_adapter_does(make: Any, projections: Any, plan: 
     ta.export_lora(model, tmp_path, target="peft")  # an export is replaced
     with pytest.raises(ta.TensorAdaptError, match="sets target_parameters="):
         ta.compress(tmp_path, model, ": out : in", "lora", 1)
-
-
-def test_a_model_without_experts_has_the_same_folder_for_every_reader(tmp_path: Path) -> None:
-    model = mixtral()
-    ta.attach(model, ta.plan(ta.find_sites(model, "attention"), ": out : in", "lora", 2))
-    for name in ("every", "peft", "llama.cpp"):
-        ta.export_lora(model, tmp_path / name, target=name)
-    one, *others = ({f.name: f.read_bytes() for f in (tmp_path / n).iterdir()} for n in ("every", "peft", "llama.cpp"))
-    assert all(other == one for other in others)
-
-
-def test_other_readers_have_no_place_for_experts(tmp_path: Path) -> None:
-    model = mixtral()
-    ta.attach(model, ta.plan(ta.find_sites(model, "experts"), ": out : in", "lora", 2))
-    with pytest.raises(ta.TensorAdaptError, match=r'or give target="peft" .*"llama.cpp", which takes those of mixtral'):
-        ta.export_lora(model, tmp_path / "lora")
-    assert not (tmp_path / "lora").exists()

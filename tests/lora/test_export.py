@@ -12,23 +12,19 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import load_file
-from support.exports import FAMILIES, TIED, WAYS, assert_same, attached, products, updates
+from support.exports import FAMILIES, WAYS, assert_same, attached, products, updates
 from support.families import planned
 from support.lora_readers import llama_cpp, tgi, vllm
-from support.models import ENCODER, TEXT, assert_identical, inputs, make, perturb
+from support.models import assert_identical, inputs, make, perturb
 from torch import nn
 
 import tensoradapt as ta
 from tensoradapt.lora.read_folder import read_lora
 
-pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
-
-
-@pytest.fixture(autouse=True)
-def double_factors(request: pytest.FixtureRequest) -> None:
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    request.addfinalizer(lambda: torch.set_default_dtype(before))
+pytestmark = [
+    pytest.mark.usefixtures("double"),
+    pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"),
+]
 
 
 @pytest.mark.thorough
@@ -55,16 +51,6 @@ def test_every_parameterization_is_read_back_exactly(family: str, parameterizati
     if family != "gpt2":  # where no module is stacked from several sites
         cuts = {member.site.module: group.network.cut.rank for group in adapter.plan.groups for member in group.members}
         assert {one.module: one.rank for one in report.modules} == cuts
-
-
-@pytest.mark.thorough
-def test_compress_reads_it_back(tmp_path: Path) -> None:
-    model, _ = attached("llama")
-    report = ta.export_lora(model, tmp_path, dtype="float64")
-    again = ta.compress(tmp_path, make("llama"), ": out : in", "lora", report.rank)
-    assert again.error < 1e-14
-    tied = ta.compress(tmp_path, make("llama"), TIED, "cp", 3)
-    assert tied.n_params == ta.detach(model).n_params and tied.error < 1e-6
 
 
 @pytest.mark.parametrize("way", ["cp", "subtract", "lora"])
@@ -107,44 +93,12 @@ def test_llama_cpp_reads_conv1d_modules_of_a_folder_for_every_reader_wrong_or_no
     assert "turned for llama.cpp alone" in str(turned)
 
 
-def test_a_target_changes_nothing_for_models_without_conv1d(tmp_path: Path) -> None:
-    model, _ = attached("llama")
-    first = str(ta.export_lora(model, tmp_path / "lora"))
-    assert str(ta.export_lora(model, tmp_path / "lora", target="llama.cpp")) == first and "Conv1D" not in first
-
-
-def test_the_folder_names_the_base_that_is_given(tmp_path: Path) -> None:
-    model, _ = attached("llama")
-    model.config._name_or_path = "/a/local/folder"
-    for given, named in ((None, "/a/local/folder"), ("someone/a-llama", "someone/a-llama")):
-        ta.export_lora(model, tmp_path, base_model=given)
-        assert json.loads((tmp_path / "adapter_config.json").read_text())["base_model_name_or_path"] == named
-
-
 def layers_of_each(base: nn.Module) -> list[list[str]]:
     """Modules of each projection in the order of layers, a fused module once."""
     found: dict[str, list[str]] = {}
     for site in ta.find_sites(base, "all"):
         found.setdefault(str(site.coord["proj"]), []).append(site.module)
     return [list(modules) for modules in {tuple(modules) for modules in found.values()}]
-
-
-def test_the_servers_do_read_a_folder_differently(tmp_path: Path) -> None:
-    """One trained folder with patterns is three sets of updates to three servers, so the readers differ."""
-    config = peft.LoraConfig(
-        r=2, lora_alpha=6, target_modules=["query", "key"], rank_pattern={"key": 3}, alpha_pattern={"key": 4},
-        exclude_modules=["bert.encoder.layer.1.attention.self.query"], init_lora_weights=False,
-    )  # fmt: skip
-    base = make("bert", torch.float32)
-    peft.get_peft_model(copy.deepcopy(base), config).save_pretrained(str(tmp_path))
-    key = "bert.encoder.layer.0.attention.self.key"
-    own = products(tmp_path)[key]
-    one, two = vllm(tmp_path, ["query", "key"])[key], llama_cpp(tmp_path)[key]
-    torch.testing.assert_close(one, own * 3 / (4 / 3))
-    torch.testing.assert_close(two, own * 2 / (4 / 3))
-    served, unused = tgi(tmp_path, layers_of_each(base))
-    assert {name.rpartition(".")[2] for name in served} == {"key"}
-    assert len(unused) == 4 and all(".query." in name for name in unused)
 
 
 def test_the_folder_says_what_every_reader_takes_alike(tmp_path: Path) -> None:
@@ -163,16 +117,6 @@ def test_the_folder_says_what_every_reader_takes_alike(tmp_path: Path) -> None:
     tensors = load_file(tmp_path / "adapter_model.safetensors")
     a, b = (tensors[f"base_model.model.model.layers.1.self_attn.k_proj.lora_{side}.weight"] for side in "AB")
     assert (a.shape, b.shape, a.dtype) == ((4, 24), (16, 4), torch.float32)
-
-
-def test_conv1d_is_said_and_names_are_the_base_models(tmp_path: Path) -> None:
-    model, _ = attached("gpt2", projections=("q",))
-    ta.export_lora(model, tmp_path)
-    config = json.loads((tmp_path / "adapter_config.json").read_text())
-    assert config["fan_in_fan_out"] and config["target_modules"] == ["c_attn"]
-    pair = read_lora(tmp_path)["transformer.h.2.attn.c_attn"]
-    assert (pair.rank, pair.shape) == (3, (90, 30))
-    assert pair.b[:30].any() and not pair.b[30:].any()  # keys and values are not adapted
 
 
 def test_peft_has_the_head_that_was_trained_with_the_adapter(tmp_path: Path) -> None:
@@ -205,38 +149,6 @@ def test_targets_match_the_exported_modules_and_no_others(projections: tuple[str
     assert wrapped == {site.module for site in adapter.plan.sites}
 
 
-def test_equal_sides_of_a_fused_module_are_stored_once(tmp_path: Path) -> None:
-    """CP's q, k and v read by the same rows but for a scale; three LoRA pairs have nothing in common."""
-    for way, rank in (("cp", 3), ("lora", 6)):
-        model, adapter = attached("gpt2", way, ("q", "k", "v"))
-        report = ta.export_lora(model, tmp_path / way, dtype="float64")
-        assert report.rank == rank and {one.rank for one in report.modules} == {rank}
-        assert_same(products(tmp_path / way), updates(adapter, make("gpt2")))
-
-
-def test_blocks_of_one_module_are_one_pair(tmp_path: Path) -> None:
-    """Up's blocks share rows of A, down's columns of B."""
-    torch.manual_seed(0)
-    config = transformers.BertConfig(**{**ENCODER, "intermediate_size": 60}, **TEXT)
-    base = transformers.BertForSequenceClassification(config).double()
-    model = copy.deepcopy(base)
-    plan = ta.plan(ta.find_sites(model, "all", blocks=True), "(layer proj block) : out : in", "cp", rank=4, train=())
-    adapter = ta.attach(model, plan)
-    perturb(adapter)
-    assert ta.export_lora(model, tmp_path, dtype="float64").rank == 4
-    assert_same(products(tmp_path), updates(adapter, base), 1e-13)
-
-
-def test_a_stack_of_more_than_its_module_can_need_is_cut_to_that(tmp_path: Path) -> None:
-    model = make("llama")
-    plan = ta.plan(ta.find_sites(model, "k"), "layer : out : in", "tensor_train", 12, start="subtract", train=())
-    adapter = ta.attach(model, plan)
-    perturb(adapter)
-    report = ta.export_lora(model, tmp_path, dtype="float64")
-    assert report.rank == 16 and report.exact  # 12 and the 12 of the start; keys are 16 x 24
-    assert_same(products(tmp_path), updates(adapter, make("llama")), 1e-13)
-
-
 @pytest.mark.parametrize("rank", [1, 3])
 @pytest.mark.parametrize(("family", "way"), [("bert", "loha"), ("gpt2", "lora"), ("llama", "subtract")])
 def test_the_truncation_error_is_the_true_and_the_least_one(family: str, way: str, rank: int, tmp_path: Path) -> None:
@@ -254,14 +166,6 @@ def test_the_truncation_error_is_the_true_and_the_least_one(family: str, way: st
 
 def exact_rank(module: str, way: str) -> int:
     return {"loha": 4, "subtract": 6, "lora": 6 if module.endswith("c_attn") else 2}[way]
-
-
-def test_a_rank_that_is_enough_changes_nothing(tmp_path: Path) -> None:
-    model, _ = attached("bert", "loha")
-    ta.export_lora(model, tmp_path / "free")
-    assert ta.export_lora(model, tmp_path / "bound", rank=9).exact
-    files = [(tmp_path / name / "adapter_model.safetensors").read_bytes() for name in ("free", "bound")]
-    assert files[0] == files[1]
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, "bfloat16", "float32"])
@@ -327,15 +231,6 @@ def unmerged(model: nn.Module) -> nn.Module:
     return model
 
 
-def test_an_adapter_in_bfloat16_is_exported_as_it_computes(tmp_path: Path) -> None:
-    """Its frozen bases were rounded with it."""
-    model, adapter = attached("bert", "vera")
-    adapter.to(torch.bfloat16)
-    ta.export_lora(model, tmp_path, dtype="float64")
-    adapter.double()
-    assert_same(products(tmp_path), updates(adapter, make("bert")))
-
-
 def test_the_report_says_what_it_cost_and_what_servers_need(tmp_path: Path) -> None:
     model, adapter = attached("llama", "vera", ("q", "v"), layers=(1,))
     adapter.float()
@@ -351,10 +246,3 @@ def test_the_report_says_what_it_cost_and_what_servers_need(tmp_path: Path) -> N
     assert "304 bytes native, 8,064 exported (26.5 times)" in text
     assert "vLLM needs --max-lora-rank 8" in text
     assert "model.layers.1.self_attn.q_proj  6     0" in text
-
-
-@pytest.mark.parametrize("dtype", ["bf16", "bfloat16", "torch.bfloat16", torch.bfloat16])
-def test_a_type_is_taken_by_each_of_its_names(dtype: str | torch.dtype, tmp_path: Path) -> None:
-    model = make("llama")
-    ta.attach(model, "lora", rank=2)
-    assert ta.export_lora(model, tmp_path, dtype=dtype).dtype == "bfloat16"

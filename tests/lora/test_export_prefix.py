@@ -10,13 +10,12 @@ from typing import Any
 import peft
 import pytest
 from safetensors.torch import load_file
-from support.exports import assert_same, products, updates
+from support.exports import assert_same, updates
 from support.lora_readers import llama_cpp, tgi, vllm
 from support.models import inputs, make, perturb
 from torch import nn
 
 import tensoradapt as ta
-from tensoradapt.lab.cli.main import main
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 HELD = {"llama": "model", "bert": "bert", "gpt2": "transformer"}
@@ -73,13 +72,6 @@ def test_without_a_prefix_the_names_are_those_that_peft_writes_and_the_report_sa
     assert f"--prefix {HELD[family]}" in str(report)
 
 
-def test_a_model_with_its_head_needs_no_prefix_and_is_told_of_none(tmp_path: Path) -> None:
-    model = make("llama")
-    adapter = ta.attach(model, ta.plan(model, ": out : in", "lora", 2))
-    perturb(adapter)
-    assert ta.export_lora(model, tmp_path).held_as == ""
-
-
 WRONG: list[Any] = [".model", "model.", "model..x", "base_model/model", "a b", "../x", None, 3, ("model",)]
 
 
@@ -89,20 +81,3 @@ def test_a_prefix_that_is_no_path_of_modules_is_refused(prefix: Any, tmp_path: P
     with pytest.raises(ta.TensorAdaptError, match=r"prefix is .*; expected the path of this model .* prefix='model'"):
         ta.export_lora(model, tmp_path / "lora", prefix=prefix)
     assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.thorough
-def test_the_command_takes_a_prefix(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    whole, _, adapter = bare("llama")
-    adapter.float().save(tmp_path / "saved")
-    whole.config.save_pretrained(tmp_path / "base")
-    command = ["export", *map(str, (tmp_path / "saved", "--model", tmp_path / "base", "--out", tmp_path / "lora"))]
-    command += ["--architecture", "LlamaModel"]
-    assert main(command) == 0
-    assert "--prefix model" in capsys.readouterr().out
-    assert main([*command, "--prefix", "model"]) == 0
-    assert "no head" not in capsys.readouterr().out
-    base = copy.deepcopy(whole.model)
-    expected = {f"model.{name}": dense.double() for name, dense in updates(adapter, base).items()}
-    assert_same(products(tmp_path / "lora"), expected, 1e-6)
-    assert main([*command, "--prefix", "model."]) == 2

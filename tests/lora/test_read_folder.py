@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import peft
 import pytest
 import torch
@@ -16,7 +15,6 @@ from safetensors.torch import load_file, save_file
 from support.models import make
 from torch import nn
 
-import tensoradapt as ta
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.lora.read_folder import read_lora
 
@@ -75,24 +73,6 @@ def test_the_pairs_are_what_peft_computes(family: str, rslora: bool, patterns: b
         torch.testing.assert_close(torch.from_numpy(pair.b @ pair.a), expected[name], rtol=1e-12, atol=1e-12)
 
 
-def test_patterns_reach_some_modules_and_not_others(tmp_path: Path) -> None:
-    saved("bert", tmp_path, rank_pattern={"query": 5}, use_rslora=True)
-    found = read_lora(tmp_path)
-    assert {pair.rank for name, pair in found.items() if name.endswith("query")} == {5}
-    assert {pair.rank for name, pair in found.items() if not name.endswith("query")} == {3}
-    raw = load_file(tmp_path / "adapter_model.safetensors")
-    key = "base_model.model.bert.encoder.layer.0.attention.self.query.lora_B.weight"
-    b = torch.from_numpy(found["bert.encoder.layer.0.attention.self.query"].b)
-    torch.testing.assert_close(b, raw[key].double() * 5 / math.sqrt(5), rtol=1e-14, atol=0)
-
-
-def test_bfloat16_folders_are_read(tmp_path: Path) -> None:
-    saved("bert", tmp_path)
-    path = tmp_path / "adapter_model.safetensors"
-    rewrite(path, {name: tensor.bfloat16() for name, tensor in load_file(path).items()})
-    assert all(pair.a.dtype == pair.b.dtype == np.float64 for pair in read_lora(tmp_path).values())
-
-
 def rewrite(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
     save_file(dict(tensors), path)
 
@@ -111,27 +91,6 @@ def test_what_is_more_than_a_product_is_refused_by_name(name: str, tmp_path: Pat
     saved("bert", tmp_path, **options)
     with pytest.raises(TensorAdaptError, match=message):
         read_lora(tmp_path)
-
-
-def test_modules_that_are_saved_whole_are_named_and_no_updates(tmp_path: Path) -> None:
-    expected = deltas(saved("bert", tmp_path / "one"))
-    model = saved("bert", tmp_path / "two", task_type="SEQ_CLS")
-    found = read_lora(tmp_path / "two")
-    assert model.peft_config["default"].modules_to_save == ["classifier", "score"]  # PEFT names both by itself
-    assert sorted(found.whole) == ["classifier.bias", "classifier.weight"] and read_lora(tmp_path / "one").whole == ()
-    for module, delta in expected.items():
-        np.testing.assert_allclose(found[module].b @ found[module].a, delta.numpy(), atol=1e-6)
-    assert found.keys() == expected.keys()
-
-
-def test_a_module_that_is_saved_whole_and_has_a_pair_is_refused(tmp_path: Path) -> None:
-    path = damaged(tmp_path, modules_to_save=["query"])
-    tensors = load_file(path)
-    name = next(name for name in tensors if "query.lora_A" in name).replace("lora_A.weight", "weight")
-    rewrite(path, {**tensors, name: torch.ones(30, 30)})
-    refuses(path.parent, "query.weight' whole, and A and B of its module too")
-    damaged(tmp_path, modules_to_save="query")
-    refuses(path.parent, "modules_to_save='query'.* expected .* a list of names as modules_to_save")
 
 
 def damaged(tmp_path: Path, **changes: Any) -> Path:
@@ -161,14 +120,6 @@ def test_other_folders_are_refused(tmp_path: Path) -> None:
     refuses(tmp_path, r"has 15,\d+ bytes; expected 15,\d+, .* as its header says. It is truncated")
     (tmp_path / "adapter_config.json").write_text("{")
     refuses(tmp_path, "adapter_config.json is not JSON")
-
-
-def test_a_folder_of_our_own_is_named(tmp_path: Path) -> None:
-    model = make("bert", torch.float32)
-    ta.attach(model, ta.plan(model, method="cp", rank=1)).save(tmp_path)
-    refuses(
-        tmp_path, r"adapter_config.json cannot be read .* was saved by tensoradapt: load\(model, .* pass the adapter"
-    )
 
 
 def test_pickled_tensors_are_never_read(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import pickle
 import random
 import struct
 import tracemalloc
@@ -23,7 +22,6 @@ from tensoradapt.lora.read_folder import read_lora
 
 NAME = "base_model.model.layers.0.q_proj.lora_{}.weight"
 CONFIG = {"peft_type": "LORA", "r": 2, "lora_alpha": 4, "target_modules": ["q_proj"], "peft_version": "0.21.2"}
-AGAIN = "the folder is damaged: copy it, or save the adapter again"
 Change = Callable[[Path], Any]
 
 
@@ -105,60 +103,33 @@ DAMAGED: dict[str, tuple[Change, str]] = {
         "adapter_config.json has more than 67,108,864 bytes, and no adapter_config.json has as many",
     ),
     "a config that is a pipe": (pipe, "adapter_config.json is not JSON"),
-    "half a config": (config_text(json.dumps(CONFIG)[:40]), f"adapter_config.json is not JSON .*; {AGAIN}"),
     "a config with a key twice": (config_text('{"r": 1, "r": 2}'), "key 'r' stands twice"),
     "a config with NaN": (config_text('{"peft_type": "LORA", "lora_alpha": NaN}'), "NaN is not a finite number"),
-    "a config with 1e999": (config_text('{"peft_type": "LORA", "lora_alpha": 1e999}'), "1e999 is not a finite"),
     "a config of brackets": (config_text("[" * 100_000), "nested 100000 deep, and at most 32"),
-    "a config of many digits": (config_text('{"r": ' + "9" * 5000 + "}"), "is not JSON"),
-    "a config that is no text": (config_text(b"\xff\xfe{}"), "is not JSON .*utf-8"),
     "a config that is a list": (config_text("[]"), "has peft_type 'list'; expected 'LORA'"),
-    "a long method": (config_of(peft_type="x" * 9999), r"peft_type 'xxxx.{0,110}'; expected 'LORA'"),
     "an unknown setting": (
         config_of(halved_config={"by": 2}),
         r"sets halved_config=\{'by': 2\}, which this version does not know, .* Update tensoradapt; or, .* take it out",
     ),
     "rank 0": (config_of(r=0), "has r=0; expected ranks of 1 or more"),
-    "a rank of true": (config_of(r=True), "has r=True; expected ranks"),
-    "half a rank": (config_of(r=2.0), "has r=2.0; expected ranks"),
     "an alpha that is a text": (config_of(lora_alpha="4"), "has lora_alpha='4'; .* finite numbers as alpha"),
-    "an alpha of true": (config_of(lora_alpha=True), "has lora_alpha=True"),
-    "an alpha beyond numbers": (config_of(lora_alpha=10**400), "has lora_alpha=10000"),
     "rslora that is a text": (config_of(use_rslora="false"), "has use_rslora='false'"),
     "patterns in a list": (config_of(rank_pattern=["q_proj"]), r"has rank_pattern=\['q_proj'\]"),
-    "a pattern of nothing": (config_of(alpha_pattern={"q_proj": None}), r"has alpha_pattern=\{'q_proj': None\}"),
     "a pattern that is none": (config_of(rank_pattern={"(": 2}), r"has rank_pattern=\{'\(': 2\}; .*and patterns"),
     "a pattern that takes for ever": (config_of(rank_pattern={"(.*)*(.*)*x": 2}), "none of them of a group"),
-    "another that does": (config_of(alpha_pattern={".*.*.*.*.*x": 2}), "3 repeats"),
     "a pattern of a page": (config_of(alpha_pattern={"q" * 501: 2}), "at most 500 characters"),
     "a pickle": (lambda path: torch.save({}, tensors_of(path)), "is a pickle, .* is never unpickled here"),
-    "an old pickle": (bytes_of(pickle.dumps({"a": 1}, protocol=2)), "is a pickle, which can run code"),
     "an empty file": (bytes_of(b""), "has 0 bytes; expected 8, .* It is truncated"),
     "an endless header": (bytes_of(b"\xff" * 7 + b"\0{}"), "its header has .* and at most 67,108,864 are read"),
-    "half a header": (lambda path: tensors_of(path).write_bytes(tensors_of(path).read_bytes()[:50]), "has 50 bytes;"),
     "a longer file": (grown("adapter_model.safetensors"), "has 1,099,511,627,776 bytes; expected .* as its header"),
     "a terabyte of tensors": (terabyte, r"lists tensors of 1,099,\S* bytes, and at most 34,359,738,368 are read"),
-    "a header of brackets": (bytes_of(packed("[" * 9999, b"")), "the header of .* is not JSON .*nested 9999 deep"),
-    "a header that is a list": (bytes_of(packed("[]", b"")), "is a list; expected names of tensors"),
     "a header with a tensor twice": (twice, "the header of .* is not JSON .*stands twice"),
     "a tensor that is a number": (header_of(lambda h: h.update({NAME.format("A"): 3})), "has 3 for tensor"),
-    "a tensor without offsets": (
-        header_of(lambda h: h.update({NAME.format("A"): {"dtype": "F32", "shape": []}})),
-        r"has \{'dtype': 'F32', 'shape': \[\]\} for tensor",
-    ),
     "a shape that is a text": (entry(shape="25"), "for tensor 'base_m"),
-    "a shape of true": (entry(shape=[True, 10]), "for tensor 'base_m"),
-    "a negative shape": (entry(shape=[-2, -5]), "for tensor 'base_m"),
-    "a shape of many sides": (entry(shape=[1] * 9000), "for tensor 'base_m"),
     "integers": (entry(dtype="I32"), "has dtype 'I32'; expected one of F64, F32, F16, BF16"),
-    "a dtype that is a list": (entry(dtype="F32" * 99), "has dtype 'F32F"),
     "tensors that overlap": (
         header_of(lambda h: h[NAME.format("B")].update(data_offsets=[0, 48])),
         "is not a whole safetensors file",
-    ),
-    "a name of a page": (
-        header_of(lambda h: h.update({"x" * 600: h.pop(NAME.format("A"))})),
-        "a tensor whose name has 600 characters",
     ),
     "an empty folder": (
         lambda path: [one.unlink() for one in path.iterdir()],

@@ -90,14 +90,10 @@ def test_the_fields_have_one_form() -> None:
     ("given", "says"),
     [
         ({"frozen": "a"}, "frozen names 'a', no factor; did you mean \"A\"? Valid: A, B"),
-        ({"shared": {"C": "layer"}}, "shared names 'C', no factor. Valid: A, B"),
         (
             {"frozen": {"A": "one"}},
             "frozen of 'A' is 'one'; did you mean \"ones\"? Valid: drawn, ones, identity, shift",
         ),
-        ({"frozen": 3}, "frozen is 3; expected a text, or a list of texts"),
-        ({"shared": ["A"]}, "shared is ['A']; expected a mapping with texts as keys"),
-        ({"shared": {"A": 3}}, "shared of 'A' is 3; expected a text, or a list of texts"),
         (
             {"frozen": "B"},
             "frozen names 'B', the factor that starts at zero, so that the update would stay zero; freeze 'A'",
@@ -118,7 +114,6 @@ def test_the_fields_have_one_form() -> None:
             {"shared": {"A": "layer"}, "method": "vera"},
             "shared names 'layer' for factor 'A', no index mode of it; it has",
         ),
-        ({"frozen": "A", "rates": {"A": 2.0}}, "rates names 'A', no trained factor"),
         (
             {"shared": {"A": "layer"}, "start": "gradient"},
             "factor 'A' is shared over layer and would start from the gradient",

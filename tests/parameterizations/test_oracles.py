@@ -1,4 +1,4 @@
-"""The papers' equations in plain loops, the frozen draw, and PEFT's own layers with our factors copied in."""
+"""Multipliers, the frozen draw, and PEFT's own layers with our factors copied in."""
 
 from __future__ import annotations
 
@@ -12,33 +12,16 @@ import pytest
 import torch
 import transformers
 from support.models import ENCODER, TEXT, inputs, perturb
-from support.oracles import FREE, PAPERS
+from support.oracles import FREE
 from torch import nn
 
 import tensoradapt as ta
 from tensoradapt.adapter import frozen
-from tensoradapt.adapter.factored import FactoredTensor
 from tensoradapt.adapter.frozen import Bases
 from tensoradapt.networks.layout import Layout
 from tensoradapt.parameterizations import vera
 from tensoradapt.planning import scale
 from tensoradapt.testing.laws import float64
-
-SIZES = {"layer": 2, "proj": 3, "head": 4, "dim": 5, "model": 7, "out": 5, "in": 7}
-
-
-@pytest.mark.parametrize("parameterization", PAPERS)
-def test_the_tensor_is_the_papers_equation_entry_by_entry(parameterization: str) -> None:
-    text, rank, entry = PAPERS[parameterization]
-    layout = Layout.parse(text, SIZES)
-    with float64():
-        tensor = FactoredTensor(ta.parameterizations.get(parameterization).build(layout, rank), scale=0.7)
-    perturb(tensor)
-    factors = {name: value.detach().numpy() for name, value in tensor.factors.items()}
-    expected = np.zeros(layout.shape)
-    for place in np.ndindex(*layout.shape):
-        expected[place] = 0.7 * entry(factors, *place)
-    np.testing.assert_allclose(tensor.full().detach().numpy(), expected, rtol=0, atol=1e-13)
 
 
 @pytest.mark.parametrize(("name", "expected"), [("lora", 16 / 8), ("lorta", 16 / 8), ("vera", 2 / math.sqrt(768 * 8))])

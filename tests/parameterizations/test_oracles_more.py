@@ -1,4 +1,4 @@
-"""The papers' equations in plain loops, for the parameterizations beyond the first five; their counts and bases."""
+"""The papers' equations in plain loops, for every parameterization; their counts and bases."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from support import oracles
 from support.models import perturb
 from support.oracles import FREE, TIED
 
@@ -17,7 +18,7 @@ import tensoradapt as ta
 from tensoradapt.adapter.factored import FactoredTensor
 from tensoradapt.adapter.frozen import Bases
 from tensoradapt.networks.layout import Layout
-from tensoradapt.parameterizations import block_term, get, lora, lora_xs, randlora, tt_matrix
+from tensoradapt.parameterizations import get, lora, lora_xs, randlora, tt_matrix
 from tensoradapt.testing.laws import Case, float64
 
 Factors = Mapping[str, np.ndarray]
@@ -185,6 +186,7 @@ PAPERS: dict[str, tuple[str, Any, Callable[..., float], dict[str, Any]]] = {
     "compacter of three": (f"layer {TWO}", 2, compacter, {"terms": 3}),
     "shared_block": (f"layer {TWO}", 1, shared_block, {}),
     "dense": ("layer : out : in", 1, dense, {}),
+    **{name: (*given, {}) for name, given in oracles.PAPERS.items()},
 }
 
 
@@ -210,9 +212,7 @@ def test_the_tensor_is_the_papers_equation_entry_by_entry(name: str) -> None:
 
 
 def test_every_parameterization_has_its_equation_in_loops() -> None:
-    from support.oracles import PAPERS as FIRST
-
-    assert {name.split()[0] for name in (*PAPERS, *FIRST)} == set(ta.parameterizations.names())
+    assert {name.split()[0] for name in PAPERS} == set(ta.parameterizations.names())
 
 
 SQUARE_768 = {"out1": 8, "out2": 12, "out3": 8, "in1": 8, "in2": 8, "in3": 12}
@@ -291,26 +291,6 @@ def test_dotas_start_is_the_weights_truncated_train(text: str) -> None:
         errors.append(np.linalg.norm(weight - tt_matrix.oracle(layout, found)))
     assert np.linalg.norm(weight) > errors[0] > errors[1] > 0.01
     assert errors[2] < 1e-12
-
-
-def test_terms_that_meet_are_why_block_terms_rank_can_be_below_its_cut() -> None:
-    ranks = {"head": 3, "dim": 2, "in1": 3, "in2": 2}
-    split = Layout.parse(": head dim : in1 in2", {"head": 4, "dim": 3, "in1": 4, "in2": 3})
-    whole = Layout.parse(": out : in", {"out": 12, "in": 12})
-    found = {}
-    for layout, rank in ((split, ranks), (whole, {"out": 5, "in": 5})):
-        network = block_term.build(layout, rank)
-        tensor = Case(block_term, network, {}, 3).perturbed()
-        found[str(layout)] = (network.cut.rank, int(torch.linalg.matrix_rank(tensor.delta({}), rtol=1e-11)))
-    assert found == {str(split): (12, 10), str(whole): (10, 10)}
-
-
-def test_a_bond_beside_a_frozen_factor_is_clipped_by_the_frozen_factor_alone() -> None:
-    layout = Layout.parse(FREE, {"out": 9, "in": 8})
-    assert get("tinylora").build(layout, 64).clipped().bonds["r"] == 4  # more say nothing new: P has 2 x 2 entries
-    assert get("tinylora").build(layout, 64, svd_rank=3).clipped().bonds["r"] == 9
-    tied = Layout.parse("layer : out : in", {"layer": 6, "out": 3, "in": 4})
-    assert lora.build(tied, 20).clipped().bonds["r"] == 3  # a layer's matrix is 3 x 4, however many there are
 
 
 def test_the_papers_starts_are_as_they_are_drawn() -> None:

@@ -40,17 +40,6 @@ def test_the_larger_of_core_and_output_factor_starts_at_zero(
     assert [f.name for f in network.factors if f.init == "zero"] == [zero]
 
 
-def test_published_rows_keep_the_core_of_their_papers() -> None:
-    config = make("bert").config
-    for name in ("lotr", "flora", "polar", "stella", "tenslora-depth"):
-        assert {group.network.zero.name for group in ta.plan(config, name, rank=1).groups} == {"core"}, name
-
-
-def test_an_unknown_factor_is_refused() -> None:
-    with pytest.raises(ta.TensorAdaptError, match=r"zero='outer' is no factor of Tucker over .*; did you mean \"out\""):
-        tucker.build(Layout.parse(": out : in", SIZES), 2, zero="outer")
-
-
 def test_at_rank_one_it_takes_of_the_first_gradient_what_lora_does() -> None:
     """One number that starts at zero follows one direction; a factor follows as many as LoRA's B."""
 

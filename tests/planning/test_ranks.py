@@ -62,7 +62,6 @@ REFUSED: dict[str, tuple[dict[str, Any], list[str]]] = {
         {"layout": FREE, "rank": None, "budget": 10_000, "rank_pattern": {"*query": 2}},
         ["with budget=10000", "rank="],
     ),
-    "no mapping": ({"layout": FREE, "rank_pattern": ["*query"]}, ["expected a mapping of site name patterns"]),
 }
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import re
 from decimal import Decimal
 from types import SimpleNamespace
@@ -197,27 +196,6 @@ def test_arguments_that_are_given_twice_or_not_at_all(given: Any, named: Any, sa
         ta.plan(**named)
 
 
-def test_a_spec_given_to_plan_is_its_fields_given() -> None:
-    fields: dict[str, Any] = {"projections": ("q", "v"), "rank": {"r": 3}, "rates": {"model": 2.0}, "dropout": 0.1}
-    spec = AdapterSpec("cp", TIED, **fields)
-    made = ta.plan(MODEL, spec)
-    assert made == ta.plan(MODEL, "cp", TIED, **fields) == ta.plan(sites=MODEL, method="cp", layout=TIED, **fields)
-    assert spec == AdapterSpec("cp", TIED, **fields)  # planning fills in a copy
-
-
-def test_a_plan_of_its_own_spec_is_the_same_plan() -> None:
-    for name in ("cp", "lorta", "rslora", "lotr", "tenslora-att"):
-        made = ta.plan(MODEL, name, rank=2, paper=name == "lorta")
-        assert ta.plan(MODEL, made.spec) == made
-
-
-def test_the_signature_and_the_page_of_plan_are_the_fields() -> None:
-    sites, *fields = inspect.signature(ta.plan).parameters.values()
-    assert (sites.name, tuple(parameter.name for parameter in fields)) == ("sites", names(AdapterSpec))
-    assert ta.plan.__name__ == "plan"
-    assert all(re.search(rf"^ {{8}}{name}: ", ta.plan.__doc__ or "", re.MULTILINE) for name in names(AdapterSpec))
-
-
 # what a method fills in
 
 SETTINGS = ("projections", "scale", "alpha", "on_mismatch", "train")  # everybody's, unless a paper's are asked for
@@ -248,14 +226,6 @@ def test_with_paper_true_everything_is_as_the_paper_sets_it(name: str) -> None:
     assert (spec.alpha, spec.train) == (row.alpha, ("auto", *row.train))
 
 
-def test_what_is_given_stands_over_what_a_paper_sets() -> None:
-    given: dict[str, Any] = {"projections": ("k",), "start": "subtract", "on_mismatch": "crop", "layout": (FREE,)}
-    for more in ({"scale": 0.5}, {"alpha": 3.0}, {"scale": "matched"}):
-        spec = with_defaults(AdapterSpec("lorta", rank=2, paper=True, **given, **more))[0]
-        assert {field: getattr(spec, field) for field in (*given, *more)} == {**given, **more}
-    assert with_defaults(AdapterSpec("lorta", paper=True, scale="matched"))[0].alpha is None
-
-
 def test_methods_on_equal_footing_have_the_same_targets_and_scale() -> None:
     plans = [ta.plan(MODEL, name, rank=2) for name in ("cp", "lorta", "rslora", "lotr", "metatt-4d")]
     assert len({plan.sites for plan in plans}) == 1
@@ -274,11 +244,3 @@ def test_a_plan_says_which_method_it_is_the_same_as_and_only_where_it_is() -> No
         assert "the same as" not in str(ta.plan(MODEL, "rslora", rank=2, **fields))
     for name in ("lora", "lora+", "lotr", "cp"):
         assert "the same as" not in str(ta.plan(MODEL, name, rank=2))
-
-
-def test_an_object_as_method_is_kept_until_attach_and_has_a_name() -> None:
-    plan = ta.plan(MODEL, CP, rank=2)
-    assert (plan.spec.method, plan.factoring, plan.spec.name, plan.parameterization) == (CP, CP, "cp", "cp")
-    assert plan.groups == ta.plan(MODEL, "cp", rank=2).groups
-    with pytest.raises(ta.TensorAdaptError, match=r"paper=True was given with <module .*, an object; expected a publ"):
-        ta.plan(MODEL, CP, rank=2, paper=True)

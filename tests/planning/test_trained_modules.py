@@ -62,15 +62,3 @@ def test_nothing_is_trained_beside_the_adapter_where_that_is_asked() -> None:
     adapter = ta.attach(model, ta.plan(model, train=(), **SMALL))
     assert adapter.plan.n_trained_base == 0
     assert not model.classifier.weight.requires_grad
-
-
-def test_a_head_that_is_adapted_is_not_trained() -> None:
-    model = hf.BertForSequenceClassification(BERT)
-    plan = ta.plan(ta.find_sites(model, modules="classifier"), layout=": out : in", **SMALL)
-    assert ta.attach(model, plan).plan.train == ()
-
-
-def test_a_second_adapter_trains_the_head_and_not_the_first_adapter() -> None:
-    model = hf.BertForSequenceClassification(BERT)
-    ta.attach(model, ta.plan(model, **SMALL))
-    assert ta.attach(model, ta.plan(model, **SMALL), name="second").plan.train == ("classifier",)

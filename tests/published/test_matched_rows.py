@@ -20,7 +20,7 @@ from torch import Tensor
 import tensoradapt as ta
 from tensoradapt import published
 from tensoradapt.adapter.adapter import Adapter
-from tensoradapt.networks.halves import HALVES
+from tensoradapt.networks.halves import pissa
 from tensoradapt.planning.plan import Group, Plan
 from tensoradapt.published.row import Published
 from tensoradapt.testing.laws import float64
@@ -50,7 +50,7 @@ def random_bases(row: Published, group: Group, seed: int) -> dict[str, Tensor]:
     weight = torch.randn(group.network.layout.shape, generator=generator, dtype=torch.float64) / 8
     decompose = getattr(ta.parameterizations.get(row.parameterization), "decompose", None)
     if decompose is None:  # ABBA's first pair
-        left, right = HALVES["pissa"](weight.numpy(), None, group.network.bonds["r"])
+        left, right = pissa(weight.numpy(), None, group.network.bonds["r"])
         return {"B1": torch.from_numpy(left), "A1": torch.from_numpy(right)}
     found = decompose(group.network, weight.numpy(), seed=seed)
     based = [factor.name for factor in group.network.factors if factor.source == "base"]

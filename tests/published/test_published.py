@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +12,7 @@ import torch
 import transformers
 from support.closed_count import closed_count
 from support.models import inputs, perturb, weights_with_deltas
-from support.published_rows import SPLIT_OPTIONS, TASKS, attached, tiny
+from support.published_rows import TASKS, attached, tiny
 from torch import nn
 from torch.func import functional_call
 
@@ -95,27 +94,6 @@ def test_rows_that_tie_no_projections_have_these_counts_on_llama_3(name: str, ex
     assert closed_count(published.get(name), dims(GROUPED["llama-3-8b"]), 8) == expected
 
 
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [
-        ("tenslora-depth", 8 * (3 * (4096 + 32) + 4096 + 2 * 1024) + 3 * 8**3),
-        ("tenslora-att", 32 * (8 * (3 * (4096 + 128) + 32 + 8 + 8) + 3 * 8**3)),
-    ],
-)
-def test_tenslora_on_grouped_queries_is_another_method_that_has_to_be_asked_for(name: str, expected: int) -> None:
-    """The released code takes the mean of row blocks of a full-width tensor for the narrower keys and values."""
-    config = GROUPED["llama-3-8b"]
-    with pytest.raises(
-        ta.TensorAdaptError, match=rf"{name} with paper=True is not defined on these matrices: .*k_proj is"
-    ):
-        ta.plan(config, method=name, paper=True, rank=8)
-    assert ta.plan(config, method=name, paper=True, rank=8, on_mismatch="split").n_params == expected
-
-
-def test_lorta_has_6880_parameters_on_a_model_of_bert_base_size() -> None:
-    assert closed_count(published.get("lorta"), dims(transformers.BertConfig()), rank=8) == 6880
-
-
 @pytest.mark.parametrize("name", TIED)
 @pytest.mark.parametrize("model", GROUPED)
 def test_a_tied_row_refuses_matrices_of_several_shapes_and_what_it_advises_works(name: str, model: str) -> None:
@@ -142,62 +120,6 @@ def test_a_tied_row_refuses_matrices_of_several_shapes_and_what_it_advises_works
     assert len(ta.plan(config, on_mismatch="crop", **settings).groups) == whole
 
 
-def test_only_a_row_that_ties_projections_is_refused_and_only_where_their_shapes_differ() -> None:
-    grouped = GROUPED["llama-3-8b"]
-    assert "split by shape" not in str(ta.plan(grouped, method="lora", paper=True, rank=8))
-    assert ta.plan(grouped, method="cp", rank=8).n_params == 68_448
-    assert ta.plan(grouped, method="lorta", paper=True, rank=8, on_mismatch="split").n_params == 68_448
-    assert ta.plan(CONFIGS["llama-2-7b"], method="lorta", paper=True, rank=8).n_params == 34_336
-    mixed = ta.find_sites(CONFIGS["roberta-base"], ("q", "up"))
-    with pytest.raises(ta.TensorAdaptError, match=r"find_sites.model, .'q',.. or find_sites.model, .'up',.."):
-        ta.plan(mixed, method="lotr", paper=True, rank=8)
-
-
-@pytest.mark.parametrize(
-    ("name", "other"), [("metatt-4d", "cp"), ("cara", "tucker"), ("lora", ta.parameterizations.get("loha"))]
-)
-def test_the_layouts_of_a_row_serve_other_methods(name: str, other: Any) -> None:
-    model, row = CONFIGS["vit-b"], published.get(name)
-    sites = ta.find_sites(model, row.projections, blocks=row.blocks)
-    free = ta.plan(sites, row.tensors, other, rank=2)
-    assert str(free).startswith(f"{ta.parameterizations.name_of(other)} over ")
-    assert [group.members for group in free.groups] == [
-        group.members for group in ta.plan(model, method=name, paper=True, rank=2).groups
-    ]
-
-
-def test_what_else_a_row_says_may_be_changed() -> None:
-    changed = ta.plan(
-        CONFIGS["roberta-base"],
-        method="metatt-4d",
-        paper=True,
-        layout="(layer proj) : out : in",
-        rank=8,
-        start="subtract",
-        scale=2.0,
-        options={"order": ("in", "layer_proj", "out")},
-    )
-    assert (changed.start, changed.scale, changed.paper) == ("subtract", 2.0, "metatt-4d")
-    assert changed.n_params == 8 * 2 * 768 + 24 * 8**2
-
-
-def test_a_row_that_trains_norms_says_so_where_a_model_names_them_otherwise() -> None:
-    config = transformers.GPT2Config(n_layer=2, n_head=3, n_embd=30, n_positions=8, vocab_size=11)
-    settings = {"method": "loretta-rep", "paper": True, "rank": 2, **SPLIT_OPTIONS["loretta-rep"]}
-    model, sited = transformers.GPT2LMHeadModel(config), transformers.GPT2LMHeadModel(config)
-    says = r"loretta-rep with paper=True trains the modules '\*\[nN\]orm\*' too, and GPT2LMHeadModel has none .* train="
-    with pytest.raises(ta.TensorAdaptError, match=says):
-        ta.plan(model, **settings)
-    with pytest.raises(ta.TensorAdaptError, match=says):
-        ta.attach(sited, ta.plan(ta.find_sites(sited, ("q", "v")), **settings))
-    plan = ta.plan(model, train=("*ln_*",), **settings)
-    assert plan.n_trained_base == (2 * 2 + 1) * 2 * 30
-    adapter = ta.attach(sited, ta.plan(ta.find_sites(sited, ("q", "v")), train=("*ln_*",), **settings))
-    assert adapter.plan.n_trained_base == plan.n_trained_base
-    with pytest.raises(ta.TensorAdaptError, match="train names 'ln', which"):
-        ta.plan(model, train=("ln", "*ln_*"), **settings)
-
-
 @pytest.mark.parametrize(
     ("name", "model", "rank", "expected"),
     [
@@ -222,49 +144,6 @@ def test_a_row_that_trains_norms_says_so_where_a_model_names_them_otherwise() ->
 )
 def test_counts_that_the_sources_print(name: str, model: str, rank: int, expected: int) -> None:
     assert ta.plan(CONFIGS[model], method=name, paper=True, rank=rank).n_params == expected
-
-
-@pytest.mark.parametrize(
-    ("name", "model", "factor", "bound", "source", "says"),
-    [
-        ("fact-tt", "vit-b", "core", 1 / math.sqrt(8), 1 / math.sqrt(4 * 8), "down's within 1/sqrt(r f/d)"),
-        ("aurora", "roberta-base", "layer_proj", math.sqrt(6 / (8 + 36)), math.sqrt(6 / (8 + 1)), "0.37 at r=8"),
-    ],
-)
-def test_draws_that_are_not_the_sources_are_named(
-    name: str, model: str, factor: str, bound: float, source: float, says: str
-) -> None:
-    """FacT-TT's down is an nn.Linear(4 r, r) in the code, Aurora's p a matrix (r, 1) for each adapted one."""
-    adapter = ta.Adapter(ta.plan(CONFIGS[model], method=name, paper=True, rank=8))
-    (drawn,) = (part.factors[factor].detach() for part in adapter.factored)
-    if name == "fact-tt":
-        down = [m.at["layer_proj_block"] for m in adapter.plan.groups[0].members if m.site.coord["proj"] == "down"]
-        drawn = drawn[down]
-    assert float(drawn.abs().max()) == pytest.approx(bound, rel=0.05)
-    assert bound != pytest.approx(source, rel=0.3)
-    assert says in published.get(name).note
-
-
-@pytest.mark.parametrize(
-    ("name", "says"),
-    [
-        *((name, "the paper's own start is not confirmed") for name in ("metatt-4d", "metatt-5d", "metatt-4+1d")),
-        ("fact-tk", "rank and block exchanged"),
-        ("loretta-rep", "in the place of classifier.dense and pooler.dense, which this row leaves out"),
-        ("cara", "one orientation"),
-    ],
-)
-def test_other_departures_from_a_source_are_named(name: str, says: str) -> None:
-    assert says in published.get(name).note
-
-
-def test_a_train_of_metatt_starts_as_its_note_says() -> None:
-    (part,) = ta.Adapter(ta.plan(CONFIGS["roberta-base"], method="metatt-4d", paper=True, rank=4)).factored
-    first, *middle, last = (value.detach() for value in part.factors.values())
-    assert list(part.factors) == ["in", "layer", "proj", "out"]
-    torch.testing.assert_close(first.T @ first, torch.eye(4))
-    assert all(torch.equal(core, torch.eye(4)[:, None].expand(core.shape)) for core in middle)
-    assert not last.count_nonzero()
 
 
 def test_what_a_source_trains_besides_is_counted_apart() -> None:
@@ -345,32 +224,3 @@ def test_every_row_learns(name: str) -> None:
     fitted = ta.fit(model, [batch] * 12, lr=3e-3, steps=12, warmup=0)
     assert fitted.status == "finished"
     assert fitted.losses[-1] < fitted.losses[0]
-
-
-@every_row
-def test_matched_scale_gives_every_row_loras_first_step(name: str) -> None:
-    model = tiny()
-    plan = ta.plan(model, method=name, paper=True, rank=2, scale="matched", start="zero", **SPLIT_OPTIONS.get(name, {}))
-    adapter = ta.attach(model, plan)
-    if plan.spec.tasks:
-        adapter.select(task="rte")
-    assert all(math.isfinite(tensor.scale) and tensor.scale > 0 for tensor in adapter.factored)
-    assert torch.equal(logits(model), logits(tiny()))
-
-
-@every_row
-def test_a_row_says_what_it_is(name: str) -> None:
-    row = published.get(name)
-    assert row.source and row.formula
-    assert row.parameterization in ta.parameterizations.names()
-    if row.split:
-        with pytest.raises(ta.TensorAdaptError, match=r"no parts for the width 30 .*for 384, 768, 1024, 4096.*split="):
-            ta.plan(tiny(), method=name, paper=True, rank=2)
-
-
-def test_one_word_swaps_one_adapter_for_another() -> None:
-    model = tiny()
-    counts = {
-        name: ta.plan(model, method=name, paper=True, rank=2).n_params for name in ("lora", "lorta", "lotr", "fact-tk")
-    }
-    assert len(set(counts.values())) == 4

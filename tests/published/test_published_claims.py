@@ -1,7 +1,7 @@
 """What is known about the published adapters, claim by claim: the library's objects against plain numpy.
 
-Claims 1 to 9, equivalences, are here; 10 to 12 and 19 to 22, on real models, in ``test_claims_models``; 13 to 18, first
-steps, in ``test_claims_scale``.
+Claims 1 to 7, equivalences, are here; 10 to 12, 19 and 21, on real models, in ``test_published_claims_on_models``; 13
+to 17, first steps, in ``test_published_claims_of_scale``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from support.claims import ATTENTION, DIM, D, H, L, adapter_of, delta, khatri_ra
 from support.models import make, perturb
 
 import tensoradapt as ta
-from tensoradapt.networks.gram import normal_matrix
 from tensoradapt.testing.laws import float64
 
 
@@ -194,41 +193,3 @@ def test_claim_07_frozen_factors_make_vera_lora_xs_tinylora_and_flora_of_the_sha
     frozen = f["P"] / math.sqrt(2)  # its variance is 1 / svd_rank
     put(fact, {"out": f["B"], "in": f["A"].T, "core": frozen, "layer_proj_block": f["v"][None]})
     np.testing.assert_allclose(delta(fact, fact.plan.sites[0]), delta(tiny, tiny.plan.sites[1]), rtol=0, atol=1e-12)
-
-
-def test_claim_08_kronecker_and_hadamard_products_have_a_rank_above_r() -> None:
-    """C (x) BA has rank 1 once its entries are regrouped (Van Loan), and rank(C) r as a matrix; (B1 A1) o (B2 A2) has
-    rank r^2. A slice of LoRTA stays at r.
-    """
-    split = {"out": (5, 6), "in": (5, 6)}
-    lokr = adapter_of(("q",), method="lokr", paper=True, rank=2, split=split)
-    f, update = raw(lokr), delta(lokr, lokr.plan.sites[0])
-    regrouped = update.reshape(5, 6, 5, 6).transpose(0, 2, 1, 3).reshape(25, 36)
-    expected = 8 / 2 * np.outer(f["C"].ravel(), (f["B"] @ f["A"]).ravel())
-    np.testing.assert_allclose(regrouped, expected, rtol=0, atol=1e-13)
-    assert (np.linalg.matrix_rank(regrouped), np.linalg.matrix_rank(update)) == (1, 5 * 2)
-    whole = adapter_of(("q",), ": out1 out2 : in1 in2", method="kronecker", rank=2, split=split, options={"full": True})
-    assert np.linalg.matrix_rank(delta(whole, whole.plan.sites[0])) == D
-    ranks = {}
-    for name in ("loha", "lorta"):
-        adapter = adapter_of(("q",), method=name, paper=True, rank=3)
-        ranks[name] = np.linalg.matrix_rank(delta(adapter, adapter.plan.sites[0]))
-    assert ranks == {"loha": 9, "lorta": 3}
-
-
-@pytest.mark.parametrize("mode", ["layer", "proj", "head", "dim", "model"])
-def test_claim_09_a_normal_matrix_of_cp_is_a_product_of_gram_matrices(mode: str) -> None:
-    """Summed over every position of the other modes one by one, as released; see also test_preconditioning."""
-    adapter = adapter_of(ATTENTION, method="lorta", paper=True, rank=2)
-    f, tensor = raw(adapter), adapter.factored[0]
-    others = [value for name, value in f.items() if name != mode]
-    summed, grams = np.zeros((2, 2)), np.ones((2, 2))
-    for rows in itertools.product(*others):
-        column = math.prod(rows[1:], start=rows[0])
-        summed += np.outer(column, column)
-    for value in others:
-        grams *= value.T @ value
-    of = next(factor for factor in tensor.network.factors if factor.name == mode)
-    np.testing.assert_allclose(summed, grams, rtol=1e-12)
-    values = {name: value.detach().numpy() for name, value in tensor.factors.items()}
-    np.testing.assert_allclose(normal_matrix(tensor.network, values, of, np.einsum), grams, rtol=1e-12)

@@ -11,7 +11,6 @@ from support.models import CONFIGURED, FAMILIES, logical, make
 from torch import nn
 
 import tensoradapt as ta
-from tensoradapt.sites import recipe_table
 from tensoradapt.sites.recipe import Part, Recipe
 from tensoradapt.sites.site import Site
 
@@ -104,36 +103,10 @@ def test_projections_are_asked_for_by_name_or_group(projections: str | tuple[str
     assert len(sites) == 3 * len(expected)
 
 
-def test_what_is_passed_over_says_why() -> None:
-    sites = ta.find_sites(LLAMA, ("q", "v"), layers=[0, 2], exclude=["*.2.self_attn.v*"])
-    assert [site.name for site in sites] == [
-        "model.layers.0.self_attn.q_proj",
-        "model.layers.0.self_attn.v_proj",
-        "model.layers.2.self_attn.q_proj",
-    ]
-    why = dict(sites.skipped)
-    assert why["model.layers.2.self_attn.v_proj"] == "excluded by pattern"
-    assert why["model.layers.1.self_attn.q_proj"] == "layer not asked for"
-    assert why["model.layers.0.mlp.up_proj"] == "up is not among the projections asked for"
-    assert len(why) == 3 * 7 - 3
-
-
 def test_a_bare_model_has_the_sites_of_the_whole_one_without_its_prefix() -> None:
     whole = make("bert")
     bare = ta.find_sites(whole.bert)
     assert [renamed(site, "bert.") for site in bare] == list(ta.find_sites(whole))
-
-
-def test_modules_renamed_between_releases_are_found_under_either_name() -> None:
-    old = nn.Module()
-    old.config = FAMILIES["vit"].config()
-    recipe = recipe_table.find(old.config)
-    for layer in range(3):
-        for part in recipe.parts:
-            place(old, f"vit.encoder.layer.{layer}.{part.paths[-1]}", nn.Linear(2, 3))
-    found, new = ta.find_sites(old, "all"), ta.find_sites(make("vit"), "all")
-    assert found[0].module == "vit.encoder.layer.0.attention.attention.query"
-    assert [(s.coords, s.out, s.in_) for s in found] == [(s.coords, s.out, s.in_) for s in new]
 
 
 def test_a_recipe_of_ones_own_makes_any_model_adaptable() -> None:
@@ -151,15 +124,6 @@ def test_a_recipe_of_ones_own_makes_any_model_adaptable() -> None:
 
 def renamed(site: Site, prefix: str) -> Site:
     return dataclasses.replace(site, name=prefix + site.name, module=prefix + site.module)
-
-
-def place(root: nn.Module, path: str, module: nn.Module) -> None:
-    *parents, name = path.split(".")
-    for parent in parents:
-        if not hasattr(root, parent):
-            root.add_module(parent, nn.Module())
-        root = getattr(root, parent)
-    root.add_module(name, module)
 
 
 @pytest.mark.parametrize("name", ["bert", "gpt2", "mixtral", "torch-encoder"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from support.models import make
 from transformers import BertConfig, GPT2Config
 
 import tensoradapt as ta
@@ -47,14 +46,3 @@ def test_a_module_that_holds_several_projections_is_all_of_them() -> None:
 def test_a_name_of_another_family_is_answered(name: str, says: str) -> None:
     with pytest.raises(ta.TensorAdaptError, match=says.replace("?", r"\?")):
         ta.find_sites(BERT, name)
-
-
-def test_a_models_name_stands_for_its_config() -> None:
-    assert len(ta.find_sites("tiny-random-bert")) == 12
-    with pytest.raises(ta.TensorAdaptError, match='did you mean "tiny-random-bert"'):
-        ta.find_sites("tiny-random-bret")
-
-
-def test_a_model_and_its_config_have_the_same_own_names() -> None:
-    model = make("bert")
-    assert len(ta.find_sites(model, "query")) == len(ta.find_sites(model, "q"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import re
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ from support.models import inputs, make, perturb
 from torch import nn
 
 import tensoradapt as ta
-from tensoradapt.adapter.attachment import origin_of
 
 TIED = "layer proj : head dim : model"
 BASE = "google-bert/bert-base-uncased"
@@ -48,13 +46,6 @@ def test_the_front_matter_is_what_the_hub_reads() -> None:
         "tags": ["tensoradapt", "adapter", "cp", "lorta", "cola"],
     }
     assert yaml.safe_load(text.split("---")[1]) == data
-
-
-def test_texts_that_yaml_would_read_otherwise_stay_texts() -> None:
-    text = ta.model_card(attached(name="")[1], license="no", tags=("a: b", "#x", "- y", "'", "1"))
-    data = ModelCard(text).data.to_dict()
-    assert data["license"] == "no" and data["tags"][-5:] == ["a: b", "#x", "- y", "'", "1"]
-    assert "base_model" not in data and "base_model_relation" not in data
 
 
 def test_the_figures_are_the_plans() -> None:
@@ -121,12 +112,14 @@ def test_the_code_runs_on_a_base_in_a_folder(tmp_path: Path, monkeypatch: pytest
     assert (tmp_path / "lora" / "adapter_config.json").is_file()
 
 
-def test_the_export_it_shows_is_one_that_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folders_of_this_machine_are_not_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    model, adapter = attached(layout="layer task proj : out : in", tasks=("rte", "co|la"), train=("classifier",))
-    text = ta.model_card(adapter)
-    assert r"| tasks | rte, co\|la: `adapter.select(task='rte')` chooses |" in text
-    exec(code(text)[1], {"ta": ta, "model": model})
+    (tmp_path / "models" / "mine").mkdir(parents=True)
+    for name in (str(tmp_path / "models"), "models/mine", "/nowhere/at/all", "~/x", "C:\\models", ""):
+        text = ta.model_card(attached(name=name)[1])
+        assert "base_model" not in text and "from_pretrained('path/to/the/base'" in text
+        assert not name or name not in text
+    assert "base_model: a/b" in ta.model_card(attached(name=str(tmp_path))[1], base_model="a/b")
 
 
 @pytest.mark.filterwarnings("ignore:no tokenizer was written")  # the model of the test has none
@@ -140,56 +133,3 @@ def test_an_adapter_that_no_lora_holds_is_merged(tmp_path: Path, monkeypatch: py
     exec(code(text)[1], {"ta": ta, "model": model})
     merged = type(model).from_pretrained(tmp_path / "merged")
     torch.testing.assert_close(merged(**inputs("bert")).logits, expected)
-
-
-def test_of_several_adapters_the_one_in_use_is_meant() -> None:
-    model, first = attached()
-    second = ta.attach(model, ta.plan(make("bert"), ": out : in", "lora", 1, train=()), name="second")
-    assert "| parameterization | `lora` |" in ta.model_card(model)
-    assert "| parameterization | `cp` |" in ta.model_card(first)
-    ta.use(model, ["default", "second"])
-    with pytest.raises(
-        ta.TensorAdaptError, match="has the adapters default, second, of which 2 are in use; pass the one"
-    ):
-        ta.model_card(model)
-    assert ta.model_card(second) and ta.detach(model, "default") is first
-    assert "| parameterization | `lora` |" in ta.model_card(model)
-
-
-def test_folders_of_this_machine_are_not_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "models" / "mine").mkdir(parents=True)
-    for name in (str(tmp_path / "models"), "models/mine", "/nowhere/at/all", "~/x", "C:\\models", ""):
-        text = ta.model_card(attached(name=name)[1])
-        assert "base_model" not in text and "from_pretrained('path/to/the/base'" in text
-        assert not name or name not in text
-    assert "base_model: a/b" in ta.model_card(attached(name=str(tmp_path))[1], base_model="a/b")
-
-
-def test_models_of_ones_own_have_no_class_to_import() -> None:
-    class Mine(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.bert = copy.deepcopy(make("bert", torch.float32))
-
-    model = Mine()
-    sites = ta.find_sites(model.bert)
-    adapter = ta.attach(model.bert, ta.plan(sites, ": out : in", "lora", 1))
-    assert origin_of(model).kind == "" and adapter.attachment.origin.kind == "BertForSequenceClassification"
-    kind = type("BertForSequenceClassification", (nn.Module,), {"__module__": "transformers.mine"})
-    assert origin_of(kind()).kind == ""
-
-
-def test_a_loaded_adapter_has_the_same_card(tmp_path: Path) -> None:
-    model, adapter = attached(train=("classifier",), start="subtract")
-    adapter.save(tmp_path)
-    again = make("bert", torch.float32)
-    again.config._name_or_path = BASE
-    cards = [ta.model_card(one).split("## What is adapted")[0] for one in (model, ta.load(again, tmp_path))]
-    assert cards[0] == cards[1] and "subtract, add, 11" in cards[0]
-
-
-def test_one_that_knows_no_base_says_how_to_load_it() -> None:
-    made = ta.compress(attached()[1], None, ": out : in", "lora", 2)
-    text = ta.model_card(ta.Adapter(made.plan))
-    assert "not known: load it with `strict=False`" in text and "model = ...  # the base model" in text

@@ -95,17 +95,6 @@ def test_a_revision_is_honoured_both_ways(hub: FakeHub, tmp_path: Path) -> None:
         assert torch.equal(logits(get(hub, tmp_path, revision=revision)), logits(model))
 
 
-def test_several_are_loaded_into_one_model_by_name(hub: FakeHub, tmp_path: Path) -> None:
-    pushed = {name: trained(seed=seed) for name, seed in (("one", 1), ("two", 2))}
-    model = make("bert", torch.float32)
-    for name, (_, adapter) in pushed.items():
-        ta.push_to_hub(adapter, name, endpoint=hub.url)
-        ta.from_pretrained(model, f"me/{name}", name=name, endpoint=hub.url, cache_dir=tmp_path)
-    for name, (alone, _) in pushed.items():
-        ta.use(model, name)
-        assert torch.equal(logits(model), logits(alone))
-
-
 def test_a_later_push_takes_heads_away_and_keeps_what_is_not_ours(hub: FakeHub, tmp_path: Path) -> None:
     ta.push_to_hub(trained()[1], NAME, endpoint=hub.url)
     hub.put(NAME, {"notes.txt": b"mine"})
@@ -113,18 +102,6 @@ def test_a_later_push_takes_heads_away_and_keeps_what_is_not_ours(hub: FakeHub, 
     ta.push_to_hub(adapter, NAME, endpoint=hub.url)
     assert set(hub.files(NAME)) == {".gitattributes", "README.md", "notes.txt", "adapter.json", "adapter.safetensors"}
     assert torch.equal(logits(get(hub, tmp_path)), logits(model))
-
-
-def test_a_name_without_an_owner_is_its_pushers(hub: FakeHub) -> None:
-    ta.push_to_hub(trained()[1], "mine", endpoint=hub.url, private=True)
-    assert "ta.from_pretrained(model, 'me/mine')" in hub.files("me/mine")["README.md"].decode()
-    assert hub.private["me/mine"] == "private"
-
-
-def test_a_card_of_ones_own_is_pushed_as_it_is(hub: FakeHub) -> None:
-    text = "---\nlicense: mit\n---\n# Mine\n"
-    ta.push_to_hub(trained()[1], NAME, endpoint=hub.url, card=text)
-    assert hub.files(NAME)["README.md"].decode() == text
 
 
 def test_a_folder_is_loaded_without_the_hub(tmp_path: Path) -> None:

@@ -257,7 +257,7 @@ assert table["hours"].tolist() == [2.0] and "hours" in RUN and summarise(table, 
                 ),
             ]
         },
-        tests="`python docs/make/columns_page.py` writes its line of the page of columns",
+        tests="the page of columns is made of it",
     ),
     Change(
         "a task",
@@ -291,21 +291,33 @@ Path("pairs.jsonl").write_text("\\n".join(map(json.dumps, rows)))
 task, record = resolve({"train": "pairs.jsonl", "columns": {"source": "source"}, "kind": "translation"})
 assert record["kind"] == "translation" and len(task.load().train) == 28
 """,
-        edits={
-            "lab/tasks/language/rows.py": [
-                (
-                    'COLUMNS = {"instruct": ("prompt", "answer"), ',
-                    'COLUMNS = {"translation": ("source", "target"), "instruct": ("prompt", "answer"), ',
-                )
-            ],
-            "lab/tasks/own_settings.py": [
-                (
-                    '    "instruct": ("text", ',
-                    '    "translation": ("text", "label", "labels", "metric", "beta"),\n    "instruct": ("text", ',
-                )
-            ],
+        new={
+            "extras/translation.py": """\"\"\"Translations: a sentence, and the same in another language.\"\"\"
+
+from tensoradapt.extras.answers.instruct import Instruct
+from tensoradapt.lab.tasks.kinds import Kind
+from tensoradapt.lab.tasks.splits import Split
+from tensoradapt.lab.tasks.tables import text_column
+
+
+def examples(table, part, columns):
+    names = [(columns or {}).get(name, name) for name in ("source", "target")]
+    texts = tuple(zip(*(text_column(table, name) for name in names), strict=True))
+    ids = tuple(f"{part}-{row}" for row in range(len(texts)))
+    import numpy as np
+
+    return Split(texts, np.zeros(len(texts), np.int64), ids, by_prompt=True), ()
+
+
+TASKS = {"translation": Kind(("source", "target"), Instruct, examples)}
+"""
         },
-        tests="a task of its own besides, where its loss is another: `lab/tasks/own.py` names it",
+        edits={
+            "extras/__init__.py": [
+                ('    "trackers": ', '    "translation": {"tasks": ("translation",)},\n    "trackers": ')
+            ]
+        },
+        tests="a task of its own besides, where its loss is another",
     ),
     Change(
         "a model family",
@@ -361,24 +373,15 @@ assert [config.seed for config in found] == [0, 1, 0, 1]
     Change(
         "an executor",
         """
-from tensoradapt.lab.sweeps.executors.catalogue import EXECUTORS, slots_for
-assert EXECUTORS["here"].__name__ == "Here"
+from tensoradapt.lab.sweeps.executors.catalogue import named, slots_for
+assert named("here").__name__ == "Here"
 slots_for("here", 1, "cpu", {})
 """,
-        edits={
-            "lab/sweeps/executors/catalogue.py": [
-                (
-                    "from tensoradapt.lab.sweeps.executors.options import",
-                    "from tensoradapt.lab.sweeps.executors.here import Here\n"
-                    "from tensoradapt.lab.sweeps.executors.options import",
-                ),
-                ('{"inline": Inline, ', '{"here": Here, "inline": Inline, '),
-            ]
-        },
+        edits={"extras/__init__.py": [('    "trackers": ', '    "here": {"executors": ("here",)},\n    "trackers": ')]},
         new={
-            "lab/sweeps/executors/here.py": '"""This process, under another name."""\n\n'
+            "extras/here.py": '"""This process, under another name."""\n\n'
             "from tensoradapt.lab.sweeps.executors.executor import Inline\n\n\nclass Here(Inline):\n"
-            '    """As inline."""\n'
+            '    """As inline."""\n\n\nEXECUTORS = {"here": Here}\n'
         },
     ),
 )

@@ -309,7 +309,7 @@ ROWS: dict[str, tuple[Entry, float]] = {
     "mica": (lora, 16 / RANK),
     "eva": (lora, 1 / RANK),
     "lora-fa": (lora, 16 / RANK),
-    "unilora": (lora, 1),  # of factors whose entries tests/adapter/test_factor_map.py has
+    "unilora": (lora, 1),  # of factors whose entries tests/extras/test_factor_map.py has
     "nola": (lora, 1 / RANK),
     "sharelora-a": (sharelora_a, 16 / RANK),
     "sharelora-b": (sharelora_b, 16 / RANK),

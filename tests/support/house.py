@@ -100,8 +100,3 @@ def n_parameters(function: ast.FunctionDef) -> int:
     given = function.args
     names = [a.arg for a in (*given.posonlyargs, *given.args, *given.kwonlyargs)]
     return len([name for name in names if name not in ("self", "cls")])
-
-
-def classes(module: str) -> list[str]:
-    """Return the names of a module's classes."""
-    return [node.name for node in ast.walk(parsed(module)) if isinstance(node, ast.ClassDef)]

@@ -8,7 +8,8 @@ from typing import Any
 
 import tensoradapt as ta
 from tensoradapt import testing
-from tensoradapt.integrations import axolotl, llama_factory, ms_swift, peft, trainer
+from tensoradapt.extras import axolotl, llama_factory, ms_swift
+from tensoradapt.integrations import peft, trainer
 from tensoradapt.lab.data import assets
 from tensoradapt.sites import recipe
 
@@ -23,9 +24,9 @@ MODULES = {
     "tensoradapt.sites.recipe": recipe,
     "tensoradapt.integrations.peft": peft,
     "tensoradapt.integrations.trainer": trainer,
-    "tensoradapt.integrations.ms_swift": ms_swift,
-    "tensoradapt.integrations.llama_factory": llama_factory,
-    "tensoradapt.integrations.axolotl": axolotl,
+    "tensoradapt.extras.ms_swift": ms_swift,
+    "tensoradapt.extras.llama_factory": llama_factory,
+    "tensoradapt.extras.axolotl": axolotl,
 }
 FROM_ELSEWHERE = {f"tensoradapt.plots.{name}": getattr(ta.plots, name) for name in ta.plots.NAMES}  # files of plots
 

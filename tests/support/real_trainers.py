@@ -90,7 +90,7 @@ def llama_factory(work: Path, way: str, equal: bool) -> Path:
     changes |= {"stage: sft": f"stage: {way}", "runs/llama-factory": out}
     changes |= {"dataset: alpaca": "dataset: pairs"} if way == "dpo" else {}
     (work / "run.yaml").write_text(edited((FILES / "llama_factory.yaml").read_text(), changes) + "use_cpu: true\n")
-    imported = "from tensoradapt.integrations.llama_factory import launch"
+    imported = "from tensoradapt.extras.llama_factory import launch"
     callbacks = "EqualSteps(), Probe()" if equal else "Probe()"
     changes = {imported: f"{imported}\nfrom trainer_probe import Probe", "EqualSteps())": f"{callbacks})"}
     launcher = edited((FILES / "llama_factory_adapter.py").read_text(), changes)

@@ -26,6 +26,7 @@ from torch.func import functional_call
 
 import tensoradapt as ta
 
+pytestmark = pytest.mark.usefixtures("double")
 COMBINATIONS = [
     pytest.param(name, parameterization, mismatch, id=f"{name}-{parameterization}-{mismatch}")
     for name in FAMILIES
@@ -79,13 +80,6 @@ def attached(
     sites = ta.find_sites(model, "all")
     plan = planned(sites, parameterization, rank=3, on_mismatch=mismatch, train=train)
     return Setup(name, base, model, ta.attach(model, plan, seed=7))
-
-
-@pytest.fixture(autouse=True)
-def double_factors(request: pytest.FixtureRequest) -> None:
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    request.addfinalizer(lambda: torch.set_default_dtype(before))
 
 
 @pytest.mark.thorough
@@ -202,21 +196,6 @@ def test_ten_merges_into_bfloat16_give_every_bit_back(name: str) -> None:
     ta.merge(setup.model)
     ta.detach(setup.model)  # a merged model is unmerged first
     assert_identical(setup.model, setup.base)
-
-
-@pytest.mark.parametrize("rule", ["add", "dora", "hira"])
-def test_a_merge_under_autocast_has_the_bits_of_one_outside(rule: str) -> None:
-    torch.set_default_dtype(torch.float32)
-
-    def merged(autocast: bool) -> dict[str, torch.Tensor]:
-        model = make("bert", torch.float32)
-        perturb(ta.attach(model, ta.plan(model, "layer proj : out : in", "cp", 3, rule=rule)))
-        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-            ta.merge(model)
-        return {name: value.clone() for name, value in model.state_dict().items()}
-
-    outside, under = merged(False), merged(True)
-    assert all(torch.equal(under[name], value) for name, value in outside.items())
 
 
 @every_model

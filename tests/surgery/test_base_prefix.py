@@ -45,19 +45,3 @@ def test_a_plan_of_a_language_model_goes_on_its_base(folder: Path) -> None:
     )
     adapter = ta.attach(base, plan)
     assert {f"bert.{site.name}" for site in adapter.plan.sites} == {site.name for site in plan.sites}
-
-
-def test_updates_compressed_over_the_sites_of_a_name_go_on_a_classifier(folder: Path, tmp_path: Path) -> None:
-    trained = AutoModelForSequenceClassification.from_pretrained(folder)
-    perturb(ta.attach(trained, "lora", rank=2, train=()))
-    ta.export_lora(trained, tmp_path / "lora")
-    sites = ta.find_sites(str(folder))
-    small = ta.compress(tmp_path / "lora", sites, "layer proj : out : in", "tucker", max_error=1e-6)
-    adapter = small.attach(AutoModelForSequenceClassification.from_pretrained(folder))
-    assert all(site.name.startswith("bert.") for site in adapter.plan.sites)
-
-
-def test_ranks_by_name_stay_with_their_names(folder: Path) -> None:
-    plan = ta.plan(str(folder), "lora", rank=2, rank_pattern={"encoder.layer.0.*": 1})
-    with pytest.raises(ta.TensorAdaptError, match="The plan was made for another model: make it from this one"):
-        ta.attach(AutoModelForMaskedLM.from_pretrained(folder), plan)

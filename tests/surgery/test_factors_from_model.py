@@ -13,7 +13,6 @@ from support.models import DECODER, assert_identical, inputs, make
 from torch import nn
 
 import tensoradapt as ta
-from tensoradapt.planning import scale
 from tensoradapt.surgery.factors_from_model import summed_gradients
 from tensoradapt.testing.laws import float64
 
@@ -69,16 +68,6 @@ def test_summed_gradients_are_the_losss_and_leave_the_model_as_it_was() -> None:
     torch.testing.assert_close(found[name], twin.get_parameter(name).grad.float())
 
 
-def test_gradients_that_were_there_do_not_count_and_stay() -> None:
-    model, name = make("bert"), "bert.encoder.layer.1.attention.self.query.weight"
-    expected = summed_gradients(model, [name], [batch()])[name]
-    model(**batch(labels=torch.tensor([1, 1]))).loss.backward()
-    kept = {key: p.grad.clone() for key, p in model.named_parameters() if p.grad is not None}
-    assert torch.equal(summed_gradients(model, [name], [batch()])[name], expected)
-    assert kept.keys() == {key for key, p in model.named_parameters() if p.grad is not None}
-    assert all(torch.equal(model.get_parameter(key).grad, gradient) for key, gradient in kept.items())
-
-
 @pytest.mark.thorough
 @pytest.mark.parametrize(
     "parameterization", ["cp", "tucker", "tensor_train", "tensor_ring", "lora", "block_term", "loha"]
@@ -115,28 +104,6 @@ def test_a_gradient_start_leaves_frozen_factors_as_they_are(name: str) -> None:
                 torch.testing.assert_close(one.factors[factor.name].abs(), other.factors[factor.name].abs())
     model(**batch()).loss.backward()
     assert all(t.trained[t.network.zero.name].grad.count_nonzero() for t in adapter.factored)
-
-
-def test_a_gradient_start_keeps_the_matched_rules_sizes_and_first_step() -> None:
-    model = make("bert")
-    plan = ta.plan(ta.find_sites(model, ("q", "v")), TIED, "cp", rank=2, start="gradient")
-    with float64():
-        adapter = ta.attach(model, plan, batches=[batch()])
-    [tensor], [group] = adapter.factored, plan.groups
-    assert tensor.factors["model"].square().mean().sqrt().item() == pytest.approx((3 * 30) ** -0.5)
-    assert scale.matched_scale(group.network, tensor.factors) == pytest.approx(tensor.scale)
-
-
-@pytest.mark.parametrize(("parameterization", "layout"), [("dense", FREE), ("quanta", ": out* : in*")])
-def test_a_gradient_start_of_one_factor_is_zero_and_learns(parameterization: str, layout: str) -> None:
-    """One factor is the zero one, so the gradient has no other to be drawn from."""
-    model = make("bert")
-    split = {"split": {"in": (5, 6), "out": (5, 6)}} if parameterization == "quanta" else {}
-    plan = ta.plan(ta.find_sites(model, ("q",)), layout, parameterization, rank=1, start="gradient", **split)
-    adapter = ta.attach(model, plan, batches=[batch()])
-    assert torch.equal(logits(model), logits(make("bert")))
-    model(**batch()).loss.backward()
-    assert all(p.grad.count_nonzero() for p in adapter.parameters())
 
 
 @pytest.mark.parametrize(

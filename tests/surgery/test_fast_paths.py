@@ -13,14 +13,8 @@ from torch.func import functional_call
 import tensoradapt as ta
 from tensoradapt.sites.site import Site
 
+pytestmark = pytest.mark.usefixtures("double")
 X = torch.randn(2, 5, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-
-
-@pytest.fixture(autouse=True)
-def double(request: pytest.FixtureRequest) -> None:
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    request.addfinalizer(lambda: torch.set_default_dtype(before))
 
 
 class Root(nn.Module):

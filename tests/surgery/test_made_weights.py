@@ -96,33 +96,3 @@ def test_a_model_that_was_moved_to_the_meta_device(call: Callable[..., Any], tmp
         call(model, adapter, tmp_path / "out")
     assert not (tmp_path / "out").exists()
     ta.detach(model)
-
-
-def test_the_loss_of_a_merge_is_a_number_where_squares_are_beyond_float32() -> None:
-    model = make("bert", torch.bfloat16)
-    adapter = ta.attach(model, "lora", rank=2)
-    perturb(adapter)
-    with torch.no_grad():
-        for parameter in adapter.parameters():
-            parameter.mul_(1e12)
-    lost = ta.merge(model).lost
-    assert all(0 < value < 0.01 for value in lost.values())
-
-
-@pytest.mark.parametrize(("size", "norm"), [(1e60, r"1\.57e\+61"), (1e200, "inf")])
-def test_an_update_beyond_float32_is_not_compressed(size: float, norm: str) -> None:
-    model = make("bert")
-    adapter = ta.attach(model, "lora", rank=2).double()
-    perturb(adapter)
-    with torch.no_grad():
-        for parameter in adapter.parameters():
-            parameter.mul_(size**0.5)
-    with pytest.raises(ta.TensorAdaptError, match=rf"query has norm {norm}, and float32, in which adapters are held"):
-        ta.compress(adapter, layout="layer proj : out : in", method="cp", rank=2)
-
-
-def test_values_beyond_float32_are_refused_with_the_numbers() -> None:
-    network = ta.plan(make("bert"), "cp", rank=2).groups[0].network
-    values = {"model": torch.full((30, 2), 1e39, dtype=torch.float64)}
-    with pytest.raises(ta.TensorAdaptError, match=r"'model' reaches 1e\+39, and torch\.float32 holds up to 3\.4e\+38"):
-        ta.FactoredTensor(network, values=values)

@@ -11,7 +11,7 @@ import torch
 import transformers
 from support.families import RANKLESS
 from support.families import SPLIT as PARTED
-from support.models import DECODER, make, perturb
+from support.models import DECODER, perturb
 from torch import nn
 
 import tensoradapt as ta
@@ -110,23 +110,6 @@ def test_what_needs_values_is_refused_until_they_come(tmp_path: Path) -> None:
         model(**INPUT)
 
 
-def test_weights_are_loaded_after_a_look_and_the_adapter_attached_again() -> None:
-    real, model = llama(), on_meta()
-    plan = planned(model)
-    ta.attach(model, plan)
-    ta.detach(model)
-    model.load_state_dict(real.state_dict(), assign=True)
-    adapter, expected = ta.attach(model, plan), ta.attach(real, plan)
-    assert all(torch.equal(a, b) for a, b in zip(adapter.parameters(), expected.parameters(), strict=True))
-
-
-def test_inside_a_context_of_the_meta_device_a_model_on_it_takes_an_adapter() -> None:
-    with torch.device("meta"):
-        model = llama()
-        adapter = ta.attach(model, planned(model, "vera", rule="dora"))
-    assert all(value.is_meta for value in (*adapter.parameters(), *adapter.buffers()))
-
-
 def test_values_would_be_lost_on_the_meta_device_and_are_refused() -> None:
     model, real = on_meta(), llama()
     plan = planned(real)
@@ -154,12 +137,3 @@ def test_values_that_were_given_are_not_drawn_in_their_place(name: str, frozen: 
         adapter.save(tmp_path)
         with pytest.raises(ta.TensorAdaptError, match="were given, by values= of attach"):
             ta.load(llama(), tmp_path).reset_parameters()
-
-
-def test_a_head_whose_original_numbers_never_came_is_not_given_back_as_something_else() -> None:
-    model = make("bert").to("meta")
-    adapter = ta.attach(model, ta.plan(model, method="lora", paper=True, rank=2))
-    model.to_empty(device="cpu")
-    adapter.reset_parameters()
-    with pytest.raises(ta.TensorAdaptError, match=r"original numbers of 'classifier.*meta device"):
-        ta.detach(model)

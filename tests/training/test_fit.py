@@ -1,9 +1,6 @@
 """The training loop: what moves, how fast, and what happens when numbers blow up."""
 
-import io
 import itertools
-import sys
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,7 +9,6 @@ from torch import nn
 
 import tensoradapt as ta
 from tensoradapt.training.fit import fit
-from tensoradapt.training.progress import is_watched
 
 
 class Regression(nn.Module):
@@ -66,14 +62,6 @@ def test_the_rate_rises_over_the_warm_up_and_falls_to_zero_after_the_last_step()
     steps = [(a[0] - b[0]).mean().item() for a, b in itertools.pairwise(seen)]
     expected = [1 / 3, 2 / 3, 1, *((10 - k) / 7 for k in range(3, 10))]
     assert steps == pytest.approx(expected, rel=1e-3)
-
-
-def test_frozen_parameters_stay():
-    model = Regression()
-    model.body.requires_grad_(False)
-    before = model.body.weight.clone()
-    fit(model, batches(), lr=0.1, steps=3, weight_decay=0.1)
-    assert torch.equal(model.body.weight, before)
 
 
 @pytest.mark.parametrize("where", ["loss", "gradient"])
@@ -144,12 +132,9 @@ def test_in_bf16_the_model_computes_in_bfloat16_and_its_parameters_stay_in_float
     ("options", "says"),
     [
         ({"lr": float("nan")}, "lr is nan; expected a finite number above 0"),
-        ({"lr": 0}, "lr is 0; expected"),
         ({"head_lr": -1.0}, "head_lr is -1.0; expected"),
         ({"steps": 0}, "steps is 0; expected a whole number from 1 up to"),
-        ({"steps": True}, "steps is True"),
         ({"warmup": 1.0}, "warmup is 1.0; expected a share"),
-        ({"clip": float("nan")}, "clip is nan; expected a finite number above 0"),
         ({"heads": "head"}, "heads is 'head'; expected names of modules"),
         ({"heads": ("haed",)}, "heads names 'haed', in which nothing requires gradients; did you mean \"head\""),
         ({"precision": "bf61"}, "precision is 'bf61'; did you mean \"bf16\""),
@@ -190,14 +175,6 @@ def test_an_error_puts_back_the_mode_that_each_module_had(wrong: str) -> None:
     with pytest.raises((ta.TensorAdaptError, TypeError)):
         fit(model, given, lr=0.1, steps=1, loss=None if wrong == "batch" else lambda model, batch: "no tensor")
     assert {name: module.training for name, module in model.named_modules()} == before
-
-
-def test_a_notebook_shows_the_bar(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "stderr", io.StringIO())  # which is no terminal
-    assert not is_watched()
-    shell = SimpleNamespace(config={"IPKernelApp": {}})
-    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
-    assert is_watched()
 
 
 def test_the_rank_falls_on_schedule_while_training_goes_on() -> None:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
 from support.sweeping import TINY
 
 import tensoradapt as ta
 from tensoradapt.lab.runs.store import load_runs
 from tensoradapt.lab.sweeps.report import report
-from tensoradapt.lab.tasks import get
 from tensoradapt.training.loss_rise import TIMES, rise
 
 RATES = {"head rate": 0.06, "learning rate": 2e-3}
@@ -54,24 +51,3 @@ def test_a_run_says_so_in_its_line_its_note_and_the_report(tmp_path: Path) -> No
     for note in notes.values():
         assert any(note in line for line in said), "the terminal"
         assert note in report(tmp_path, tmp_path / "report.html").read_text(), "the report"
-
-
-def test_a_run_with_usual_rates_has_no_note_of_it(tmp_path: Path) -> None:
-    ta.sweep({**TINY, "reference": ["head", "full"]}, tmp_path, executor="inline", say=lambda _: None, probe=False)
-    assert not any("loss rose" in run.result["note"] for run in load_runs(tmp_path))
-
-
-def test_a_loss_that_is_no_number_at_first_is_said_before_a_second_step() -> None:
-    model = get("planted").model("tiny-random-bert")
-    calls: list[int] = []
-
-    def loss(model: Any, batch: Any) -> torch.Tensor:
-        calls.append(1)
-        return model(**batch).loss * float("nan")
-
-    batch = {"input_ids": torch.ones(2, 3, dtype=torch.long), "labels": torch.tensor([0, 1])}
-    fitted = ta.fit(model, [batch] * 5, lr=1e-3, steps=5, loss=loss)
-    assert (fitted.status, len(calls), fitted.losses) == ("diverged", 1, ())
-    assert fitted.note == (
-        "step 1: the loss is nan, before anything was trained: check the batch, its labels and the model's weights"
-    )

@@ -182,15 +182,6 @@ def test_preconditioned_steps_of_lora_fa_are_those_of_pefts_optimizer(rank: int)
                 torch.testing.assert_close(tensor.trained["B"], b, rtol=0, atol=1e-12)
 
 
-def test_a_float32_gradient_is_not_rounded_to_bfloat16_as_pefts_optimizer_does() -> None:
-    made = tensor("lora", ": out : in")
-    of, gradient = made.network.factors[1], torch.randn(4, 3)
-    exact = divided(made.network, made.factors, of, gradient.double(), 1e-8)
-    found = divided(made.network, made.factors, of, gradient, 1e-8)
-    assert found.dtype == torch.float32
-    torch.testing.assert_close(found.double(), exact, rtol=1e-6, atol=0)
-
-
 def test_what_cannot_be_preconditioned_is_refused() -> None:
     model = make("bert")
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
@@ -231,26 +222,6 @@ def test_gradients_of_half_precision_are_divided_in_float64(dtype: torch.dtype, 
     torch.testing.assert_close(found.double(), exact, rtol=error, atol=1e-6)
 
 
-@pytest.mark.thorough
-@pytest.mark.parametrize("method", ["cp", "tucker", "tensor_train"])
-@pytest.mark.parametrize("rank", [1, 8])
-def test_at_the_start_and_above_a_modes_size_the_first_steps_are_finite(method: str, rank: int) -> None:
-    """All normal matrices but one are zero at the start; with a rank of 8 over modes of 2 to 4 they are singular."""
-    model = make("bert")
-    adapter = ta.attach(model, ta.plan(model, TIED, method, rank, frozen=["layer"]))
-    frozen = adapter.factored[0].factors["layer"].detach().clone()
-    optimizer = torch.optim.AdamW(adapter.parameters(), lr=1e-3)
-    ta.preconditioned(optimizer, model)
-    for _ in range(3):
-        optimizer.zero_grad()
-        loss = model(**inputs("bert"), labels=torch.tensor([2, 5])).loss
-        loss.backward()
-        optimizer.step()
-        assert loss.isfinite() and all(p.isfinite().all() for p in adapter.parameters())
-    assert adapter.factored[0].full().abs().sum() > 0
-    torch.testing.assert_close(adapter.factored[0].factors["layer"], frozen, rtol=0, atol=0)
-
-
 def test_multipliers_of_factors_reach_the_optimizer_and_the_matched_scale() -> None:
     model = make("bert", torch.float32)
     sites = ta.find_sites(model, ("q", "v"))
@@ -261,16 +232,3 @@ def test_multipliers_of_factors_reach_the_optimizer_and_the_matched_scale() -> N
     assert all(tensor.trained["B"] in set(groups[0.16]) for tensor in adapter.factored)
     # sixteen times the rate at a sixteenth of the scale: the same first step
     assert adapter.factored[0].scale == pytest.approx(plain.factored[0].scale / 16, rel=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("rates", "says"),
-    [
-        ({"C": 2.0}, "rates names 'C', no trained factor.*Valid: A, B"),
-        ({"B": 0}, "rate of 'B' is 0; expected a finite"),
-    ],
-)
-def test_multipliers_of_nothing_or_of_no_number_are_refused(rates: dict[str, float], says: str) -> None:
-    sites = ta.find_sites(make("bert"), ("q", "v"))
-    with pytest.raises(ta.TensorAdaptError, match=says):
-        ta.plan(sites, ": out : in", "lora", rank=2, rates=rates)

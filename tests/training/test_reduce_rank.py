@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from tensoradapt.networks.network import Network
 from tensoradapt.training import rounding
 from tensoradapt.training.reduce_rank import check_schedule, reduce_rank
 
+pytestmark = pytest.mark.usefixtures("double")
 SIZES = {"layer": 4, "proj": 3, "head": 5, "dim": 6, "model": 11, "out": 8, "in": 10}
 SIZES |= {"out1": 3, "out2": 4, "in1": 5, "in2": 2}
 TIED = "layer proj : head dim : model"
@@ -52,14 +52,6 @@ CASES = {
 }
 every_tree = pytest.mark.parametrize("case", CASES)
 FAMILIES = ("lora", "tucker", "tensor_train", "cp")
-
-
-@pytest.fixture(autouse=True)
-def double_factors() -> Iterator[None]:
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(before)
 
 
 def network_of(case: str, rank: int = 6) -> Network:
@@ -130,24 +122,6 @@ def test_a_train_is_rounded_to_what_tensorlys_tt_svd_makes_of_the_dense_tensor(r
     np.testing.assert_allclose(found.numpy(), expected, rtol=0, atol=1e-11 * np.abs(expected).max())
 
 
-def test_tied_modes_of_both_factors_are_truncated_position_by_position() -> None:
-    network = parameterizations.get("lora").build(Layout.parse("layer : out : in", SIZES), 6)
-    values, small = drawn(network), smaller(network, 2)
-    u, s, vt = torch.linalg.svd(dense(network, values), full_matrices=False)
-    expected = u[..., :2] * s[:, None, :2] @ vt[:, :2]
-    torch.testing.assert_close(rounded(network, values, small), expected, rtol=1e-11, atol=1e-11)
-    torch.testing.assert_close(rounding.spectra(network, values)["r"], s[:, :6].square().sum(0), rtol=1e-11, atol=0)
-
-
-@pytest.mark.parametrize("case", ["tucker", "tensor_train"])
-def test_further_sweeps_lower_the_error(case: str) -> None:
-    network = network_of(case)
-    values, small = drawn(network), smaller(network, 2)
-    whole = dense(network, values)
-    errors = [float((rounded(network, values, small, sweeps) - whole).norm()) for sweeps in (1, 2, 4)]
-    assert errors[0] > errors[1] * 1.001 and errors[1] > errors[2]
-
-
 def widen(network: Network, values: Mapping[str, Tensor], rank: int, mix: bool) -> tuple[Network, dict[str, Tensor]]:
     """The same tensor with bonds of ``rank``: zero columns, or another basis of each bond besides."""
     large, generator, found = network, torch.Generator().manual_seed(9), dict(values)
@@ -201,26 +175,6 @@ def test_cp_drops_components_that_cancel_before_smaller_ones_that_do_not() -> No
     assert error == pytest.approx(0.5, rel=1e-9)
     errors = rounding.spectra(network, values)["r"]
     assert (errors[1:] <= errors[:-1]).all() and float(errors[2:].sum()) >= 0.25  # in the order in which they go
-
-
-def test_the_new_bases_are_of_equal_size_dual_and_near_the_old_ones() -> None:
-    generator = torch.Generator().manual_seed(1)
-    left, right = (torch.randn(3, n, 6, generator=generator) for n in (9, 8))
-    x, y = rounding.frames(left, right, 4)
-    torch.testing.assert_close(y.mT @ x, torch.eye(4).expand(3, 4, 4), rtol=0, atol=1e-12)
-    torch.testing.assert_close(x.mT @ x, y.mT @ y, rtol=0, atol=1e-12)
-    left[..., [1, 4]] = 0  # directions without use: the others are kept as they are
-    right[..., [1, 4]] = 0
-    for frame in rounding.frames(left, right, 4):
-        torch.testing.assert_close(frame, torch.eye(6)[:, [0, 2, 3, 5]].expand(3, 6, 4), rtol=0, atol=1e-9)
-
-
-def test_directions_that_one_side_does_not_use_are_chosen_by_the_other() -> None:
-    left = torch.randn(9, 6, generator=torch.Generator().manual_seed(1))
-    u, s, vt = torch.linalg.svd(left, full_matrices=False)
-    for x, y in (rounding.frames(left, torch.zeros(8, 6), 3), rounding.frames(torch.zeros(8, 6), left, 3)):
-        torch.testing.assert_close(x, y, rtol=0, atol=1e-6)
-        torch.testing.assert_close(left @ x @ y.mT, u[:, :3] * s[:3] @ vt[:3], rtol=0, atol=1e-6)
 
 
 # in a model
@@ -279,26 +233,6 @@ def test_an_adapter_that_does_not_use_its_bonds_is_reduced_without_a_change(
     assert "r" in str(report) and f"-> {report.n_params:,} parameters" in str(report)
 
 
-@pytest.mark.parametrize("parameterization", FAMILIES)
-def test_where_nothing_is_truncated_nothing_is_replaced(parameterization: str) -> None:
-    model = attached(parameterization)
-    perturb(adapter_of(model))
-    before, plan = list(model.parameters()), adapter_of(model).plan
-    report = reduce_rank(model, rank=5)
-    assert all(one is two for one, two in zip(model.parameters(), before, strict=True))
-    assert adapter_of(model).plan == plan and report.n_before == report.n_params
-
-
-def test_a_plan_with_ranks_by_pattern_is_reduced_too() -> None:
-    """The ranks that were asked for last stand in the plan, as they hold for every tensor."""
-    model = make("bert")
-    ta.attach(model, ta.plan(model, ": out : in", "lora", 3, rank_pattern={"*.layer.0.*": 4}))
-    reduce_rank(model, rank=2)
-    plan = adapter_of(model).plan
-    assert {group.rank for group in plan.groups} == {2}
-    assert (plan.spec.rank, plan.spec.rank_pattern) == (2, {})
-
-
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "momentum": lambda p: torch.optim.SGD(p, lr=0.05, momentum=0.9),
     "nesterov": lambda p: torch.optim.SGD(p, lr=0.05, momentum=0.9, nesterov=True),
@@ -332,70 +266,6 @@ def test_a_training_goes_on_as_if_the_unused_bonds_were_still_there(parameteriza
     assert float((found["carry"] - found["none"]).norm()) < 1e-9 * size
     if name != "plain":
         assert float((found["reset"] - found["none"]).norm()) > 1e-4 * size
-
-
-@pytest.mark.parametrize("parameterization", ["lora", "tucker", "tensor_train"])
-def test_momentum_commutes_with_a_rotation_of_the_bonds(parameterization: str) -> None:
-    """Bonds in other orthonormal bases, of which 2 directions are used: no coordinate of them is zero."""
-    found = []
-    for reduced in (False, True):
-        model = padded(parameterization)
-        rotate(adapter_of(model))
-        optimizer = torch.optim.SGD(adapter_of(model).parameters(), lr=0.05, momentum=0.9)
-        for k in range(5):
-            step(model, optimizer)
-            if k == 2 and reduced:
-                reduce_rank(model, optimizer, rank=2)
-        found.append(deltas(model))
-    torch.testing.assert_close(found[1], found[0], rtol=0, atol=1e-10 * float(found[0].norm()))
-
-
-@torch.no_grad()
-def rotate(adapter: ta.Adapter) -> None:
-    generator = torch.Generator().manual_seed(8)
-    for tensor in adapter.factored:
-        for bond, n in tensor.network.bonds.items():
-            turn = torch.linalg.qr(torch.randn(n, n, generator=generator)).Q
-            for factor in (f for f in tensor.network.factors if bond in f.labels):
-                value, axis = tensor.trained[factor.name], factor.labels.index(bond)
-                value.copy_(torch.tensordot(value, turn, ([axis], [0])).movedim(-1, axis))
-
-
-@pytest.mark.parametrize("case", ["lora", "tucker", "tensor_train", "tt_matrix"])
-def test_carried_first_moments_are_the_gradients_in_the_new_factors(case: str) -> None:
-    network = smaller(network_of(case), 2)
-    large, wide = widen(network, drawn(network), 6, mix=True)
-    weight = torch.randn(network.layout.shape, generator=torch.Generator().manual_seed(3))
-
-    def gradients(net: Network, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        leaves = {name: value.clone().requires_grad_() for name, value in values.items()}
-        ((dense(net, leaves) - weight) ** 2).sum().backward()
-        return {name: leaf.grad for name, leaf in leaves.items()}
-
-    made = rounding.changes(large, wide, network.bonds)
-    expected = gradients(network, rounding.changed(large, wide, made))
-    before = gradients(large, wide)
-    for factor in large.factors:
-        found = rounding.transported(factor, before[factor.name], made, gradient=True)
-        torch.testing.assert_close(found, expected[factor.name], rtol=1e-8, atol=1e-8 * float(found.abs().max()))
-
-
-def test_moments_change_as_gradients_and_as_their_squares() -> None:
-    model = attached()
-    adapter = adapter_of(model)
-    perturb(adapter)
-    optimizer = torch.optim.Adam(adapter.parameters())
-    step(model, optimizer)
-    old, network = dict(adapter.factored[0].trained), adapter.factored[0].network
-    kept = {name: dict(optimizer.state[p]) for name, p in old.items()}
-    values = {name: p.detach() for name, p in old.items()}
-    made = rounding.changes(network, values, smaller(network, 3).bonds)
-    reduce_rank(model, optimizer, rank=3)
-    for factor in network.factors:
-        state = optimizer.state[adapter.factored[0].trained[factor.name]]
-        for name, square in (("exp_avg", False), ("exp_avg_sq", True)):
-            expected = rounding.transported(factor, kept[factor.name][name], made, gradient=True, square=square)
-            torch.testing.assert_close(state[name], expected, rtol=1e-12, atol=0)
 
 
 def test_the_optimizers_groups_keep_their_settings_and_hold_the_new_factors() -> None:
@@ -544,13 +414,6 @@ def test_networks_without_a_rounding_are_refused(parameterization: str, layout: 
         rounding.check(network)
 
 
-def test_a_mode_held_by_factors_that_are_not_neighbours_is_no_tree() -> None:
-    train = parameterizations.get("tensor_train").build(Layout.parse("layer : out : in", SIZES), 2)
-    first, middle, last = train.factors
-    assert rounding.is_tree(train)
-    assert not rounding.is_tree(replace(train, factors=(first, middle, replace(last, labels=(*last.labels, "in")))))
-
-
 @pytest.mark.parametrize(
     ("options", "says"),
     [
@@ -629,17 +492,3 @@ def test_a_schedule_that_cannot_be_followed_is_refused_before_training() -> None
             check_schedule(model, schedule, 10)
     with pytest.raises(ta.TensorAdaptError, match="has no adapter attached"):
         check_schedule(make("bert"), {3: 2}, 10)
-
-
-def test_the_loss_falls_on_after_each_of_several_reductions() -> None:
-    model = attached("tensor_train", 5)
-    optimizer = torch.optim.AdamW(adapter_of(model).parameters(), lr=0.003)
-    losses = []
-    for k in range(24):
-        step(model, optimizer)
-        losses.append(model(**inputs("bert"), labels=torch.tensor([2, 5])).loss.item())
-        if k in (7, 15):
-            reduce_rank(model, optimizer, rank=4 if k == 7 else 2)
-    assert adapter_of(model).plan.groups[0].network.bonds["r_layer"] == 2
-    for part in (losses[:8], losses[8:16], losses[16:]):
-        assert all(later < earlier for earlier, later in itertools.pairwise(part))

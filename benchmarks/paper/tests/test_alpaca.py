@@ -1,4 +1,4 @@
-"""Alpaca: which rows are used, how options are judged, and what an adapter of it answers."""
+"""Alpaca: which rows are used, how options are judged, and what a run of it learns."""
 
 from __future__ import annotations
 
@@ -15,16 +15,12 @@ from support.chat_models import saved_chat_model
 from support.configs import config_of
 
 from tensoradapt.errors import TensorAdaptError
+from tensoradapt.extras.answers import chat
 from tensoradapt.lab.runs.execute import execute, load_data
-from tensoradapt.lab.tasks.language import chat
 from tensoradapt.lab.tasks.splits import DataSpec, Split
 from tensoradapt_paper.language.alpaca import ALPACA, ANSWERS
 from tensoradapt_paper.language.instruction_rows import ALPACA as FILE
 from tensoradapt_paper.language.instruction_rows import QUESTIONS
-
-sys.path.append(str(Path(__file__).parents[1]))
-import answers
-import mt_bench
 
 LENGTH = 160  # in the tiny model's tokens, which are letters
 Rows = list[dict[str, Any]]
@@ -200,31 +196,3 @@ def test_a_run_learns_the_answers_and_judges_each_kind(data: Callable[..., Path]
     assert frozen["result"]["test"]["log_likelihood"] < result["test"]["log_likelihood"] - 0.5
     test = load_data(config_of(model, "alpaca", kind="head", **sizes)).test
     assert ALPACA.evaluate(parts["arrays"]["predictions"], test) == result["test"]
-
-
-@pytest.mark.filterwarnings("ignore::FutureWarning")  # transformers warns at what PEFT asks
-def test_an_adapter_answers_the_same_when_peft_loads_its_export(
-    data: Callable[..., Path], model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    data()
-    short = ["--steps", "4", "--rank", "4", "--tokens", "6", "--lr", "1e-1"]
-    places = ["--out", str(tmp_path / "out"), "--adapter", str(tmp_path / "adapter")]
-    monkeypatch.setattr(sys, "argv", ["answers.py", "--model", model, *short, *places])
-    answers.main()
-    found = json.loads((tmp_path / "out" / "answers.json").read_text())
-    assert found["same_text_in_peft"] == "5 of 5" and len(found["answers"]) == 5
-    assert any(row["adapter"] != row["base"] for row in found["answers"])
-    assert all(row["prompt"] and row["alpaca"] for row in found["answers"])
-    both = {"question_id": 81, "turns": ["Say.", "Again."]}, {"question_id": 82, "turns": ["Name.", "Why?"]}
-    (tmp_path / "questions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in both))
-    told = ["--questions", str(tmp_path / "questions.jsonl"), "--model-id", "mine", "--tokens", "5"]
-    monkeypatch.setattr(sys, "argv", ["mt_bench.py", "--model", model, *told, *places])
-    mt_bench.main()
-    file = tmp_path / "out" / "mine.jsonl"
-    first, second = file.read_text().splitlines()
-    assert json.loads(first)["question_id"] == 81 and len(json.loads(first)["choices"][0]["turns"]) == 2
-    file.write_text(first + "\n" + second[:30])  # stopped while it wrote
-    mt_bench.main()
-    again = [json.loads(line) for line in file.read_text().splitlines()]
-    assert again[0] == json.loads(first) and again[1]["choices"] == json.loads(second)["choices"]
-    assert again[1].keys() == {"question_id", "answer_id", "model_id", "choices", "tstamp"}

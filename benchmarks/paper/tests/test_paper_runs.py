@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
-from support import roberta
 
 sys.path.append(str(Path(__file__).parents[1]))
-import first_looks
 import report
 import run
 
@@ -23,8 +20,7 @@ from tensoradapt.lab.analysis.statistics.significance import crossed_paired_p, h
 from tensoradapt.lab.runs.store import load_runs
 from tensoradapt.lab.sweeps.spec import read_spec
 
-# pyproject.toml is of the plug-in, and metamath.py has specifications of its own kind
-FILES = sorted(file for file in run.HERE.glob("*-*.toml") if not file.stem.startswith("metamath"))
+NAMES = sorted({name for scales in run.FAMILIES.values() for names in scales.values() for name in names})
 DIFFERENCES = sorted(report.RESULTS.rglob("differences.csv"))
 SPEC = """
 model = "tiny-random-bert"
@@ -62,15 +58,14 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> object:
     return call
 
 
-def test_every_scale_has_its_files_and_every_file_a_scale() -> None:
-    named = {name for scales in run.FAMILIES.values() for names in scales.values() for name in names}
-    assert named == {file.stem for file in FILES}
-
-
-@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
-def test_each_specification_is_one(file: Path) -> None:
-    for spec in run.specifications(file):
+@pytest.mark.parametrize("name", NAMES)
+def test_each_specification_is_one(name: str) -> None:
+    for spec in run.specifications(run.HERE / f"{name}.toml"):
         assert read_spec(spec).methods
+
+
+def test_every_specification_of_this_folder_has_a_scale() -> None:
+    assert {file.stem for file in run.HERE.glob("*-*.toml")} <= {*NAMES}
 
 
 @pytest.mark.thorough
@@ -83,7 +78,7 @@ def test_a_family_is_run_by_one_command_and_written_as_files(command, tmp_path: 
     folder = tmp_path / "results" / "glue"
     names = {path.name for path in folder.iterdir()}
     tables = {"records.csv", "means.csv", "differences.csv", "within.csv"}
-    assert names == {"spec.toml", *tables, "frontier.png", "differences.png"}
+    assert names == {*tables, "frontier.png", "differences.png"}
     rows = report.read(folder / "records.csv")
     assert {row["id"] for row in rows} == {one.name for one in runs} and {row["seed"] for row in rows} == {"0", "1"}
     assert all("accuracy=" in row["test_metrics"] and row["machine"] for row in rows)
@@ -149,96 +144,9 @@ def test_without_lora_8_sizes_are_compared_with_the_smallest_of_their_method(com
     assert compared == {("lora", "r=4", "lora r=2"), ("cp", "r=3", "cp r=2"), ("cp", "r=5", "cp r=2")}
 
 
-@pytest.mark.thorough
-def test_first_looks_are_lora_alone_at_other_steps_and_rates_of_the_head(
-    command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "spec.toml").write_text(SPEC.replace("lr = 0.01", "lr = [0.01, 0.02, 0.04]\nhead_lr = 0.06"))
-    monkeypatch.setattr(first_looks, "RECORD", tmp_path / "looks.csv")
-    arguments = ["first_looks.py", "--family", "glue", "--out", str(tmp_path / "looks"), "--executor", "inline"]
-    old = "tiny-random-bert,planted,3,0.06,0.02,{},,-0.25\n"
-    (tmp_path / "looks.csv").write_text(",".join(first_looks.COLUMNS) + "\n" + old.format("") + old.format("2001"))
-    monkeypatch.setattr(sys, "argv", arguments)
-    assert first_looks.main() == 0
-    monkeypatch.setattr(sys, "argv", [*arguments, "--report"])
-    assert first_looks.main() == first_looks.main() == 0
-    every = report.read(tmp_path / "looks.csv")
-    assert [row["score"] for row in every if not row["seed"]] == ["-0.25"], "what another look found stays"
-    rows = [row for row in every if row["seed"]]
-    told = [(row["steps"], row["head_lr"], row["lr"], row["seed"], row["score"]) for row in rows]
-    wanted = [("2", "0.06"), ("3", "0.02"), ("3", "0.06"), ("3", "0.18"), ("6", "0.06")]
-    assert told == [(steps, head, "0.02", "2001", "") for steps, head in wanted]
-    scores = {(str(one.row["steps"]), str(one.row["head_lr"])): one.row for one in load_runs(tmp_path / "looks")}
-    assert {key: one["method"] for key, one in scores.items()} == dict.fromkeys(wanted, "lora")
-    assert [float(row["validation"]) for row in rows] == pytest.approx(
-        [scores[key]["validation"] for key in wanted], rel=1e-5
-    )
-
-
-def test_a_look_at_a_task_without_a_head_has_no_rate_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    row = {"model": "m", "task": "t", "steps": 3, "head_lr": None, "lr": 0.02, "seed": 2001, "validation": -1.5}
-    monkeypatch.setattr(first_looks, "load_runs", lambda out: [SimpleNamespace(row=row)])
-    (found,) = first_looks.added([], first_looks.looks(Path()))
-    assert (found["head_lr"], found["lr"], found["validation"], found["score"]) == ("", "0.02", "-1.5", "")
-
-
-def test_a_look_at_a_scale_that_is_not_there_names_those_that_are() -> None:
-    with pytest.raises(SystemExit, match=r"glue has no scale 'long'.*choose one of here, gpu, paper"):
-        list(first_looks.specifications("glue", "long"))
-
-
-@pytest.mark.parametrize("family", sorted(run.FAMILIES))
-def test_each_family_is_looked_at_by_lora_with_one_seed(family: str) -> None:
-    for spec in first_looks.specifications(family):
-        read = read_spec(spec)
-        assert ([method.name for method in read.methods], [*read.seed]) == (["lora"], [2001])
-
-
-def test_a_look_may_be_at_one_task_with_more_steps_and_seeds() -> None:
-    two = ("headline", "mpnet")
-    asked = list(first_looks.specifications(*two, task="sst2", steps=(2, 4), seeds=(2001, 2002)))
-    usual = [spec for spec in first_looks.specifications(*two) if spec["task"] == "sst2"]
-    assert {spec["task"] for spec in asked} == {"sst2"} and len(usual) == 5
-    assert [spec["steps"] for spec in asked[:2]] == [2 * usual[1]["steps"], 4 * usual[1]["steps"]]
-    assert all(spec["seed"] == [2001, 2002] for spec in asked)
-
-
-@pytest.mark.thorough
-def test_it_stops_after_its_minutes_and_goes_on(command, tmp_path: Path) -> None:
-    with pytest.raises(SystemExit, match=r"stopped after 0\.0001 minutes; the same command goes on"):
-        command("--minutes", "0.0001")
-    assert command() == 0
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["glue-base", pytest.param("glue-large", marks=pytest.mark.nightly)])
-def test_a_specification_of_the_paper_computes_two_steps_of_a_random_model_of_its_config(
-    name: str, command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    roberta.save(tmp_path / "model", name.removeprefix("glue-"))
-    tables = run.specifications(FILES[[file.stem for file in FILES].index(name)])
-    rte = {**tables[3], "method": [{**method, "rank": 4} for method in tables[3]["method"]]}
-    monkeypatch.setattr(run, "specifications", lambda file: [rte])  # the others would take minutes
-    for part in ("n_validation", "n_test"):  # of up to 512 tokens each
-        monkeypatch.setitem(run.SMOKE, part, 2)
-    assert rte["task"] == "rte"
-    monkeypatch.setitem(run.FAMILIES, "glue", {"paper": ("spec",)})
-    assert command("--scale", "paper", "--smoke", "--model", str(tmp_path / "model")) == 0
-    runs = load_runs(tmp_path / "runs")
-    width, heads, layers = {"glue-base": (768, 12, 12), "glue-large": (1024, 16, 24)}[name]
-    assert {one.result["n_params"] for one in runs} == {4 * (width + width // heads + heads + layers + 4)}
-    assert len(runs) == 2  # the layout of the released code, and the paper's
-    assert all(len(one.array("losses")) == 2 and one.config["training"]["clip"] == 1000 for one in runs)
-
-
-def test_a_model_that_is_not_there_is_named_without_a_traceback(command) -> None:
-    with pytest.raises(SystemExit, match="unknown model 'no/such-model'"):
-        command("--scale", "here", "--dry-run", "--model", "no/such-model")
-
-
 def test_a_scale_that_a_family_lacks_is_named(command) -> None:
-    with pytest.raises(SystemExit, match=r"glue has no scale 'paper'.*choose one of here"):
-        command("--scale", "paper")
+    with pytest.raises(SystemExit, match=r"glue has no scale 'ranks'; choose one of here"):
+        command("--scale", "ranks")
 
 
 @pytest.mark.thorough

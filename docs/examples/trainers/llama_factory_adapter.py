@@ -1,6 +1,6 @@
 """LLaMA-Factory with an adapter: ``python llama_factory_adapter.py train llama_factory.yaml``."""
 
-from tensoradapt.integrations.llama_factory import launch
+from tensoradapt.extras.llama_factory import launch
 from tensoradapt.integrations.peft import TensorConfig
 from tensoradapt.integrations.trainer import EqualSteps
 

@@ -1,6 +1,6 @@
 """What ms-swift trains: ``swift sft --external_plugins ms_swift_adapter.py --tuner_type tensoradapt``."""
 
-from tensoradapt.integrations.ms_swift import register
+from tensoradapt.extras.ms_swift import register
 from tensoradapt.integrations.peft import TensorConfig
 
 register(

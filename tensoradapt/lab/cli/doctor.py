@@ -14,7 +14,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tensoradapt import __version__
+from tensoradapt import __version__, doors
 from tensoradapt.errors import TensorAdaptError, few
 from tensoradapt.files import reason
 from tensoradapt.lab.cli.options import newest_runs, path
@@ -84,7 +84,7 @@ def doctor(args: argparse.Namespace) -> int:
         raise TensorAdaptError(
             f"{missing[0]} is no folder; expected a folder of runs: leave it out or run a sweep first"
         )
-    found = [*_versions(), *_extras(), *_devices(), *_disk(), *_caches(args.deep)]
+    found = [*_versions(), *_extras(), *_rooms(), *_devices(), *_disk(), *_caches(args.deep)]
     folders = args.runs or [folder for folder in (newest_runs(),) if folder]
     found += [finding for folder in folders for finding in _runs(folder)]
     broken = sum(finding.state == BROKEN for finding in found)
@@ -120,6 +120,15 @@ def _extras() -> Iterator[Finding]:
         unmet, purpose = [one for one in packages if not one.met], EXTRAS.get(extra, "")
         mend = f'{few(list(map(_lacking, unmet)))}: run pip install "tensoradapt[{extra}]"'
         yield Finding(NOTE, f"[{extra}]", f"{purpose}; {mend}") if unmet else Finding(OK, f"[{extra}]", purpose)
+
+
+def _rooms() -> Iterator[Finding]:
+    """Yield a line for all rooms of ``tensoradapt/extras``, or one for each that cannot be imported."""
+    faults = {room: fault for room in doors.rooms() if (fault := doors.fault(room))}
+    for room, fault in faults.items():
+        yield Finding(BROKEN, "extras", f"{doors.path(room)} cannot be imported ({fault}): mend or delete it")
+    if not faults:
+        yield Finding(OK, "extras", f"{len(doors.rooms())} of {len(doors.listed())} rooms are there")
 
 
 def _lacking(one: Requirement) -> str:

@@ -1,4 +1,4 @@
-"""The command ``methods``: all parameterizations and published adapters, one in full, and docs/reference/methods.md."""
+"""The command ``methods``: all parameterizations and published adapters, one in full, and the page of all."""
 
 from __future__ import annotations
 
@@ -76,11 +76,11 @@ def add_parsers(commands: Any) -> None:
     which.add_argument("--exports-as-lora", action="store_true", help="those whose updates are small as a LoRA")
     more = p.add_argument_group("files and pages")
     more.add_argument("--draw", metavar="FILE", type=path, help="draw the network of NAME too: a PNG, PDF or SVG file")
-    more.add_argument("--markdown", action="store_true", help="print the page docs/reference/methods.md")
+    more.add_argument("--markdown", action="store_true", help="print the page of all methods, as the site has it")
 
 
 def methods(args: argparse.Namespace) -> int:
-    """Print all methods, one in full, their counts at a model's sizes, or the page docs/reference/methods.md."""
+    """Print all methods, one in full, their counts at a model's sizes, or the page of all."""
     _check_together(args)
     rank = 8 if args.rank is None else args.rank
     if args.markdown:
@@ -240,7 +240,7 @@ def _parameterization(name: str, config: Any, model: str, rank: int) -> Iterator
     factoring = parameterizations.get(name)
     layouts = parameterizations.layouts_of(factoring)
     options = list(inspect.signature(factoring.build).parameters)[2:]
-    rows = [row.name for row in published.ROWS if row.parameterization == name]
+    rows = [row.name for row in published.every() if row.parameterization == name]
     yield from (
         f"{name}: {getattr(factoring, 'label', name)}\n",
         *_folded(bare(inspect.getdoc(factoring) or "")),
@@ -390,7 +390,7 @@ def _published_rows() -> list[str]:
     lines = ["## Published adapters", "", *PAPER, "", prose(f"Letters: {published.LETTERS}."), ""]
     lines += ["| name | parameterization, layout (targets) | parameters | start | scale | source | note |"]
     lines += ["|---|---|---|---|---|---|---|"]
-    for row in published.ROWS:
+    for row in published.every():
         layouts = "; ".join(f"`{layout}` ({' '.join(projections)})" for layout, projections in row.tensors)
         formula, scale = f"`{row.formula}`", f"{row.scale}, alpha {row.alpha:g}"
         cells = (row.name, f"{row.parameterization}, {layouts}", formula, row.start, scale, row.source, row.note)

@@ -11,7 +11,7 @@ from tensoradapt.errors import TensorAdaptError
 from tensoradapt.lab.cli.options import DEFAULT_MODEL, DEFAULT_OUT, RUNS, path, picked
 from tensoradapt.lab.cli.output import complain, show, show_json
 from tensoradapt.lab.cli.parser import add_command
-from tensoradapt.lab.sweeps.executors.catalogue import CLUSTERS, EXECUTORS
+from tensoradapt.lab.sweeps.executors.catalogue import BUILT_IN, CLUSTERS
 from tensoradapt.lab.sweeps.spec import SweepSpec
 from tensoradapt.lab.tasks import registry
 from tensoradapt.lab.tasks.own_settings import OwnData
@@ -114,12 +114,10 @@ def _sweep_options(parser: argparse.ArgumentParser) -> None:
     p.add_argument(
         "--workers", type=int, metavar="N", help="runs at once (default: as many as a GPU has room for, or one)"
     )
-    p.add_argument(
-        "--executor", default="local", help=f"{', '.join(EXECUTORS)} (default: %(default)s, a process for each worker)"
-    )
+    executors = ", ".join((*BUILT_IN, *CLUSTERS))
+    p.add_argument("--executor", default="local", help=f"{executors} (default: %(default)s, a process for each worker)")
     for name in CLUSTERS:
-        options = ", ".join(EXECUTORS[name].OPTIONS)
-        p.add_argument(f"--{name}", nargs="+", metavar="KEY=VALUE", help=f"what each run asks for: {options}")
+        p.add_argument(f"--{name}", nargs="+", metavar="KEY=VALUE", help="what each run asks for, such as cpus=2")
     p.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ... (default: %(default)s)")
     p = parser.add_argument_group("what is run")
     p.add_argument("--dry-run", action="store_true", help="print the plan, its time and disk, and stop")

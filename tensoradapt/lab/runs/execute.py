@@ -7,7 +7,6 @@ import random
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence, Sized
-from contextlib import nullcontext
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
@@ -18,10 +17,10 @@ from torch import nn
 
 from tensoradapt.adapter.checkpoint import expected
 from tensoradapt.errors import TensorAdaptError
-from tensoradapt.lab.runs import forgetting
 from tensoradapt.lab.runs.batches import batches, predict
 from tensoradapt.lab.runs.config import RunConfig
 from tensoradapt.lab.runs.fitted_head import fit_head
+from tensoradapt.lab.runs.measures import growth, measured
 from tensoradapt.lab.runs.provenance import peak_memory, reset_peak_memory
 from tensoradapt.lab.tasks import Data, DataSpec, Task
 from tensoradapt.lab.tasks.lengths import cut
@@ -32,7 +31,7 @@ from tensoradapt.planning.build_plan import build_plan
 from tensoradapt.planning.plan import Plan
 from tensoradapt.planning.spec import AdapterSpec
 from tensoradapt.records import as_json
-from tensoradapt.surgery.attach import attach, disabled
+from tensoradapt.surgery.attach import attach
 from tensoradapt.training.fit import FitResult, autocast, computed_in, training
 from tensoradapt.training.loss_rise import rise
 from tensoradapt.training.state import TrainingState
@@ -69,7 +68,7 @@ def execution(
     model, plan = prepare(task, config)
     model.to(device)
     train, validation, test = (task.encode(part, config.model, config.data.max_length) for part in data.parts)
-    before, missed = _general_loss(task, config, model, device)
+    before, missed = measured(task, config, model, device, trained=False)
     torch.manual_seed(config.seed)
     parts = {"validation": validation} | ({} if config.tuning else {"test": test})
     fitted, floor = FitResult("finished", "", (), ()), None
@@ -88,21 +87,26 @@ def execution(
         result["n_trained_base"] = floor.n_params
     if found := cut(task, data.parts, (train, validation, test), config.model, config.data.max_length):
         result["cut"] = found
-    if before is not None:
-        after, _ = _general_loss(task, config, model, device, trained=True)
-        result["forgetting"] = None if after is None or not math.isfinite(after - before) else after - before
+    after, _ = measured(task, config, model, device, trained=True) if before else ({}, "")
+    result |= {name: growth(value, after.get(name)) for name, value in before.items()}
     trained_head = TRAINED if config.fitted and not floor else ""
     result["note"] = "; ".join(filter(None, (result["note"], missed, trained_head)))
-    measured = {
+    measurements = {
         "seconds": time.perf_counter() - begun,
         "evaluation_seconds": time.perf_counter() - trained,
-        **_measured(fitted.seconds, device),
+        **_costs(fitted.seconds, device),
         "precision": computed_in(config.training.precision, device),
         "resumed_at_step": checkpoint.resumed if checkpoint else 0,
         **({"adapter_bytes": 4 * sum(map(math.prod, expected(plan).values()))} if plan else {}),
     }
     arrays = _arrays(config, data, scores[config.judged], result["status"]) | {"losses": np.array(fitted.losses)}
-    return {"config": config.as_dict(), "result": result, "measurements": measured, "arrays": arrays, "model": model}
+    return {
+        "config": config.as_dict(),
+        "result": result,
+        "measurements": measurements,
+        "arrays": arrays,
+        "model": model,
+    }
 
 
 def _reset_peaks(device: str) -> None:
@@ -118,24 +122,6 @@ def _predictions(
     """Return the predictions for each part by name, but for one without examples."""
     with autocast(precision, device):
         return {name: predict(task, model, part, device) for name, part in parts.items() if len(part)}
-
-
-def _general_loss(
-    task: Task, config: RunConfig, model: nn.Module, device: str, trained: bool = False
-) -> tuple[float | None, str]:
-    """Return the cross entropy of general text under a causal model or, not ``trained``, under its base; or why not.
-
-    A run that chooses a rate does not measure it, as validation scores alone are compared.
-    """
-    if not task.causal or config.tuning:
-        return None, ""
-    try:
-        ids = forgetting.windows(config.model)
-    except TensorAdaptError as error:
-        return None, f"forgetting was not measured: {error}"
-    base = nullcontext() if trained or config.kind != "adapter" else disabled(model)
-    with base, autocast(config.training.precision, device):
-        return forgetting.general_loss(model, ids, device), ""
 
 
 def prepare(task: Task, config: RunConfig) -> tuple[nn.Module, Plan | None]:
@@ -239,7 +225,7 @@ def _rates(config: RunConfig, heads: Sequence[str]) -> dict[str, float]:
     return head if config.kind == "head" else {**head, "learning rate": lr}
 
 
-def _measured(seconds: tuple[float, ...], device: str) -> dict[str, Any]:
+def _costs(seconds: tuple[float, ...], device: str) -> dict[str, Any]:
     measured = {
         "step_seconds_median": statistics.median(seconds) if seconds else None,
         "peak_memory_bytes": peak_memory(),

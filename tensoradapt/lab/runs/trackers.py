@@ -15,12 +15,12 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Protocol
 
+from tensoradapt import doors
 from tensoradapt.checks import strings
 from tensoradapt.errors import TensorAdaptError, did_you_mean, missing_extra
 
 PATIENCE = 60.0  # seconds; a tracker's package can take twenty to load on a slow machine
 WAITING = 10_000  # values that may wait for a tracker; further ones are dropped
-FOLDER = "tracking"
 
 
 class Tracker(Protocol):
@@ -36,61 +36,6 @@ class Tracker(Protocol):
         """Return once every value is stored."""
 
 
-class TensorBoard:
-    """A tracker that writes event files to ``tracking/tensorboard/<name>`` in the folder of runs."""
-
-    def start(self, name: str, root: Path, config: Mapping[str, Any], step: int) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
-        # purge_step hides what a killed attempt wrote of this step and later
-        self._writer = SummaryWriter(str(root / FOLDER / "tensorboard" / name), purge_step=step)
-        self._writer.add_text("config", "\n".join(f"    {key}: {value}" for key, value in config.items()))
-
-    def log(self, values: Mapping[str, float], step: int) -> None:
-        for key, value in values.items():
-            self._writer.add_scalar(key, value, step)
-
-    def finish(self) -> None:
-        self._writer.close()
-
-
-class Wandb:
-    """A tracker for Weights & Biases, in the mode that WANDB_MODE says; its files are in ``tracking``.
-
-    The project has the name of the folder of runs. A killed run resumes under its name and skips steps already logged.
-    """
-
-    def start(self, name: str, root: Path, config: Mapping[str, Any], step: int) -> None:
-        import wandb
-
-        (root / FOLDER).mkdir(parents=True, exist_ok=True)
-        self._run: Any = wandb.init(
-            project=root.name,
-            name=name,
-            id=name,
-            dir=str(root / FOLDER),
-            config=dict(config),
-            resume="allow",
-            settings=wandb.Settings(console="off"),
-        )
-
-    def log(self, values: Mapping[str, float], step: int) -> None:
-        self._run.log(dict(values), step=step)
-
-    def finish(self) -> None:
-        self._run.finish()
-
-
-class Trackio(Wandb):
-    """A tracker for Trackio, in its own folder (TRACKIO_DIR). The project has the name of the folder of runs."""
-
-    def start(self, name: str, root: Path, config: Mapping[str, Any], step: int) -> None:
-        import trackio
-
-        self._run = trackio.init(project=root.name, name=name, config=dict(config), resume="allow")
-
-
-TRACKERS: dict[str, Callable[[], Tracker]] = {"tensorboard": TensorBoard, "trackio": Trackio, "wandb": Wandb}
 _hung: set[str] = set()  # trackers that hung in this process, and are not used again
 
 
@@ -98,8 +43,10 @@ def check(names: Sequence[str] | str) -> tuple[str, ...]:
     """Return the names without repeats; raise TensorAdaptError for a tracker that is unknown or not installed."""
     chosen = tuple(dict.fromkeys(strings(names, "track")))
     for name in chosen:
-        if name not in TRACKERS:
-            raise TensorAdaptError(f"track names {name!r}{did_you_mean(name, TRACKERS)}")
+        if name not in doors.names("trackers"):
+            known = did_you_mean(name, doors.names("trackers"))
+            raise TensorAdaptError(f"track names {name!r}{known}{doors.missing('trackers', name)}")
+        doors.get("trackers", name)
         if importlib.util.find_spec(name) is None:
             raise missing_extra(name, name, f"track {name}")
     return chosen
@@ -176,7 +123,7 @@ class _Sink:
         return f"{self.name}: {self._error}" if self._error else ""
 
     def _work(self, *what: Any) -> None:
-        tracker = TRACKERS[self.name]()
+        tracker = doors.get("trackers", self.name)()
         if self._did(tracker.start, *what):
             while (item := self._values.get()) is not None and self._did(tracker.log, *item):
                 pass

@@ -11,12 +11,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from tensoradapt import doors
 from tensoradapt.errors import BudgetError, TensorAdaptError, located
 from tensoradapt.lab.analysis.edges import edge_cell
 from tensoradapt.lab.analysis.names import display
 from tensoradapt.lab.runs.config import RunConfig
 from tensoradapt.lab.runs.store import is_failed, is_finished
-from tensoradapt.lab.sweeps import search, tuning
+from tensoradapt.lab.sweeps import tuning
 from tensoradapt.lab.sweeps.spec import Method, Size, SweepSpec
 from tensoradapt.lab.sweeps.tuning import Proposed, TuningCase
 from tensoradapt.lab.tasks.rates import head_rate
@@ -170,7 +171,7 @@ def part(
     filled = [cell for cell in planned if not cell.empty]
     if not filled:
         return None
-    propose = search.propose if spec.search else tuning.propose
+    propose = doors.get("proposers", "search") if spec.search else tuning.propose
     settled = ended or (lambda name: is_finished(root, name) or is_failed(root, name))
     sizes = [cell.size for cell in sorted(filled, key=lambda cell: cell.n_params or 0)]
     proposed = propose(TuningCase(spec, method, task, sizes, Path(root), settled))

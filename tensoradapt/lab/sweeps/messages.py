@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from typing import Any
 
+from tensoradapt import doors
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.lab.analysis.names import display
-from tensoradapt.lab.data import assets
 from tensoradapt.lab.runs.config import RunConfig
 from tensoradapt.lab.runs.row import adapter_cells
 from tensoradapt.lab.sweeps.due import Cell, Due
@@ -204,18 +204,14 @@ class Progress:
 def setting_lines(spec: SweepSpec, slots: Slots) -> Iterator[str]:
     """Yield what a plan says of precision, of the data of each task, and of what cannot be measured."""
     seen = (data_text(spec, task) for task in spec.task)
-    yield from filter(None, (precision_text(spec, slots), *seen, forgetting_text(spec)))
+    yield from filter(None, (precision_text(spec, slots), *seen, *measure_lines(spec)))
 
 
-def forgetting_text(spec: SweepSpec) -> str:
-    """Fetch the text by which runs of causal models measure what they forget; return a line if that cannot be."""
-    if not any(restore(task, spec.own.get(task, {})).causal for task in spec.task):
-        return ""
-    try:
-        assets.fetch(assets.GENERAL_TEXT)
-    except TensorAdaptError as error:
-        return f"forgetting will not be measured: {error}"
-    return ""
+def measure_lines(spec: SweepSpec) -> Iterator[str]:
+    """Fetch what is measured of models besides their score; yield a line for what cannot be."""
+    tasks = [restore(task, spec.own.get(task, {})) for task in spec.task]
+    lines = (measure.prepare(task) for measure in doors.table("measures").values() for task in tasks)
+    yield from dict.fromkeys(filter(None, lines))
 
 
 def data_text(spec: SweepSpec, task: str) -> str:

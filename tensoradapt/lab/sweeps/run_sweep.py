@@ -11,7 +11,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from tensoradapt.checks import Check, as_path, check_arguments, flag, of_kind, one_of, optional, text, whole
+from tensoradapt.checks import Check, as_path, check_arguments, flag, of_kind, one_entering, optional, text, whole
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.habits import answers_keywords
 from tensoradapt.lab.analysis.edges import edge_text
@@ -24,7 +24,7 @@ from tensoradapt.lab.sweeps import record as recorded
 from tensoradapt.lab.sweeps.cost import cost_text, measure
 from tensoradapt.lab.sweeps.data_check import check_validation, cut_lines
 from tensoradapt.lab.sweeps.due import Cell, Due, SweepPart, base_of, cells, due, joined, part, parts, with_head_rates
-from tensoradapt.lab.sweeps.executors.catalogue import CLUSTERS, EXECUTORS, slots_for
+from tensoradapt.lab.sweeps.executors.catalogue import BUILT_IN, CLUSTERS, named, slots_for
 from tensoradapt.lab.sweeps.executors.executor import ELSEWHERE, Executor
 from tensoradapt.lab.sweeps.messages import (
     Progress,
@@ -67,7 +67,7 @@ class SweepResult:
 
 CHECKS: Mapping[str, Check] = {
     "out": as_path,
-    "executor": partial(one_of, tuple(EXECUTORS)),
+    "executor": partial(one_entering, "executors", tuple(BUILT_IN)),
     "device": text,
     "stale": text,
     "retry_failed": flag,
@@ -148,7 +148,7 @@ def sweep(
         slots = slots_for(executor, workers, device, cluster)
         check_validation(spec)
         if not dry_run:
-            chosen = EXECUTORS[executor](root, slots)
+            chosen = named(executor)(root, slots)
             store.check_writable(root)
         # one after the other, as texts may take minutes to be encoded
         for line in chain([plan_text(spec, planned, now, todo)], setting_lines(spec, slots), cut_lines(spec)):
@@ -163,7 +163,7 @@ def sweep(
     if left or past is None:
         recorded.write(root, spec, planned, versions())
     if left:
-        state.run(chosen if slots is chosen.slots else EXECUTORS[executor](root, slots))
+        state.run(chosen if slots is chosen.slots else named(executor)(root, slots))
     tidy(root)
     ended = state.outcome()
     if ended.at_edge:

@@ -29,7 +29,7 @@ from tensoradapt.lab.runs.row import TARGETS
 from tensoradapt.lab.tasks.classification import Classification
 from tensoradapt.lab.tasks.registry import resolve, restore
 from tensoradapt.lab.tasks.splits import DataSpec
-from tensoradapt.networks.starts import STARTS
+from tensoradapt.networks import starts
 from tensoradapt.planning.scale import SCALES
 from tensoradapt.planning.spec import AdapterSpec, with_defaults
 from tensoradapt.published import methods
@@ -417,7 +417,7 @@ def _values(f: Any, given: Any) -> list[Any]:
         raise TensorAdaptError(f"{f.name} is {shown(given)}; expected a value, or a list of at least one")
     alone = each == [given]
     found = [f.metadata["check"](v, f.name if alone else f"{f.name}[{i}]") for i, v in enumerate(each)]
-    if f.name == "start" and (reading := [name for name in found if STARTS[name].needs_batches]):
+    if f.name == "start" and (reading := [name for name in found if starts.get(name).needs_batches]):
         raise TensorAdaptError(f'start is "{reading[0]}", which takes batches; expected "zero", "subtract" or "paper"')
     if twice := [v for i, v in enumerate(found) if v in found[:i]]:
         raise TensorAdaptError(f"{f.name} names {_text(f.name, twice[0])} twice; name each once")

@@ -13,10 +13,8 @@ import numpy as np
 from tensoradapt.errors import TensorAdaptError, located
 from tensoradapt.lab.metrics.library import check_fits, resolve
 from tensoradapt.lab.tasks.classification import Classification, Regression
+from tensoradapt.lab.tasks.kinds import Kind, kind_of, kinds
 from tensoradapt.lab.tasks.labels import Labels, check_in_train, read_labels
-from tensoradapt.lab.tasks.language.instruct import Instruct
-from tensoradapt.lab.tasks.language.preference import Preferences
-from tensoradapt.lab.tasks.language.rows import COLUMNS, examples, kind_of
 from tensoradapt.lab.tasks.own_settings import SHARES, OwnData, check_kind, settled
 from tensoradapt.lab.tasks.splits import Split, Splits, disjoint, divide_classes, take
 from tensoradapt.lab.tasks.tables import Table, columns_of, read_dataset, read_file, texts_of
@@ -40,7 +38,9 @@ def build(own: OwnData) -> tuple[Task, dict[str, Any]]:
         tables = _tables(own)
         kind = _kind(own, tables["train"])
         check_kind(own, kind)
-        task, record = _answered(own, kind, tables) if kind in COLUMNS else _labelled(own, kind, tables)
+        other = kinds().get(str(kind))
+        task, record = _unlabelled(own, other, tables) if other else _labelled(own, kind, tables)
+        record = {"kind": kind, **record}
     record |= {"hash": content_hash(task.load()), "source": said(own)}
     return task, json.loads(json.dumps(record))  # as it is read from a run's config
 
@@ -53,15 +53,14 @@ def _kind(own: OwnData, table: Table) -> str | None:
     return own.kind if own.kind or labelled else kind_of(table, own.columns or {})
 
 
-def _answered(own: OwnData, kind: str, tables: Mapping[str, Table]) -> tuple[Task, dict[str, Any]]:
-    found = {part: examples(table, kind, part, own.columns) for part, table in tables.items()}
+def _unlabelled(own: OwnData, kind: Kind, tables: Mapping[str, Table]) -> tuple[Task, dict[str, Any]]:
+    found = {part: kind.examples(table, part, own.columns) for part, table in tables.items()}
     left_out = [note for _, notes in found.values() for note in notes]
-    how = [] if own.kind else [f'kind "{kind}", as its columns are']
+    how = [] if own.kind else [f'kind "{kind_of(tables["train"], own.columns or {})}", as its columns are']
     splits = _three(own, {part: split for part, (split, _) in found.items()}, [*how, *left_out])
     of: Any = {"name": own.name, "load_splits": lambda: splits, "source": _where(tables), "licence": "your own"}
-    if kind == "preference":
-        return Preferences(**of, beta=own.beta), {"kind": kind, "beta": own.beta}
-    return Instruct(**of), {"kind": kind}
+    settings = {name: getattr(own, name) for name in kind.settings}
+    return kind.task(**of, **settings), settings
 
 
 def _labelled(own: OwnData, kind: str | None, tables: Mapping[str, Table]) -> tuple[Task, dict[str, Any]]:

@@ -12,19 +12,17 @@ from tensoradapt import checks
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.lab.metrics.library import metric_name
 from tensoradapt.lab.tasks import given_rows
-from tensoradapt.lab.tasks.language.preference import BETA
-from tensoradapt.lab.tasks.language.rows import COLUMNS, ROLES
+from tensoradapt.lab.tasks.kinds import kinds, roles
 from tensoradapt.lab.tasks.tables import PARTS, SUFFIXES, is_saved
 from tensoradapt.records import changed, check_fields, value
 
 SHARES = {"validation": 0.1, "test": 0.2}
-KINDS = ("classification", "regression", *COLUMNS)
+LABELLED = ("classification", "regression")
 OTHERS = {  # the fields that a kind does without, None: of labels
     None: ("columns", "beta"),
     "pictures": ("text", "label", "subset", "max_length", "columns", "beta"),
-    "instruct": ("text", "label", "labels", "metric", "beta"),
-    "preference": ("text", "label", "labels", "metric"),
 }
+UNLABELLED = ("text", "label", "labels", "metric", "beta")  # but for what is a setting of the kind
 
 
 def _columns(given: Any, where: str) -> tuple[str, ...]:
@@ -56,7 +54,7 @@ def _shares(given: Any, where: str) -> dict[str, float]:
 
 
 def _roles(given: Any, where: str) -> dict[str, str]:
-    return checks.checked(checks.mapping(given, where), dict.fromkeys(ROLES, checks.text), f"{where}.")
+    return checks.checked(checks.mapping(given, where), dict.fromkeys(roles(), checks.text), f"{where}.")
 
 
 def _source(given: Any, where: str) -> str:
@@ -105,7 +103,7 @@ class OwnData:
         listed=True,
     )
     kind: str | None = value(
-        partial(checks.one_of, KINDS),
+        partial(checks.one_entering, "tasks", LABELLED),
         "classification, regression, instruct (prompts with answers) or preference (prompts with a chosen and a "
         "rejected answer); by default as columns and labels are",
     )
@@ -114,7 +112,7 @@ class OwnData:
         "what the columns prompt, answer, chosen, rejected and system are called, where that is otherwise; system may "
         "be left out",
     )
-    beta: float = value(checks.number, "of preference: how much a margin over the frozen base counts, per nat", BETA)
+    beta: float = value(checks.number, "of preference: how much a margin over the frozen base counts, per nat", 0.1)
     metric: str | None = value(
         lambda given, where: metric_name(given),
         "accuracy, f1, matthews, roc_auc, spearman, pearson, kendall, a scorer of scikit-learn, a Metric, or a "
@@ -156,8 +154,9 @@ def settled(own: OwnData) -> OwnData:
 
 def check_kind(own: OwnData, kind: str | None) -> None:
     """Raise TensorAdaptError for a field that a kind does without; "pictures" is one, None has labels."""
-    given = changed(own)
-    if odd := [name for name in OTHERS.get(kind, OTHERS[None]) if name in given]:
+    given, other = changed(own), kinds().get(str(kind))
+    without = [name for name in UNLABELLED if name not in other.settings] if other else OTHERS.get(kind, OTHERS[None])
+    if odd := [name for name in without if name in given]:
         of = f"pictures, as in {own.train}" if kind == "pictures" else f'kind "{kind or "classification"}"'
         raise TensorAdaptError(f"{odd[0]} is {checks.shown(given[odd[0]])}; expected none with {of}: leave it out")
     if kind == "pictures" and own.kind not in (None, "classification"):

@@ -8,7 +8,6 @@ import pytest
 from scipy import stats
 
 import tensoradapt as ta
-from tensoradapt.lab.analysis.cells import cell_text
 from tensoradapt.lab.analysis.verdict import lines
 
 SEEDS = range(6)
@@ -63,13 +62,6 @@ def test_the_control_is_the_references_method_at_the_nearest_count() -> None:
     assert row["control_p_holm"] == pytest.approx(min(1, max(2 * min(p), p[0])) if p[0] > p[1] else 2 * p[0])
 
 
-def test_matrices_of_the_control_may_be_fewer() -> None:
-    fewer = table().query("method == 'lora' and rank == 1").assign(method="LoRA on v", n_params=50)
-    found = compared(pd.concat([table(), fewer]))
-    assert found.loc[("tucker", 60)]["control"] == "LoRA on v r=1"
-    assert pd.isna(found.loc[("LoRA on v", 50)]["control"])
-
-
 def test_nothing_is_decided_where_validation_says_the_contrary() -> None:
     assert compared(table()).loc[("cp", 190)][["decided", "within"]].tolist() == [True, False]  # lost 0.04 there
     assert compared(table(cp=0.838)).loc[("cp", 190)][["decided", "within"]].tolist() == [True, True]
@@ -79,25 +71,7 @@ def test_nothing_is_decided_where_validation_says_the_contrary() -> None:
     assert pd.isna(silent["validation_difference"]) and silent["decided"] and silent["within"]
 
 
-def test_a_floor_above_every_adapter_says_that_none_is_needed() -> None:
-    (said,) = lines(table(floor=0.85))
-    assert said.startswith("t: No adapter is needed: a head on the frozen base (0.850) has no less than the best of")
-    assert "No adapter is needed" not in lines(table())[0]
-
-
 def test_a_verdict_names_the_control_and_the_share_of_the_margin() -> None:
     (said,) = lines(table(cp=0.838))
     assert "Within 0.01 (17 % of what it gains over the frozen base) of LoRA r=8" in said
     assert "above LoRA r=2, decided, which has 200" in said
-
-
-def test_the_cheapest_size_has_no_probability_of_being_on_the_frontier() -> None:
-    found = ta.summarise(table()).query("kind == 'adapter'").set_index("n_params")
-    assert pd.isna(found.loc[60, "p_frontier"]) and found.loc[60, "on_frontier"]
-    assert found.loc[800, "p_frontier"] == pytest.approx(1, abs=0.01)
-    assert found.loc[800, "validation"] == pytest.approx(0.84)
-
-
-def test_what_stands_beside_is_written_as_differences_and_shares_are() -> None:
-    cells = {"validation_difference": 0.0, "control_difference": -0.0123, "share": 0.678}
-    assert [cell_text(name, value) for name, value in cells.items()] == ["+0.000", "-0.012", "68 %"]

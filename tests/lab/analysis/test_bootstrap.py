@@ -79,14 +79,6 @@ def test_a_stratified_bootstrap_has_the_variance_of_a_mean_without_bias(seeds: i
     assert found.sd == pytest.approx(np.sqrt((scores.var(axis=1, ddof=1) / seeds).sum()) / 4, rel=0.02)
 
 
-def test_a_stratified_bootstrap_draws_seeds_within_tasks() -> None:
-    apart = np.arange(4.0)[:, None] + np.zeros((4, 3))  # tasks differ, seeds do not: nothing to draw
-    found = bootstrap.stratified_bootstrap(lambda scores: scores.mean((-2, -1)), apart)
-    assert found.low == found.high == found.mean == 1.5
-    again = [bootstrap.stratified_bootstrap(bootstrap.iqm, np.random.default_rng(1).random((3, 4))) for _ in range(2)]
-    assert again[0] == again[1]
-
-
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=7))
 def test_holm_rejects_what_the_step_down_procedure_does(p: list[float]) -> None:
     for alpha in (0.01, 0.05, 0.3):
@@ -116,18 +108,6 @@ def test_ranks_and_cliques_are_those_of_the_definition() -> None:
     assert [set(clique) for clique in found.cliques] == [{"a", "b"}]
     alike = {name: base + rng.normal(0, 0.01, 20) for name in "abcd"}
     assert [set(clique) for clique in significance.ranking(alike, alpha=1e-9).cliques] == [set("abcd")]
-
-
-@pytest.mark.parametrize(("methods", "enough"), [(3, 7), (4, 8), (8, 11)])
-def test_ranks_tell_methods_apart_from_the_number_of_tasks_on_that_the_smallest_p_allows(
-    methods: int, enough: int
-) -> None:
-    for blocks in (enough - 1, enough):
-        scores = {str(i): i * (1 + np.arange(blocks) / 9) for i in range(methods)}  # each above the last everywhere
-        found = significance.ranking(scores)
-        assert (found.cliques == ()) == (significance.least_p(methods, blocks) < 0.05) == (blocks == enough)
-        apart = significance.holm([stats.wilcoxon(scores["1"] - scores["0"]).pvalue] * (methods * (methods - 1) // 2))
-        assert significance.least_p(methods, blocks) == pytest.approx(min(apart))
 
 
 @given(st.integers(2, 6), st.sets(st.tuples(st.integers(0, 5), st.integers(0, 5)).filter(lambda p: p[0] < p[1])))

@@ -15,11 +15,9 @@ from support.checksums import sum_again
 from support.refusals import refused
 from support.synthetic_runs import write_many, write_synthetic
 
-from tensoradapt.lab.analysis.statistics.examples import paired_scores
 from tensoradapt.lab.analysis.statistics.intervals import crossed_p, paired_difference, t_interval
 from tensoradapt.lab.analysis.statistics.significance import crossed_paired_p, holm, mcnemar, seeds_needed
 from tensoradapt.lab.analysis.tables import COMPARED, compare
-from tensoradapt.lab.analysis.verdict import lines
 from tensoradapt.lab.runs.store import load_runs
 
 CP = "CP (LoRTA)"
@@ -81,12 +79,6 @@ def test_one_seed_is_mcnemars_test(tmp_path: Path) -> None:
         assert (one.p, one.over) == (mcnemar(*sides), "test examples of one seed")
 
 
-def test_one_seed_without_test_examples_decides_nothing() -> None:
-    (one,) = compare(scored(lora=(0.7,), cp=(0.9,))).itertuples()
-    assert np.isnan([one.p, one.p_holm, one.low, one.p_within]).all() and not one.decided and not one.within
-    assert one.difference == pytest.approx(0.2) and one.seeds_needed is pd.NA
-
-
 def test_without_test_examples_the_p_value_is_the_paired_t_tests() -> None:
     levels = {"lora": (0.70, 0.72, 0.71), "cp": (0.75, 0.74, 0.79)}
     (one,) = compare(scored(**levels)).itertuples()
@@ -119,63 +111,6 @@ def test_a_reference_may_be_no_adapter(tmp_path: Path, named: str) -> None:
     assert list(found["n_params"]) == [10, 20] and set(found["reference"]) == {"frozen base + head"}
 
 
-@pytest.mark.thorough
-def test_the_size_of_the_reference_is_that_of_a_budget_or_a_rank_or_its_eighth(tmp_path: Path) -> None:
-    curves = {"lora": [(1, 10, 0.6), (8, 80, 0.7), (64, 640, 0.8)], "cp": [(1, 5, 0.7), (8, 40, 0.7)]}
-    runs = write_many(tmp_path, curves)
-    against = {at: list(compare(runs, at=at)["reference_n_params"]) for at in ("auto", "size", 64)}
-    assert against == {"auto": [80] * 4, "size": [10, 80], 64: [640] * 4}
-    assert compare(runs, at="budget").empty and compare(runs, at=2).empty
-    without = [run for run in runs if run.row["n_params"] != 80]
-    assert set(compare(without)["reference_n_params"]) == {640}
-
-
-def test_a_reference_of_several_numbers_of_steps_is_that_of_as_many() -> None:
-    rows = [("lora", 75, 0.5), ("lora", 150, 0.6), ("cp", 75, 0.7), ("cp", 150, 0.9), ("vera", 300, 0.8)]
-    runs = pd.DataFrame(
-        [(method, steps, seed, score + seed / 50) for method, steps, score in rows for seed in (0, 1)],
-        columns=["method", "steps", "seed", "score"],
-    ).assign(rank=8, n_params=100)
-    found = compare(runs, "lora")
-    assert found[["method", "steps"]].to_numpy().tolist() == [["cp", 75], ["cp", 150], ["vera", 300]]
-    assert list(found["difference"].round(6)) == [0.2, 0.3, 0.3]  # VeRA's steps are of no LoRA, so the first will do
-    found = compare(runs[runs["steps"] < 300], "lora", at="n_params")
-    assert found[["method", "steps", "difference"]].round(6).to_numpy().tolist() == [["cp", 75, 0.2], ["cp", 150, 0.3]]
-
-
-def over_layouts() -> pd.DataFrame:
-    """Runs of LoRA and CP over two layouts, as a sweep with a grid of layouts names them."""
-    rng = np.random.default_rng(0)
-    cells = [(p, layout, rank, seed) for p in ("cp", "lora") for layout in (": out : in", "layer : out : in")
-             for rank in (4, 8) for seed in range(3)]  # fmt: skip
-    runs = pd.DataFrame(cells, columns=["parameterization", "layout", "rank", "seed"])
-    runs["method"] = runs["parameterization"] + " over " + runs["layout"]
-    runs["n_params"] = runs["rank"] * runs["parameterization"].map({"lora": 100, "cp": 150})
-    return runs.assign(score=0.8 + 0.01 * rng.standard_normal(len(runs)))
-
-
-@pytest.mark.parametrize("reference", [None, "lora", "LoRA"])
-def test_a_parameterization_over_several_layouts_is_the_reference_of_each(reference: str | None) -> None:
-    runs = over_layouts()
-    found = compare(runs, reference)
-    assert set(found["reference"]) == {"lora"} and set(found["reference_rank"]) == {8} and len(found) == 6
-    for own in found.itertuples():
-        of_layout = runs[runs["layout"] == own.layout].set_index("seed")
-        mine = of_layout[(of_layout["method"] == own.method) & (of_layout["rank"] == own.rank)]["score"]
-        theirs = of_layout[(of_layout["parameterization"] == "lora") & (of_layout["rank"] == 8)]["score"]
-        assert own.difference == pytest.approx((mine - theirs).mean())
-    at_equal_size = compare(runs, reference, at="n_params")
-    assert at_equal_size["layout"].tolist() == [": out : in", "layer : out : in"]  # LoRA r=8 has 800, CP 600 to 1200
-    (said,) = lines(runs[(runs["parameterization"] == "lora") & (runs["rank"] == 8)])
-    assert "All adapters are LoRA, with which others would be compared." in said
-
-
-def test_a_parameterization_that_differs_in_more_than_its_layouts_is_no_one_reference() -> None:
-    runs = over_layouts().assign(layout=None)
-    refused(lambda: compare(runs, "lora"), "reference is 'lora'. Valid: lora over : out : in")
-    assert set(compare(runs, "lora over : out : in")["reference"]) == {"lora over : out : in"}
-
-
 def test_other_sizes_are_interpolated_in_the_logarithm_and_never_extrapolated(tmp_path: Path) -> None:
     curves = {"lora": [(1, 10, 0.6), (2, 1000, 0.7), (4, 10**6, 0.8)], "cp": [(1, 100, 0.7), (2, 10_000, 0.9)]}
     runs = write_many(tmp_path, curves, spread=0.02)
@@ -185,23 +120,6 @@ def test_other_sizes_are_interpolated_in_the_logarithm_and_never_extrapolated(tm
     apart = [(by[CP, 100, s] + by[CP, 10_000, s]) / 2 - by["LoRA", 1000, s] for s in range(3)]
     assert one.difference == pytest.approx(np.mean(apart))
     assert one.p == pytest.approx(stats.ttest_1samp(apart, 0).pvalue)
-
-
-def test_two_sizes_with_one_number_of_parameters_are_compared_with_nothing(tmp_path: Path) -> None:
-    curves = {
-        "lora": [(1, 10, 0.6), (2, 50, 0.7), (4, 500, 0.8), (8, 5000, 0.8)],
-        "tucker": [({"in": 1}, 10, 0.6), ({"in": 2}, 100, 0.6), ({"out": 2}, 100, 0.8), ({"in": 4}, 900, 0.9),
-                   ({"in": 8}, 9000, 0.9)],
-    }  # fmt: skip
-    for name, rank, n_params, level in ((name, *one) for name, curve in curves.items() for one in curve):
-        for seed in range(3):
-            same = {"rank": rank, "n_params": n_params, "budget": None, "seed": seed}
-            write_synthetic(tmp_path, parameterization=name, accuracy=level + 0.01 * seed, **same)
-    found = compare(tmp_path, at="n_params")
-    assert list(found["n_params"]) == [10, 5000]  # 50 and 500 are beside the two of 100
-    labels = {run.name: run.row["n_params"] for run in load_runs(tmp_path)}
-    assert {labels[name] for name in found["runs"].iloc[-1]} == {900, 9000, 5000}
-    assert list(compare(tmp_path, "Tucker", at="n_params")["n_params"]) == [10, 900]
 
 
 def test_a_diverged_run_counts_as_chance(tmp_path: Path) -> None:
@@ -219,11 +137,6 @@ def test_the_reference_is_lora_or_the_method_with_the_most_sizes_or_the_one_name
     assert set(compare(write_many(tmp_path / "b", curves))["reference"]) == {CP}
 
 
-def test_a_sole_configuration_is_compared_with_nothing(tmp_path: Path) -> None:
-    found = compare(write_many(tmp_path, {"cp": [(1, 10, 0.7)]}))
-    assert found.empty and tuple(found.columns) == tuple(COMPARED)
-
-
 @pytest.mark.parametrize(("wrong", "says"), [
     ({"at": "rank"}, "at is 'rank'; expected a rank, or one of auto, budget, size, n_params"),
     ({"at": 0}, "at is 0; expected a rank"),
@@ -239,13 +152,6 @@ def test_runs_of_other_test_labels_are_refused(tmp_path: Path) -> None:
     np.save(path / "labels.npy", np.zeros(200, int))
     sum_again(path)
     refused(lambda: compare(tmp_path, "head"), "have different test labels; expected one test set")
-
-
-def test_runs_of_one_name_in_two_folders_are_two_runs(tmp_path: Path) -> None:
-    paths = [write_synthetic(tmp_path / name, accuracy=level) for name, level in (("old", 0.7), ("new", 0.8))]
-    assert paths[0].name == paths[1].name
-    found = paired_scores([(paths[1], paths[0])])
-    assert found is not None and (found[0] - found[1]).mean() == pytest.approx(0.1)
 
 
 def test_a_p_value_is_below_a_level_where_the_interval_leaves_nothing_out() -> None:
@@ -307,11 +213,6 @@ def test_as_many_seeds_as_are_needed_hold_over_new_examples_too(mean: float, n_c
         assert (found < 0.05 / n_comparisons) == holds
 
 
-def test_no_number_of_seeds_decides_what_the_examples_leave_open() -> None:
-    measured = paired_difference(_apart(0.008, 3), np.zeros((3, 4000)))
-    assert seeds_needed(measured) is None and seeds_needed(replace(measured, sd_examples=0.0)) == 9
-
-
 def _at(mean: float, n: int) -> pd.DataFrame:
     """Runs of LoRA without spread and of CP, whose n seeds have this mean difference and the deviation 0.004."""
     spread = np.linspace(-1, 1, n)
@@ -329,16 +230,6 @@ def test_as_many_seeds_as_within_takes_are_within_the_margin_and_one_fewer_are_n
         assert one.within == within and one.seeds_within == gap.seeds_within
 
 
-def test_no_number_of_seeds_is_within_a_margin_that_is_lost() -> None:
-    (gap,) = compare(_at(-0.011, 5)).itertuples()
-    assert gap.seeds_within is pd.NA and gap.seeds_needed is not pd.NA
-
-
-def test_no_number_of_seeds_decides_a_difference_of_nothing() -> None:
-    assert seeds_needed(t_interval([-0.01, 0.0, 0.01])) is None
-    assert seeds_needed(t_interval([0.5])) is None
-
-
 @pytest.mark.parametrize(
     ("reference", "same"),
     [
@@ -354,17 +245,6 @@ def test_seeds_that_differ_by_just_the_same_have_the_sign_tests_p(
     (one,) = compare(scored(lora=reference, cp=same)).itertuples()
     assert one.p == stats.binomtest(0, len(same)).pvalue and not one.decided and one.seeds_needed == 6
     assert one.p_within == stats.binomtest(0, len(same), alternative="less").pvalue and not one.within
-
-
-def test_two_seeds_of_forty_examples_differ_by_just_the_same_in_a_tenth_of_all_cases() -> None:
-    """As docs/guides/statistics.md says: two methods that disagree on a tenth of the examples, by chance."""
-    n = np.arange(41)
-    disagree = stats.binom.pmf(n, 40, 0.1)
-    ahead = dict.fromkeys(range(-40, 41), 0.0)
-    for both, share in zip(n, disagree, strict=True):
-        for right in range(both + 1):
-            ahead[2 * right - both] += share * stats.binom.pmf(right, both, 0.5)
-    assert sum(share**2 for k, share in ahead.items() if k) == pytest.approx(0.1, abs=0.005)
 
 
 @pytest.mark.parametrize("margin", [0.01, 0.02, 0.05])
@@ -386,20 +266,6 @@ def test_nothing_is_within_a_reference_at_chance_nor_is_a_method_at_chance_withi
         write_synthetic(tmp_path, seed=seed, accuracy=0.5, n_params=100, status="at chance")
     (one,) = compare(tmp_path, margin=0.3).itertuples()
     assert one.p_within == 1 and not one.within and one.seeds_within is pd.NA
-
-
-@pytest.mark.parametrize(("others", "needed"), [(0.1, 4), (0.02, 6)])
-def test_as_many_seeds_as_are_needed_hold_beside_others(others: float, needed: int) -> None:
-    """Holm's correction is for fewer comparisons where others are decided before: here for one or for five."""
-
-    def at(n: int) -> pd.Series:
-        spread = _spread(0.01, n)
-        levels = {"lora": np.full(n, 0.8), "cp": 0.78 + spread}
-        levels |= {f"other {i}": 0.8 - others - i * 1e-9 + spread for i in range(4)}
-        return compare(scored(**{name: tuple(row) for name, row in levels.items()})).set_index("method").loc["cp"]
-
-    assert not at(3)["decided"] and at(3)["seeds_needed"] == needed
-    assert not at(needed - 1)["decided"] and at(needed)["decided"]
 
 
 @pytest.mark.parametrize(

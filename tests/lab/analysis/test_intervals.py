@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,13 +12,11 @@ from hypothesis import strategies as st
 from support.refusals import refused
 
 from tensoradapt.lab.analysis.statistics.intervals import (
-    Interval,
     non_dominated,
     on_frontier_probability,
     paired_difference,
     t_interval,
 )
-from tensoradapt.lab.analysis.statistics.significance import holm, seeds_needed
 
 scores = st.lists(st.floats(0, 1), min_size=2, max_size=8)
 few = st.integers(0, 4)  # few values, so that ties are common
@@ -55,38 +52,6 @@ def test_one_seed_has_a_mean_and_no_limits() -> None:
     ],
 )
 def test_scores_without_an_interval_are_refused(call: Callable[[], object], says: str) -> None:
-    refused(call, says)
-
-
-DIFFERENCE = Interval(0.1, 0.0, 0.2, 3, 0.1)
-NO_NUMBERS = ("abc", ["a"], [1j, 2], None, [[1], [1, 2]], [object()], np.array(["2026"], "M8[D]"), {})
-
-
-@pytest.mark.parametrize("odd", NO_NUMBERS)
-def test_what_are_no_numbers_is_refused_in_one_line(odd: Any) -> None:
-    scores = [[0.5, 0.6]]
-    for call in (t_interval, holm, lambda x: paired_difference(x, scores), lambda x: paired_difference(scores, x)):
-        refused(lambda call=call: call(odd), " (is|has) .*; expected")
-    for at in range(4):
-        values = [odd if i == at else [1] for i in range(4)]
-        refused(lambda values=values: on_frontier_probability(*values), "; expected")
-
-
-@pytest.mark.parametrize(
-    ("call", "says"),
-    [
-        (lambda: t_interval([0.1, 0.2], "a"), "confidence is 'a'; expected a share"),
-        (lambda: paired_difference([[0.1, 0.2]], [[0.1, 0.3]], None), "confidence is None; expected a share"),
-        (lambda: seeds_needed(3), "difference is 3; expected a .*Interval"),
-        (lambda: seeds_needed(DIFFERENCE, "a"), "n_comparisons is 'a' and level 0.05; expected"),
-        (lambda: seeds_needed(DIFFERENCE, 1, None), "n_comparisons is 1 and level None; expected"),
-        (lambda: seeds_needed(DIFFERENCE, most="a"), "most is 'a'; expected a whole number"),
-        (lambda: seeds_needed(Interval("a", 0, 1, 3, 0.1)), "difference is .*; expected real numbers"),
-        (lambda: on_frontier_probability([1], [1], [1], [3], draws=0), "draws is 0; expected a whole number"),
-        (lambda: on_frontier_probability([1], [1], [1], [3], seed="a"), "seed is 'a'; expected a whole number"),
-    ],
-)
-def test_options_of_another_type_are_refused(call: Callable[[], object], says: str) -> None:
     refused(call, says)
 
 
@@ -170,11 +135,6 @@ def test_one_seed_competes_at_its_mean_but_has_no_probability() -> None:
     found = on_frontier_probability([1, 2], [0.9, 0.5], [np.nan, 0.01], [1, 3])
     assert np.isnan(found[0])
     assert found[1] < 0.01
-
-
-def test_the_draws_are_the_same_every_time() -> None:
-    arguments = ([1, 2], [0.8, 0.81], [0.02, 0.02], [3, 3])
-    np.testing.assert_array_equal(on_frontier_probability(*arguments), on_frontier_probability(*arguments))
 
 
 def test_configurations_of_unequal_number_are_refused() -> None:

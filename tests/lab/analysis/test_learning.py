@@ -11,7 +11,6 @@ import pytest
 from support.drawings import drawn, lines
 from support.refusals import refused
 from support.synthetic_runs import write_synthetic
-from support.texts import faults
 
 from tensoradapt.lab.analysis.results import table_of
 
@@ -59,16 +58,6 @@ def test_smoothing_keeps_a_constant_and_a_line_and_takes_noise_away() -> None:
     assert learning.smoothed(np.array([2.0]), 2.0).tolist() == [2.0]
 
 
-def test_a_long_run_is_thinned_and_keeps_its_ends(tmp_path: Path) -> None:
-    path = write_synthetic(tmp_path)
-    losses = np.linspace(1, 0, 5000)
-    np.save(path / "losses.npy", losses)
-    rows = learning.rows(table_of(tmp_path))
-    assert len(rows) == learning.MOST
-    assert (rows["step"].iloc[0], rows["step"].iloc[-1]) == (1, 5000)
-    assert rows["loss"].tolist() == losses[rows["step"] - 1].tolist()
-
-
 def test_a_line_is_the_mean_over_seeds_that_did_not_diverge(runs: pd.DataFrame) -> None:
     rows = learning.rows(runs)
     ax = drawn(learning, rows)
@@ -108,41 +97,6 @@ def test_what_seeds_do_not_agree_on_is_not_decided(runs: pd.DataFrame) -> None:
     assert learning.headline(rows).startswith("Whose loss ends lowest is not decided: that of ")
 
 
-def test_over_seconds_names_stand_where_lines_end(runs: pd.DataFrame) -> None:
-    slow = runs.assign(step_seconds_median=np.where(runs["method"] == "cp", 2.0, 0.5))
-    ax = drawn(learning, learning.rows(slow, x="seconds"))
-    (line,) = lines(ax, "mean: CP")
-    assert line[-1, 0] == 2.0 * STEPS
-    ends = {text.get_text(): text.xy[0] for text in ax.texts}
-    assert ends["CP"] == 2.0 * STEPS and ends["LoRA"] == 0.5 * STEPS
-    assert ax.get_xlabel() == "seconds of training"
-
-
-def test_of_several_sizes_that_of_the_middle_is_drawn_or_the_one_asked_for(runs: pd.DataFrame) -> None:
-    sizes = pd.concat([runs.assign(rank=r, n_params=runs["n_params"] * r, id=runs["id"] + str(r)) for r in (1, 2, 64)])
-    several = sizes[sizes["kind"] == "adapter"]
-    assert set(learning.rows(table_of(several))["rank"]) == {2}
-    assert set(learning.rows(table_of(several), at=64)["rank"]) == {64}
-    rows = learning.rows(table_of(several), at="all")
-    assert set(rows["setting"]) == {"r=1", "r=2", "r=64"}
-
-
-def test_a_panel_of_one_method_has_the_others_as_grey_means(runs: pd.DataFrame) -> None:
-    ax = drawn(learning, learning.rows(runs), focus="cp", names=False)
-    assert len(lines(ax, "seed")) == 3 and len(lines(ax, "raw")) == 1
-    colours = {
-        str(line.get_gid()).split(":")[1]: line.get_color() for line in ax.lines if "mean" in str(line.get_gid())
-    }
-    assert len({colour for name, colour in colours.items() if name != " CP"}) == 1 != len(set(colours.values()))
-
-
-@pytest.mark.parametrize("width", [3.3, 7])
-@pytest.mark.parametrize("x", ["steps", "seconds"])
-def test_names_overlap_no_other_and_are_within_the_figure(runs: pd.DataFrame, x: str, width: float) -> None:
-    found = faults(drawn(learning, learning.rows(runs, x=x), width).figure)
-    assert not [fault for fault in found if "edge" not in fault], "names may stand where lines end"
-
-
 REFUSED = [
     ({"x": "step"}, "x is 'step'; did you mean \"steps\""),
     ({"at": 5}, "no adapter has rank 5; expected one of 4, 'middle' or 'all'"),
@@ -153,13 +107,3 @@ REFUSED = [
 @pytest.mark.parametrize(("options", "says"), REFUSED)
 def test_what_is_refused_says_what_was_expected(runs: pd.DataFrame, options: dict[str, object], says: str) -> None:
     refused(lambda: learning.rows(runs, **options), says)
-
-
-def test_a_table_without_folders_and_folders_without_losses_are_refused(tmp_path: Path) -> None:
-    own = table_of(pd.DataFrame({"method": ["cp"], "score": [0.7], "n_params": [9]}))
-    refused(lambda: learning.rows(own), "run row 0 has no path, and losses are in the folders of runs; expected a")
-    timeless = own.assign(losses="0.5 0.4")
-    refused(lambda: learning.rows(timeless, x="seconds"), "no run has step_seconds_median; expected the time of its")
-    write_synthetic(tmp_path)
-    says = r"none of the 1 runs has losses, as in .*; expected losses\.npy in folders"
-    refused(lambda: learning.rows(table_of(tmp_path)), says)

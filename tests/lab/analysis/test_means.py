@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -18,14 +17,12 @@ from support.synthetic_runs import write_many, write_synthetic
 
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.lab.analysis import plots
-from tensoradapt.lab.analysis import tables as tables_of_runs
 from tensoradapt.lab.analysis.columns import TYPES
 from tensoradapt.lab.analysis.paper import paper_table
-from tensoradapt.lab.analysis.results import RUN, complete, frame, meeting, table_of
+from tensoradapt.lab.analysis.results import complete, frame
 from tensoradapt.lab.analysis.statistics.intervals import t_interval
 from tensoradapt.lab.analysis.tables import MEANS, compare, frontier, summarise
 from tensoradapt.lab.analysis.verdict import lines
-from tensoradapt.lab.sweeps.report import report
 from tensoradapt.lab.sweeps.results import results
 
 CURVES = {"cp": [(1, 100, 0.69), (2, 200, 0.80)], "lora": [(1, 1000, 0.78), (2, 2000, 0.85)]}
@@ -122,30 +119,6 @@ def test_runs_that_tuned_are_no_part_of_means(tmp_path: Path) -> None:
     refused(lambda: summarise(every.assign(tuning=False)), "has score nan; expected a finite number")
 
 
-def test_the_columns_of_a_folder_are_those_that_are_documented(tmp_path: Path) -> None:
-    write_synthetic(tmp_path)
-    table = table_of(tmp_path)
-    assert tuple(table.columns[: len(RUN)]) == tuple(RUN) and {"train", "alpha", "n_trained_base"} <= set(table)
-    assert list(complete(own((0, 10, 0.5, "A"))).columns)[:4] == ["seed", "n_params", "score", "method"]
-
-
-def test_a_list_of_dicts_is_a_table() -> None:
-    table = own((0, 10, 0.5, "A"), (1, 10, 0.6, "A"), (0, 20, 0.7, "B"))
-    pd.testing.assert_frame_equal(summarise(table.to_dict("records")), summarise(table))
-    with pytest.raises(TensorAdaptError, match=r"runs\[0\] is 3; expected a tensoradapt.lab.runs.store.Run"):
-        summarise([3, {}])
-
-
-def test_a_table_without_numbers_for_a_score_advises_no_column() -> None:
-    with pytest.raises(TensorAdaptError, match=r"no column 'score'; found method$"):
-        summarise([{"method": "A"}])
-
-
-def test_a_condition_on_a_printed_heading_is_answered_with_the_column() -> None:
-    with pytest.raises(TensorAdaptError, match="unknown column 'parameters'; it is called n_params"):
-        meeting(table_of(own((0, 10, 0.5, "A"))), ["parameters<100"])
-
-
 def test_a_table_of_ones_own_is_completed() -> None:
     table = complete(
         own((10, 50.0, "full fine-tuning"), (10, 60.0, "A"), (10, 70.0, "A"), columns=("n_params", "test", "method"))
@@ -165,23 +138,14 @@ def test_a_table_of_ones_own_is_completed() -> None:
             own((0, 10, 0.5, "A")).rename(columns={"score": "scor"}),
             r"no column 'score'; found .*scor.* meant: table\.rename\(columns=\{'scor': 'score'\}\)",
         ),
-        (own((0, 10, 0.5, "A")).rename(columns={"score": "accuracy"}), r"rename\(columns=\{'accuracy': 'score'\}\)"),
-        (own((0, 10, 0.5, "A")).rename(columns={"score": "kappa"}), r"rename\(columns=\{'kappa': 'score'\}\)"),
         (
             own((0, 10, 0.5, "A")).rename(columns={"n_params": "parameters"}),
             r"no column 'n_params'; found .*rename\(columns=\{'parameters': 'n_params'\}\)",
         ),
-        (own((0, 10, 0.5, "A"), columns=("seed", "n_params", "score", "methods")), "no column 'method'; found "),
         (own((0, 10, 0.5, "A"), (1, 10, None, "A")), "row 1 has score nan; expected a finite number"),
         (own((0, 10, 0.5, " ")), "row 0 has method ' '; expected the name of a method"),
         (own((0, 10, 0.5, "A"), (1, 0.3, 0.5, "A")), "row 1 has n_params 0.3; .* such as 300000 for 0.3 million"),
-        (own((0, 10, 0.5 + 0j, "A")), r"row 0 has score \(0\.5\+0j\); expected a finite number"),
-        (own((0, 10, pd.Timestamp("2026-01-01"), "A")), r"row 0 has score Timestamp.*; expected a finite number"),
-        (own((0, np.timedelta64(1, "s"), 0.5, "A")).astype(object), "row 0 has n_params .*; expected a whole number"),
         (own((0, 10, True, "A")), "row 0 has score True; expected a finite number"),
-        (own((0, 10, 0.5, "A")).assign(task=[["rte"]]), r"row 0 has task \['rte'\]; expected a text"),
-        (own((0, 10, 0.5, "A")).assign(steps=[np.arange(2)]), r"row 0 has steps array\(.*; expected a whole number"),
-        (own((0, 10, 0.5, "A")).assign(tuning="maybe"), "row 0 has tuning 'maybe'; expected yes or no"),
         (own((0, 10, 0.5, "A")).assign(status="lost"), "row 0 has status 'lost'; expected one of finished, at chance"),
         (own(), "the table has 0 rows; expected one for each run"),
         (own((0, 10, 0.5, "A")).assign(metric="perplexity"), "of 'perplexity' less is better, by its name"),
@@ -193,30 +157,6 @@ def test_a_table_of_ones_own_is_completed() -> None:
 )  # fmt: skip
 def test_a_table_that_is_none_is_refused_in_one_line(table: pd.DataFrame, says: str) -> None:
     refused(lambda: summarise(table), says)
-
-
-def test_a_table_is_read_as_its_columns_are() -> None:
-    numbers = own((0, 10, 0.5, "A"), (1, 10, 0.6, "A"), (0, 20, 0.7, "B"))
-    texts = numbers.astype(str).astype({"method": "category"}).assign(tuning="False", status="Finished", lost=0)
-    texts.index = [0, 0, 0]
-    found = summarise(texts)
-    pd.testing.assert_frame_equal(found, summarise(numbers))
-    assert summarise(texts.assign(id="x"))["runs"].tolist() == [("x", "x, row 1"), ("x, row 2",)]
-    assert not summarise(texts.assign(tuning=["True", "no", "0"])).empty
-
-
-@pytest.mark.parametrize("order", [(5, 4, 3, 2, 1, 0), (2, 0, 1, 4, 5, 3)])
-def test_rows_without_a_seed_are_no_pairs_whatever_their_order(order: tuple[int, ...]) -> None:
-    scores = [0.81, 0.83, 0.82, 0.86, 0.84, 0.85]
-    runs = pd.DataFrame({"method": ["lora"] * 3 + ["cp"] * 3, "n_params": [90] * 3 + [10] * 3, "score": scores})
-    pd.testing.assert_frame_equal(summarise(runs), summarise(runs.iloc[[*order]]), check_exact=True)
-    refused(lambda: compare(runs.iloc[[*order]]), "rows without a seed are not compared.*; expected a column 'seed'")
-    pd.testing.assert_frame_equal(paper_table(runs), paper_table(runs.iloc[[*order]]))
-    some = runs.assign(seed=[0, 1, None, 0, 1, 2]).iloc[[*order]]
-    (gap,) = compare(some).itertuples()
-    assert (gap.n_seeds, gap.difference) == (2, pytest.approx(0.03)) and list(summarise(some)["n_seeds"]) == [3, 3]
-    one_each = runs.iloc[[0, 3]]
-    assert compare(one_each)["difference"].tolist() == compare(one_each.iloc[::-1])["difference"].tolist()
 
 
 ODD = (
@@ -277,30 +217,11 @@ def test_any_table_has_an_answer_or_one_clear_line(table: pd.DataFrame) -> None:
         _answered(lambda call=call: call(table))
 
 
-@pytest.mark.thorough
-@settings(deadline=None, max_examples=5)
-@given(tables())
-def test_any_table_is_drawn_and_reported_or_refused_in_one_line(table: pd.DataFrame) -> None:
-    with TemporaryDirectory() as folder:
-        for name in plots.NAMES:
-            _answered(lambda name=name: plots.save(table, name, folder))
-        _answered(lambda: report(table, Path(folder) / "report.html"))
-
-
 def test_a_cost_that_is_unknown_or_was_not_measured_is_refused(tmp_path: Path) -> None:
     runs = write_many(tmp_path, CURVES)
     refused(lambda: summarise(runs, "second"), "cost is 'second'; did you mean \"seconds\"")
     refused(lambda: summarise(runs, "peak_device_bytes"), r"run \w+ has no peak_device_bytes that is a number")
     refused(lambda: summarise(3), "runs is 3; expected a list")
-
-
-def test_of_many_configurations_fewer_draws_say_how_sure_the_frontier_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn: list[int] = []
-    monkeypatch.setattr(tables_of_runs, "on_frontier_probability", lambda x, *own: drawn.append(own[-1]) or 0 * x)
-    summarise(own(*((0, n, 0.5, "A") for n in range(10))))
-    monkeypatch.setattr(tables_of_runs, "DRAWN", 40)
-    summarise(own(*((0, n, 0.5, "A") for n in range(10))))
-    assert drawn == [4000, 4]
 
 
 def test_means_of_two_tasks_are_apart(tmp_path: Path) -> None:

@@ -12,11 +12,11 @@ from support.synthetic_sweep import sweep, tuned_apart
 
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.lab.analysis import plots
-from tensoradapt.lab.analysis.facts import facts, listed, reported
+from tensoradapt.lab.analysis.facts import facts, reported
 from tensoradapt.lab.analysis.names import display
 from tensoradapt.lab.analysis.results import table_of
 from tensoradapt.lab.analysis.tables import compare
-from tensoradapt.lab.analysis.verdict import compared, lines, sentences, times
+from tensoradapt.lab.analysis.verdict import compared, lines, sentences
 
 LEVELS = {("LoRA", 8, 8000): 0.90, ("CP", 2, 200): 0.90, ("VeRA", 4, 400): 0.70, ("frozen base + head", None, 0): 0.60}
 
@@ -74,26 +74,6 @@ def test_what_is_undecided_says_how_many_more_seeds_it_takes() -> None:
     assert within > 1 and f"; CP r=2 would be with {within} more seeds like these" in said(table)
 
 
-def test_a_reference_that_has_a_rank_has_no_budget_in_common_with_others() -> None:
-    table = runs().assign(budget=lambda t: t["n_params"].where(t["method"] == "VeRA"))
-    table.loc[table["method"] == "VeRA", "rank"] = np.nan
-    assert "decided to be worse: VeRA" in said(table)
-
-
-def test_at_equal_budgets_differences_are_of_one_budget_and_savings_of_the_largest_reference() -> None:
-    levels = {("LoRA", None, n): level for n, level in ((1000, 0.80), (9000, 0.90))}
-    levels |= {("CP", None, n): level for n, level in ((990, 0.90), (8990, 0.9001))}
-    table = runs(levels, seeds=4).assign(budget=lambda t: np.where(t["n_params"] < 2000, 1000, 9000))
-    text = said(table)
-    assert (
-        "Within 0.01 of LoRA (9,000 parameters): CP n≤1,000 with 990 parameters (9.1 times fewer; 0.100 above LoRA"
-        in text
-    )
-    assert "decided to be better at the same budget: CP (n≤1,000)" in text
-    again = table[table["n_params"] == 8990].assign(budget=20_000)
-    assert "CP n≤1,000 with 990 parameters" in said(pandas.concat([table, again], ignore_index=True)), "one size twice"
-
-
 def test_one_seed_decides_nothing_without_scores_of_test_examples(tmp_path: Path) -> None:
     text = said(runs(seeds=1))
     assert "Nothing is decided about the frozen base (0.600): one seed without scores of test examples." in text
@@ -116,34 +96,6 @@ def test_a_task_without_base_or_reference_says_so() -> None:
     assert said(table[table["method"] == "frozen base + head"]) == "No adapter was run, so there is nothing to compare."
     with pytest.raises(TensorAdaptError, match="reference is 'lorAs'"):
         lines(table, "lorAs")
-
-
-def test_lost_runs_are_named_with_the_reason() -> None:
-    table = runs().assign(status="finished", note=None)
-    table.loc[(table["method"] == "VeRA") & (table["seed"] == 1), ["status", "note"]] = [
-        "diverged",
-        "loss is nan \x1b[31m",
-    ]
-    assert "Lost of 12 runs: 1 of VeRA diverged (loss is nan \\x1b[31m)." in said(table.assign(chance=0.5))
-    lost = table.assign(status=np.where(table["method"] == "LoRA", "finished", "at chance"), note=None)
-    only = lost[lost["method"] != "LoRA"]
-    assert said(only).startswith("Lost of 9 runs: 3 of CP and 3 of VeRA at chance; try lower learning rates")
-    assert said(lost[lost["method"].isin(["LoRA", "frozen base + head"])]).count("Lost") == 0, "a base may be at chance"
-
-
-def test_a_reference_may_be_full_fine_tuning() -> None:
-    table = runs(LEVELS | {("full fine-tuning", None, 10**6): 0.9})
-    assert (
-        "Within 0.01 (3 % of what it gains over the frozen base) of full fine-tuning (1,000,000 parameters): CP r=2"
-        in said(table, reference="full fine-tuning")
-    )
-
-
-def test_times_and_lists_are_read_as_words() -> None:
-    assert [times(x) for x in (12.4, 1.02, 0.5)] == ["12 times fewer", "as many", "2.0 times more"]
-    assert (
-        listed("abc") == "a, b and c" and listed("a") == "a" and listed("abcdefghij") == "a, b, c, d, e, f and 4 others"
-    )
 
 
 @pytest.mark.thorough
@@ -170,15 +122,6 @@ def test_facts_say_how_rates_were_chosen_and_what_is_unequal(tmp_path: Path) -> 
     assert "over 1 to 2 seeds" in text and "LoRTA 0.001/0.003/0.01" in text
 
 
-def test_facts_of_a_table_of_ones_own() -> None:
-    table = table_of(runs(seeds=1).assign(layout=["a", "b", "a", None], precision=["fp32", "bf16", "fp32", None]))
-    text = facts(table)
-    assert "test accuracy of one seed, so without intervals. Layouts differ: a of LoRA, VeRA; b of CP." in text
-    assert "Computed in bf16 and fp32. 4 runs, none at chance or diverged." in text
-    both = facts(table.assign(threads=[1, 2, 2, 2], status=["at chance", "diverged", "finished", "finished"]))
-    assert "Runs used 1 and 2 threads, which changes last digits. Of 4 runs, 1 ended at chance and 1 diverged;" in both
-
-
 def test_the_frontiers_headline_decides_as_the_verdict_does_also_with_one_seed(tmp_path: Path) -> None:
     write_synthetic(tmp_path, kind="head", accuracy=0.6)
     write_synthetic(tmp_path, kind="full", accuracy=0.9)
@@ -187,22 +130,6 @@ def test_the_frontiers_headline_decides_as_the_verdict_does_also_with_one_seed(t
     assert "is decided to be above the frozen base (0.600) (over the test examples of one seed)" in text
     headline = plots.frontier(tmp_path, headline=True).get_figure(root=True).get_suptitle()
     assert headline.startswith("No smaller size keeps 90 % of full fine-tuning's gain: CP (LoRTA) r=4 83 % with 10")
-
-
-def test_nothing_is_said_to_be_within_a_reference_all_of_whose_runs_are_lost() -> None:
-    levels = {("LoRA", 8, 8000): 0.5, ("CP", 2, 200): 0.5, ("VeRA", 4, 400): 0.8, ("frozen base + head", None, 0): 0.5}
-    table = runs(levels, seeds=8).assign(lost=lambda t: t["method"].isin(["LoRA", "CP"]))
-    text = said(table)
-    assert "All runs of LoRA are lost, so nothing is compared with it." in text and "ithin" not in text
-
-
-def test_a_decision_over_the_examples_of_one_seed_is_named_beside_others(tmp_path: Path) -> None:
-    for seed in range(3):
-        write_synthetic(tmp_path, parameterization="lora", rank=8, seed=seed, accuracy=0.9, n_params=9000)
-        write_synthetic(tmp_path, parameterization="vera", seed=seed, accuracy=0.5, n_params=500)
-    write_synthetic(tmp_path, accuracy=0.5)
-    text = said(table_of(tmp_path))
-    assert "decided to be worse: VeRA and CP (LoRTA), CP (LoRTA) over the test examples of one seed." in text
 
 
 def test_where_all_runs_are_lost_it_says_so_and_whose_note_it_shows() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
@@ -39,14 +38,6 @@ def call(*words: object) -> int:
     return args.command(args)
 
 
-def test_modes_are_split_as_plan_does(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    split = {"out": {48: (6, 8), 24: (4, 6)}, "in": {48: (6, 8), 24: (4, 6)}}
-    words = [f"{mode}={json.dumps(parts)}" for mode, parts in split.items()]
-    assert call(folder, "--model", folder / "base", "--method", "kronecker", "--rank", 2, "--split", *words) == 0
-    expected = compress(folder, make("llama"), None, "kronecker", 2, split=split)
-    assert f"relative error {expected.error:.3g}" in capsys.readouterr().out
-
-
 def test_a_folder_becomes_an_adapter(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     layout = "layer proj : head dim : model"
     how = ("--model", folder / "base", "--method", "tucker", "--layout", layout)
@@ -59,28 +50,6 @@ def test_a_folder_becomes_an_adapter(folder: Path, tmp_path: Path, capsys: pytes
     adapter = ta.load(model, tmp_path / "new", strict=False)
     site = adapter.plan.sites[0]
     torch.testing.assert_close(adapter.delta(site), expected.attach(make("llama")).delta(site))
-
-
-def test_without_out_nothing_is_written(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    before = sorted(folder.rglob("*"))
-    how = ("--model", folder / "base", "--method", "tensor_train", "--layout", "(layer proj) : head dim : in")
-    assert call(folder, *how, "--rank", 3, "--order", "search") == 0
-    layout = "(layer proj) : head dim : in"
-    best = compress(folder, make("llama"), layout, "tensor_train", 3, order="search")
-    assert best.orders != compress(folder, make("llama"), layout, "tensor_train", 3).orders
-    assert f"mode order {' '.join(best.orders[0])}" in capsys.readouterr().out
-    assert sorted(folder.rglob("*")) == before
-
-
-def test_a_family_without_a_rank_needs_none(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    how = ("--model", folder / "base", "--method", "dense", "--layout", ": out : in")
-    assert call(folder, *how, "--out", tmp_path / "new") == 0
-    assert "ranks {}" in capsys.readouterr().out
-    model = make("llama", torch.float32)
-    adapter = ta.load(model, tmp_path / "new", strict=False)
-    expected = compress(folder, make("llama"), ": out : in", "lora", 2).attach(make("llama"))
-    for site in adapter.plan.sites:
-        torch.testing.assert_close(adapter.delta(site), expected.delta(site))
 
 
 def test_wishes_that_exclude_each_other(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

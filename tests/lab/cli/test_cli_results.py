@@ -7,10 +7,9 @@ from pathlib import Path
 import pandas
 import pytest
 from support.configs import config_of
-from support.synthetic_runs import write_many, write_synthetic
+from support.synthetic_runs import write_many
 from support.synthetic_sweep import sweep
 
-from tensoradapt.errors import TensorAdaptError
 from tensoradapt.lab.analysis import plots
 from tensoradapt.lab.analysis.tables import compare, summarise
 from tensoradapt.lab.analysis.verdict import lines
@@ -45,29 +44,6 @@ def test_the_verdict_is_on_top_of_every_table(
     assert len([line for line in table.splitlines() if not line.startswith(("method", "*:"))]) == rows
 
 
-def test_runs_that_failed_are_rows_with_their_status(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("results", root) == 0
-    (failed,) = [line for line in capsys.readouterr().out.splitlines() if "VeRA" in line]
-    assert "failed" in failed and "out of memory: no room" in failed
-
-
-def test_runs_that_do_not_compare_are_shown_without_a_verdict(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for lr in (1e-3, 1e-2):
-        write_synthetic(tmp_path, lr=lr)
-    assert run("results", tmp_path) == 0
-    shown = capsys.readouterr().out
-    assert shown.startswith("no verdict: CP (LoRTA) r=4 has runs with learning rates 0.001, 0.01;") and "0.800" in shown
-    assert run("results", tmp_path, "--means") == 2
-
-
-def test_a_folder_without_runs_says_so(tmp_path: Path, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("results", tmp_path) == run("results", root, "--where", "seed>9", "task=rte") == 0
-    first, second = capsys.readouterr().out.splitlines()
-    assert first == f"no run in {tmp_path}" and second == f"no run in {root} meets seed>9 and task=rte"
-
-
 def test_files_have_the_table_that_was_asked_for(
     root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -87,43 +63,15 @@ def test_files_have_the_table_that_was_asked_for(
             assert list(read[score]) == pytest.approx(list(table[score]), nan_ok=True)
 
 
-def test_means_for_people_are_the_table_of_a_paper(
-    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    out = [tmp_path / name for name in ("t.tex", "t.md", "t.html")]
-    assert run("results", root, "--means", "--out", *out, "--label", "tab:x", "--caption", "Ours & best.") == 0
-    tex, md, page = (path.read_text() for path in out)
-    assert r"\label{tab:x}" in tex and r"\caption{Ours \& best.}" in tex and r"\textbf{" in tex
-    assert md.startswith("| Method | Size | Parameters |") and md.endswith("Ours & best.\n") and "**" in md
-    assert "<caption>Ours &amp; best.</caption>" in page
-
-
-def test_other_tables_for_people_have_the_columns_that_are_printed(
-    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    out = tmp_path / "t.md"
-    assert run("results", root, "--out", out) == run("results", root, "--out", tmp_path / "t.csv") == 0
-    head, sides, *rows = out.read_text().splitlines()
-    assert "| method |" in head and "| accuracy |" in head and len(rows) == 19 and "| 1.5 s |" in rows[0]
-    assert len(head.split("|")) < len((tmp_path / "t.csv").read_text().splitlines()[0].split(",")) / 2
-    assert sides.split("|")[1].strip() == ":--" and "--:" in sides
-    assert run("results", root, "--compare", "--out", out) == 0
-    assert "| minus LoRA r=2 |" in out.read_text().splitlines()[0]
-
-
 @pytest.mark.parametrize(
     ("words", "says"),
     [
         (["results", "{root}", "--out", "."], ". ends with ''. Valid: .csv, .parquet, .md, .tex, .html"),
-        (["results", "{root}", "--out", "t.cvs"], "t.cvs ends with '.cvs'; did you mean \".csv\"?"),
-        (["results", "{root}", "--reference", "vero"], "reference is 'vero'. Valid: "),
         (["results", "{root}", "--compare", "--at", "large"], "at is 'large'; expected a rank, or one of"),
         (["results", "absent"], "absent does not exist; expected a folder of runs"),
-        (["plot", "{root}", "frontir"], "there is no figure 'frontir'; did you mean \"frontier\"?"),
         (["plot", "{root}", "--format", "gif"], "unknown format 'gif'. Valid: pdf, png, svg"),
         (["plot", "{root}", "--out", "x.png"], "the name of a picture; expected a folder, in which frontier.png and"),
         (["plot", "{root}", "--width", "3 feet"], "--width is '3 feet'; expected a length from 2in to 40in"),
-        (["plot", "{root}", "--style", "no-such"], "--style is 'no-such'; expected a style sheet"),
         (["plot", "{root}", "--at", "8"], "frontier has no option 'at'"),
     ],
 )
@@ -153,18 +101,6 @@ def test_a_figure_is_written_as_it_was_asked_for(tmp_path: Path, capsys: pytest.
     assert len((tmp_path / "out" / "frontier.svg").read_text()) < len(svg), "the headline is left out"
 
 
-def test_all_draws_what_the_runs_allow_and_says_what_they_do_not(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    write_synthetic(tmp_path / "runs")
-    assert run("plot", tmp_path / "runs", "all", "--format", "png", "--out", tmp_path / "out") == 0
-    said = capsys.readouterr().out.splitlines()
-    left_out = {line.split(":")[0].removeprefix("left out ") for line in said if line.startswith("left out ")}
-    allowed = plots.allowed(results(tmp_path / "runs"))
-    assert left_out == {name for name, reason in allowed.items() if reason is not None} != set()
-    assert {path.stem for path in (tmp_path / "out").glob("*.png")} == set(allowed) - left_out != set()
-
-
 def test_a_csv_file_of_runs_is_read_as_the_folder_is(root: Path, tmp_path: Path) -> None:
     path, table = tmp_path / "mine.csv", results(root, where="status!=failed")
     table.to_csv(path, index=False)
@@ -175,23 +111,3 @@ def test_a_csv_file_of_runs_is_read_as_the_folder_is(root: Path, tmp_path: Path)
     assert run("results", path, "--means") == 0
     assert run("plot", path, "--format", "png") == run("report", path) == 0
     assert {"frontier.png", "report.html", "mine.csv"} < {file.name for file in tmp_path.iterdir()}
-
-
-@pytest.mark.parametrize(
-    ("content", "says"),
-    [
-        (None, r"mine\.csv cannot be read \(No such file.* a row for each run, as runs\.to_csv"),
-        (b"", r"mine\.csv cannot be read \(No columns"),
-        (b"method,score\n\xff\xfe,1\n", r"mine\.csv cannot be read .*codec"),
-        (b"a,b\n1\n1,2,3\n", r"mine\.csv cannot be read .*expected a CSV file"),
-        (b"method,test\n", "the table has 0 rows"),
-        (b"method,loss\nlora,1\n", "the table has no column 'score'; found method, loss"),
-    ],
-)
-def test_a_csv_file_that_holds_no_runs_is_refused(content: bytes | None, says: str, tmp_path: Path) -> None:
-    path = tmp_path / "mine.csv"
-    if content is not None:
-        path.write_bytes(content)
-    for read in (results, plots.frontier):
-        with pytest.raises(TensorAdaptError, match=says):
-            read(path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 
@@ -10,7 +9,6 @@ import pytest
 from support.synthetic_runs import write_many
 
 from tensoradapt.lab.cli.main import main
-from tensoradapt.lab.cli.options import newest_runs
 
 CURVES = {"cp": [(2, 300, 0.75)], "lora": [(1, 300, 0.75)]}
 SAYS = "reading runs/new, the newest folder of runs in ./runs\n"
@@ -36,20 +34,6 @@ def test_every_command_that_reads_runs_takes_the_newest(words: list[str], capsys
     shown = capsys.readouterr()
     assert shown.err == SAYS
     assert words[0] == "results" or "runs/new/" in shown.out
-
-
-def test_a_document_is_not_disturbed(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["results", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["folder"] == str(Path("runs") / "new")
-
-
-def test_a_folder_that_is_named_is_taken_without_a_word(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["results", "runs/old"]) == 0 and not capsys.readouterr().err
-
-
-def test_runs_in_the_folder_itself_count_too(working_folder: Path) -> None:
-    write_many(working_folder / "runs", CURVES)
-    assert newest_runs() == Path("runs")
 
 
 def test_a_folder_without_runs_is_answered_in_one_line(

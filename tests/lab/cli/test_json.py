@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import hostile_files
 from support.sweeping import write_spec
 from support.synthetic_runs import write_many
 
@@ -15,7 +14,6 @@ import tensoradapt as ta
 from tensoradapt.lab.analysis.tables import compare, summarise
 from tensoradapt.lab.cli.main import main
 from tensoradapt.lab.data import models
-from tensoradapt.lab.tasks import registry
 
 TINY = "tiny-random-bert"
 CURVES = {"cp": [(2, 300, 0.75), (4, 600, 0.9)], "lora": [(1, 300, 0.75), (2, 600, 0.8)]}
@@ -68,57 +66,6 @@ def test_status_has_counts(document, root: Path, tmp_path: Path) -> None:
     assert swept["finished"] == swept["total"] == 4 and swept["complete"] and len(swept["means"]) >= 1
     rows = document("results", tmp_path / "runs", "--status")["rows"]
     assert sum(row["finished"] for row in rows) == 4
-
-
-def test_a_dry_run_has_its_count_and_no_means(document, tmp_path: Path) -> None:
-    words = ["--dry-run", "--no-probe", "--executor", "inline", "--device", "cpu"]
-    found = document("sweep", write_spec(tmp_path), "--out", tmp_path / "runs", *words)
-    assert found["total"] == 4 and found["finished"] == 0 and found["means"] == []
-
-
-@pytest.mark.thorough
-def test_files_that_are_written_are_listed(document, root: Path, tmp_path: Path) -> None:
-    assert document("results", root, "--out", tmp_path / "t.csv")["files"] == [str(tmp_path / "t.csv")]
-    drawn = document("plot", root, "all", "--format", "png", "--out", tmp_path)
-    assert all(Path(file).is_file() for file in drawn["files"]) and drawn["left_out"]
-    (page,) = document("report", root, "--out", tmp_path / "r.html")["files"]
-    assert Path(page).is_file()
-
-
-@pytest.mark.thorough
-def test_methods_and_doctor(document) -> None:
-    assert [row["name"] for row in document("methods")["methods"]] == ta.methods()["name"].tolist()
-    three = document("choose", "--model", TINY, "--budget", "500", "--purpose", "many")["candidates"]
-    assert [row["method"] for row in three] == ta.choose(TINY, 500, "many")["method"].tolist()
-    assert {row["name"]: row["n_params"] for row in document("methods", "vera", "--model", TINY)["methods"]}["vera"]
-    found = document("doctor")
-    assert found["broken"] == 0 and {check["state"] for check in found["checks"]} <= {"ok", "note"}
-
-
-def test_tasks_and_models(document, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(registry, "_REGISTERED", {})
-    tasks = {row["name"]: row for row in document("tasks")["tasks"]}
-    assert list(tasks) == [*registry.names()] and (tasks["sst2"]["metric"], tasks["sst2"]["classes"]) == ("accuracy", 2)
-    assert tasks["stsb"]["classes"] is None
-    rows = document("models")["models"]
-    assert [row["name"] for row in rows] == [*models.names()] and all(row["holds"] for row in rows)
-    for command, names in (("tasks", tasks), ("models", models.names())):
-        assert main([command]) == 0
-        shown = capsys.readouterr().out.splitlines()
-        assert shown[0].startswith("name ") and [line.split()[0] for line in shown[1 : len(names) + 1]] == [*names]
-
-
-def test_adapters_that_are_compressed_and_exported(document, tmp_path: Path) -> None:
-    model = hostile_files.model_folder(tmp_path / "model", architectures=["BertForSequenceClassification"])
-    lora, adapter = hostile_files.lora_folder(tmp_path / "lora"), hostile_files.adapter_folder(tmp_path / "adapter")
-    made = document("compress", lora, "--model", model, "--method", "cp", "--rank", 2, "--out", tmp_path / "cp")
-    assert made["n_params"] > 0 and 0 <= made["error"] <= 1 and made["saved"] == str(tmp_path / "cp")
-    other = hostile_files.lora_folder(tmp_path / "other")
-    layout = ("--layout", "task : out : in")
-    several = document("compress", lora, other, "--model", model, "--method", "cp", "--rank", 2, *layout)
-    assert list(several["task_errors"]) == ["lora", "other"] and several["n_params_each"] > 0
-    sent = document("export", adapter, "--model", model, "--out", tmp_path / "sent")
-    assert sent["rank"] >= 1 and sent["path"] == str(tmp_path / "sent") and sent["modules"]
 
 
 def test_an_error_is_on_stderr_and_stdout_is_empty(capsys: pytest.CaptureFixture[str]) -> None:

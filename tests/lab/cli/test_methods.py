@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,10 +16,8 @@ from tensoradapt.lab.cli import methods
 from tensoradapt.lab.cli.main import main
 from tensoradapt.lab.cli.methods import diagram, methods_page
 from tensoradapt.lab.data import models
-from tensoradapt.planning.choose import PURPOSES
-from tensoradapt.planning.method_table import KINDS, MINILM, Row, counted
+from tensoradapt.planning.method_table import MINILM, Row, counted
 
-ROOT = Path(__file__).parents[3]
 MODEL = "tiny-random-bert"
 NAMES = parameterizations.names()
 
@@ -58,19 +54,6 @@ def test_one_parameterization_is_shown_with_its_factors_and_its_count(
     assert "Choose it" in shown or name == "dense"
 
 
-def test_one_published_adapter_is_shown_as_it_is_published(capsys: pytest.CaptureFixture[str]) -> None:
-    shown = printed(capsys, "LoRTA", "--model", MODEL, "--rank", "2")
-    n_params = ta.plan(models.config(MODEL), method="lorta", paper=True, rank=2).n_params
-    assert "lorta: cp over layer proj : head dim : model  (q k v o)" in shown
-    assert f"{MODEL}, rank 2: {n_params:,} parameters in one tensor" in shown
-
-
-def test_a_name_that_both_have_shows_both_and_a_wrong_one_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
-    assert printed(capsys, "VeRA", "--model", MODEL).count("[d]--o") == 2
-    assert main(["methods", "lortaa"]) == 2
-    assert "unknown method 'lortaa'; did you mean" in " ".join(capsys.readouterr().err.split())
-
-
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in SPLIT])
 def test_a_diagram_has_a_mark_at_each_bond_of_each_factor(name: str) -> None:
     network = ta.plan(models.config(MODEL), method=name, rank=2).groups[0].network
@@ -89,21 +72,6 @@ def listed(capsys: pytest.CaptureFixture[str], *words: str) -> list[dict[str, An
     return json.loads(printed(capsys, *words, "--json"))["methods"]
 
 
-def test_texts_have_no_marks_and_no_notes_on_how_they_came_to_be(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("COLUMNS", "200")
-    texts = [printed(capsys), printed(capsys, "--json"), *(printed(capsys, name, "--model", MODEL) for name in NAMES)]
-    assert not [odd for text in texts for odd in ("`", ":math:", "recalled", "not confirmed (") if odd in text]
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_kind_is_shown_alone(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
-    names = {"parameterization": set(NAMES), "published": set(ta.published.names())}[kind]
-    assert {row["name"] for row in listed(capsys, "--kind", kind)} == names
-    assert {row["kind"] for row in listed(capsys)} == set(KINDS)
-
-
 @pytest.mark.thorough
 def test_a_budget_leaves_the_methods_that_fit_at_their_largest_rank(capsys: pytest.CaptureFixture[str]) -> None:
     rows = {row["name"]: row for row in listed(capsys, "--budget", "20000", "--kind", "parameterization")}
@@ -114,20 +82,6 @@ def test_a_budget_leaves_the_methods_that_fit_at_their_largest_rank(capsys: pyte
     shown = printed(capsys, "--budget", "20000").splitlines()
     assert shown[0].startswith("at most 20,000 parameters, counted at 6 layers, 384 wide")
     assert [line.split()[1] for line in shown if line.startswith("cp ")] == [f"{rows['cp']['n_params']:,}"]
-
-
-def test_a_layout_leaves_the_methods_over_it(capsys: pytest.CaptureFixture[str]) -> None:
-    rows = listed(capsys, "--layout", "layer  :  out : in")
-    expected = ["sharelora-a", "sharelora-b", "sharelora-ab", "tenslora-depth", "tenslora-cp-depth"]
-    assert [row["name"] for row in rows if row["kind"] == "published"] == expected
-    counts = {row["name"]: row["n_params"] for row in rows if row["kind"] == "parameterization"}
-    assert counts["cp"] == ta.plan(MINILM, "cp", layout="layer : out : in", rank=8).n_params
-
-
-def test_what_exports_as_lora_is_small_as_one(capsys: pytest.CaptureFixture[str]) -> None:
-    rows = {row["name"]: row["lora_rank"] for row in listed(capsys, "--exports-as-lora")}
-    assert rows["cp"] == rows["lora"] == 8 and rows["loha"] == 64 and max(rows.values()) < 384 / 4
-    assert not {"dense", "quanta", "randlora"} & set(rows)
 
 
 @pytest.mark.parametrize(
@@ -144,23 +98,6 @@ def test_what_exports_as_lora_is_small_as_one(capsys: pytest.CaptureFixture[str]
 def test_what_cannot_be_listed_is_one_error(words: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["methods", *words]) == 2
     assert says in " ".join(capsys.readouterr().err.split())
-
-
-@pytest.mark.parametrize("purpose", PURPOSES)
-def test_choose_names_candidates_within_the_budget_and_the_command_that_shows_the_first(
-    purpose: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["choose", "--model", MODEL, "--budget", "3000", "--purpose", purpose]) == 0
-    shown, table = capsys.readouterr().out, ta.choose(MODEL, 3_000, purpose)
-    assert 1 <= len(table) <= 3 and (table["n_params"] <= 3_000).all()
-    lines = [" ".join(line.split()) for line in shown.splitlines()]
-    assert all(any(line.startswith(f"{row.method} {row.layout} ") for line in lines) for row in table.itertuples())
-    page = re.search(r"Why these: (\S+\.md)\.", shown)
-    assert page and (ROOT / page[1]).is_file()
-    said = shlex.split(shown.rpartition(": tensoradapt ")[2])
-    assert main(said) == 0 and said[-1] in ("3000", MODEL)
-    if said[0] == "plan":
-        assert f"{table['n_params'][0]:,} parameters" in capsys.readouterr().out
 
 
 COUNTED: dict[str, list[Row]] = {}

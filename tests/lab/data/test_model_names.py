@@ -61,17 +61,3 @@ def test_a_hub_that_does_not_answer_is_asked_once_and_named_in_one_line(
             "(ConnectionError: no route)"
         )
     assert len(asked) == 1 and capfd.readouterr() == ("", "")
-
-
-def test_a_hub_that_is_switched_off_is_not_asked(asked: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(TensorAdaptError, match="HF_HUB_OFFLINE is set, so the hub was not asked"):
-        models.config("bert-base-uncased")
-    assert not asked
-
-
-def test_a_folder_that_is_no_model_says_what_is_missing(tmp_path: Path) -> None:
-    with pytest.raises(
-        TensorAdaptError, match=r"holds no config[.]json; expected a model's folder, as save_pretrained"
-    ):
-        models.config(str(tmp_path))

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
-from support.refusals import refused
 
 import tensoradapt as ta
 from tensoradapt.errors import TensorAdaptError
@@ -56,9 +55,3 @@ def test_a_function_that_gives_no_folder_is_refused_by_its_entry_point(plug_in: 
     }.items():
         with pytest.raises(TensorAdaptError, match=says):
             models.config(name)
-
-
-def test_what_has_no_folder_is_given_back_or_refused(plug_in: types.ModuleType) -> None:
-    assert ta.model_folder("FacebookAI/roberta-base") == "FacebookAI/roberta-base"
-    refused(lambda: ta.model_folder("mini"), "unknown model 'mini'.*did you mean \"mine\"")
-    refused(lambda: ta.model_folder(models.TINY), "tiny-random-bert is made in memory and has no folder; name all-min")

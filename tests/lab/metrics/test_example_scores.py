@@ -7,28 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
-from support.jackknife import check_jackknife, check_metrics_of, split_of, stored_of
+from support.jackknife import check_jackknife, split_of
 
 from tensoradapt.lab.analysis.statistics.intervals import paired_difference
 from tensoradapt.lab.metrics.table import TABLE
-from tensoradapt.lab.tasks.language.instruct import Instruct
-from tensoradapt.lab.tasks.language.preference import Preferences
-from tensoradapt.lab.tasks.splits import Splits
-from tensoradapt.lab.tasks.task import Task
 
 NAMES = sorted(name for name, metric in TABLE.items() if metric.examples)
 CLASSES = ("accuracy", "f1", "matthews", "roc_auc")
-
-
-def none() -> Splits:
-    """The splits of a task of which only the metrics are used."""
-    raise AssertionError
-
-
-OTHERS = [  # tasks with metrics of their own, and what they might store
-    (Instruct("answers", none), stored_of(600, 2, 1)),
-    (Preferences("pairs", none), stored_of(600, 4, 3)),
-]
 
 
 def drawn(metric: str, seed: int, n: int = 200) -> tuple[np.ndarray, np.ndarray]:
@@ -64,11 +49,6 @@ def test_their_mean_is_the_metric(metric: str, seed: int, n: int) -> None:
 def test_each_is_the_jackknifes_pseudo_value_to_first_order(metric: str) -> None:
     predictions, labels = drawn(metric, 0, 1000)
     check_jackknife(TABLE[metric], predictions, split_of(labels))
-
-
-@pytest.mark.parametrize(("task", "stored"), OTHERS)
-def test_the_same_holds_of_the_metrics_of_tasks(task: Task, stored: np.ndarray) -> None:
-    check_metrics_of(task, stored, split_of(np.zeros(len(stored), dtype=int)))
 
 
 @pytest.mark.parametrize("metric", NAMES)

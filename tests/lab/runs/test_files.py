@@ -17,11 +17,8 @@ from tensoradapt.errors import LONGEST, TensorAdaptError, did_you_mean
     ("cell", "written"),
     [
         ("=cmd|' /C calc'!A0", "'=cmd|' /C calc'!A0"),
-        ("+1", "'+1"),
         ("-1", "'-1"),
-        ("@x", "'@x"),
         ("\tx", r"\tx"),
-        ("\r=x", r"\r=x"),
         ("a\x1b[31m", r"a\x1b[31m"),
         ("é = 1", "é = 1"),
     ],

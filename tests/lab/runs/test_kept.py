@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ import torch
 from support.sweeping import TINY
 
 import tensoradapt as ta
-from tensoradapt.adapter.adapter import Adapter
 from tensoradapt.lab.runs.batches import predict
 from tensoradapt.lab.runs.config import RunConfig
 from tensoradapt.lab.runs.execute import load_data
@@ -73,26 +71,3 @@ def test_all_or_none_are_kept_and_no_result_depends_on_it(tmp_path: Path, keep: 
     assert read_spec({**SPEC, "keep": keep}).id == read_spec(SPEC).id
     with pytest.raises(ta.TensorAdaptError, match=r"keep is 'last'\. Valid: best, all, none"):
         read_spec({**SPEC, "keep": "last"})
-
-
-def test_a_full_disk_costs_the_adapter_and_not_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(self: Adapter, path: Path) -> None:
-        Path(path).mkdir(parents=True)
-        (Path(path) / "half").touch()
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(Adapter, "save", full)
-    (run,) = sweep(tmp_path, method="cp", rank=1, seed=0)
-    assert run.result["status"] in ("finished", "at chance") and not list((tmp_path / "adapters").glob("*/*"))
-    with pytest.raises(ta.TensorAdaptError, match=r"not kept: .*No space left on device; ta\.train\(run\.config\)"):
-        ta.load_run(tmp_path, run)
-
-
-def test_it_says_why_a_run_has_no_adapter(tmp_path: Path) -> None:
-    runs = {run.row["kind"]: run for run in sweep(tmp_path, method="cp", rank=1, seed=0, keep="none", reference="head")}
-    with pytest.raises(ta.TensorAdaptError, match=r"frozen base \+ head has no adapter, and whole models are not kept"):
-        ta.load_run(tmp_path, runs["head"])
-    with pytest.raises(ta.TensorAdaptError, match=r"its adapter was not kept; ta\.train\(run\.config\) trains it"):
-        ta.load_run(tmp_path, runs["adapter"])
-    with pytest.raises(ta.TensorAdaptError, match="has no finished run 'x'"):
-        ta.load_run(tmp_path, "x")

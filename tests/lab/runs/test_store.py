@@ -75,12 +75,6 @@ def test_a_number_that_is_not_finite_has_no_id(bad: float) -> None:
         digest({"options": {"alpha": bad}})
 
 
-@pytest.mark.parametrize("bad", [{1: 2}, {"a": {1, 2}}, {"a": np.zeros(2)}, {"a": Path("x")}])
-def test_what_json_cannot_say_has_no_id(bad: dict[Any, Any]) -> None:
-    with pytest.raises(TensorAdaptError, match="expected text"):
-        digest(bad)
-
-
 def test_a_run_reads_back_as_it_was_written(tmp_path: Path) -> None:
     predictions = np.random.default_rng(0).normal(size=(5, 2)).astype(np.float32)
     path = store.write_run(
@@ -100,20 +94,6 @@ def test_a_run_reads_back_as_it_was_written(tmp_path: Path) -> None:
     assert run.array("predictions").dtype == np.float32
     np.testing.assert_array_equal(run.array("predictions"), predictions)
     np.testing.assert_array_equal(run.array("labels"), np.arange(5))
-
-
-def test_the_same_run_is_written_as_the_same_bytes(tmp_path: Path) -> None:
-    a, b = (write_synthetic(tmp_path / root) for root in "ab")
-    assert {p.name: p.read_bytes() for p in a.iterdir()} == {p.name: p.read_bytes() for p in b.iterdir()}
-    text = (a / "config.json").read_text()
-    assert text == json.dumps(json.loads(text), sort_keys=True, indent=2) + "\n"
-
-
-def test_the_first_of_two_equal_runs_is_kept(tmp_path: Path) -> None:
-    for who in ("first", "second"):
-        store.write_run(tmp_path, "x", **{**EMPTY, "measurements": {"who": who}})
-    assert [run.measurements for run in store.load_runs(tmp_path)] == [{"who": "first"}]
-    assert [path.name for path in tmp_path.iterdir()] == ["x"]
 
 
 def race(root: Path, barrier: Any, who: int) -> None:
@@ -190,44 +170,6 @@ def test_bad_contents_are_refused_before_anything_is_written(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_foreign_folder_under_the_name_of_a_run_is_not_overwritten(tmp_path: Path) -> None:
-    (tmp_path / "x").mkdir()
-    (tmp_path / "x" / "notes.txt").write_text("mine")
-    with pytest.raises(TensorAdaptError, match="x is in the way and is not a finished run"):
-        store.write_run(tmp_path, "x", **EMPTY)
-    assert (tmp_path / "x" / "notes.txt").read_text() == "mine"
-    assert [path.name for path in tmp_path.iterdir()] == ["x"]
-
-
-def test_a_writable_root_is_created_and_left_empty(tmp_path: Path) -> None:
-    store.check_writable(tmp_path / "a" / "b")
-    assert list((tmp_path / "a" / "b").iterdir()) == []
-
-
-def test_a_root_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "file").write_text("in the way")
-    for path in (tmp_path / "file", tmp_path / "file" / "runs"):
-        with pytest.raises(TensorAdaptError, match=rf"{path} cannot be written .* choose another path"):
-            store.check_writable(path)
-
-    def read_only(path: Path, data: bytes) -> None:
-        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
-
-    monkeypatch.setattr(store, "write_synced", read_only)
-    with pytest.raises(TensorAdaptError, match="Read-only file system"):
-        store.check_writable(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["file"]
-
-
-def test_folders_that_are_no_runs_are_left_alone(tmp_path: Path) -> None:
-    write_synthetic(tmp_path)
-    (tmp_path / ".x.12.ab.tmp").mkdir()
-    (tmp_path / ".x.12.ab.tmp" / "config.json").write_text("{")
-    (tmp_path / "figures").mkdir()
-    (tmp_path / "table.csv").write_text("a,b")
-    assert len(store.load_runs(tmp_path)) == 1
-
-
 @pytest.mark.parametrize(
     ("file", "text"),
     [("config.json", "{"), ("result.json", None), ("result.json", "[1]"), ("measurements.json", '{"a": NaN}')],
@@ -243,34 +185,6 @@ def test_a_damaged_run_is_named_with_what_to_do(tmp_path: Path, file: str, text:
         store.load_runs(tmp_path)
 
 
-def test_a_damaged_array_is_named_when_it_is_read(tmp_path: Path) -> None:
-    path = write_synthetic(tmp_path)
-    (path / "predictions.npy").write_bytes(b"\x80\x04garbage")
-    (path / "labels.npy").unlink()
-    (run,) = store.load_runs(tmp_path)
-    for name in ("predictions", "labels"):
-        with pytest.raises(TensorAdaptError, match=rf"npy (cannot be read|was changed) .* delete the folder {path}"):
-            run.array(name)
-
-
-def test_a_missing_root_is_an_error_and_an_empty_one_is_not(tmp_path: Path) -> None:
-    assert store.load_runs(tmp_path) == []
-    with pytest.raises(TensorAdaptError, match="does not exist; expected a folder of runs"):
-        store.load_runs(tmp_path / "absent")
-
-
-def test_a_folder_of_something_else_says_what_it_holds(tmp_path: Path) -> None:
-    path = write_synthetic(tmp_path / "runs")
-    with pytest.raises(TensorAdaptError, match=r"expected the folder of its sweep: .*runs$"):
-        store.load_runs(path)
-    for name, reader in (("adapter.json", r"ta\.load\(model"), ("adapter_config.json", r"ta\.compress\(folder")):
-        saved = tmp_path / name.removesuffix(".json")
-        saved.mkdir()
-        (saved / name).write_text("{}")
-        with pytest.raises(TensorAdaptError, match=rf"holds a saved adapter \({name}\), which {reader}"):
-            store.load_runs(saved)
-
-
 def test_provenance_names_versions_but_no_folder_host_or_user(monkeypatch: pytest.MonkeyPatch) -> None:
     argv = ["/home/me/bin/tensoradapt", "sweep", "--out=/data/me/runs", "/etc/spec.toml", "https://a.b/c", "a/b", "8"]
     monkeypatch.setattr(sys, "argv", argv)
@@ -281,18 +195,6 @@ def test_provenance_names_versions_but_no_folder_host_or_user(monkeypatch: pytes
     text = json.dumps(found)
     assert os.uname().nodename not in text
     assert str(Path(store.__file__).parents[3]) not in text
-
-
-def test_the_commit_is_that_of_the_checkout(tmp_path: Path) -> None:
-    assert provenance.commit_of(tmp_path) is None
-    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
-    (tmp_path / "a").write_text("1")
-    for command in (["init", "-q"], ["add", "a"], ["commit", "-qm", "x"], ["tag", "v1"]):
-        subprocess.run([*git, *command], check=True, capture_output=True)
-    head = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
-    assert provenance.commit_of(tmp_path) == head
-    (tmp_path / "a").write_text("2")
-    assert provenance.commit_of(tmp_path) == f"{head}-dirty"
 
 
 @pytest.mark.thorough
@@ -325,29 +227,13 @@ def test_a_file_that_was_changed_after_its_run_is_noticed(tmp_path: Path) -> Non
         store.load_runs(tmp_path)
 
 
-def test_a_config_that_its_folder_is_not_named_by_is_noticed_under_right_checksums(tmp_path: Path) -> None:
-    config = config_of("tiny-random-bert", "planted", "cp", rank=4, named="mine")
-    store.write_run(tmp_path, config.id, **{**EMPTY, "config": config.as_dict()})
-    folder = tmp_path / config.id
-    assert store.read_run(folder).row["rank"] == 4
-    text = (folder / "config.json").read_text()
-    (folder / "config.json").write_text(text.replace('"rank": 4', '"rank": 8'))
-    sum_again(folder)
-    own = config_of("tiny-random-bert", "planted", "cp", rank=8).id
-    with pytest.raises(TensorAdaptError, match=f"not the config that its folder is named by, but that of {own}"):
-        store.load_runs(tmp_path)
-
-
 @pytest.mark.parametrize(
     ("file", "change", "message"),
     [
         ("config", {"format": 0}, "format is 0; this version of tensoradapt reads format 1"),
-        ("config", {"later": 1}, "unknown key later"),
         ("result", {"status": "collapsed"}, "status is 'collapsed'.* Valid: finished, at chance, diverged"),
-        ("result", {"n_params": "many"}, "n_params is 'many'; expected a whole number"),
         ("result", {"metric": {"name": "accuracy"}}, "metric.chance is missing"),
         ("result", {"test": {"accuracy": True}}, "test of 'accuracy' is True; expected a finite number"),
-        ("result", {"adapter": {"rnak": 8}}, 'adapter: unknown key rnak; did you mean "rank"'),
         ("measurements", {"seconds": "long"}, "seconds is 'long'; expected a finite number"),
     ],
 )
@@ -362,29 +248,12 @@ def test_a_value_that_no_run_writes_is_named_with_file_and_key(
         store.load_runs(tmp_path / "lacks")
 
 
-@pytest.mark.parametrize("content", ["[" * 100_000, '{"a": ' * 40 + "1" + "}" * 40, "[]", "{"])
-def test_a_file_that_is_no_flat_object_is_refused_at_once(tmp_path: Path, content: str) -> None:
+def test_a_pipe_in_the_place_of_a_file_does_not_block(tmp_path: Path) -> None:
     store.write_run(tmp_path, "x", **{**EMPTY, "arrays": {"labels": np.array([1])}})
-    (tmp_path / "x" / "result.json").write_text(content)
-    sum_again(tmp_path / "x")
+    (tmp_path / "x" / "result.json").unlink()
+    os.mkfifo(tmp_path / "x" / "result.json")
     with pytest.raises(TensorAdaptError, match="delete the folder"):
-        store.load_runs(tmp_path)
-
-
-@pytest.mark.parametrize("dtype", ["float32", "<U7"])
-def test_an_array_is_bounded_by_its_header_and_not_by_what_a_json_file_may_have(
-    dtype: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    array = np.arange(6000).reshape(1000, 6).astype(dtype)
-    store.write_run(tmp_path, "x", **{**EMPTY, "arrays": {"predictions": array}})
-    (run,) = store.load_runs(tmp_path)
-    monkeypatch.setattr(files, "LARGEST", 2000)
-    np.testing.assert_array_equal(run.array("predictions"), array)
-    with (tmp_path / "x" / "predictions.npy").open("ab") as file:
-        file.write(b"0")
-    sum_again(tmp_path / "x")
-    with pytest.raises(TensorAdaptError, match=r"it has [\d,]+ bytes, and its header states [\d,]+\); .* delete"):
-        run.array("predictions")
+        store.read_run(tmp_path / "x")
 
 
 def test_an_array_that_says_it_is_too_large_for_memory_is_refused(tmp_path: Path) -> None:
@@ -397,9 +266,14 @@ def test_an_array_that_says_it_is_too_large_for_memory_is_refused(tmp_path: Path
         store.load_runs(tmp_path)[0].array("labels")
 
 
-def test_a_pipe_in_the_place_of_a_file_does_not_block(tmp_path: Path) -> None:
-    store.write_run(tmp_path, "x", **{**EMPTY, "arrays": {"labels": np.array([1])}})
-    (tmp_path / "x" / "result.json").unlink()
-    os.mkfifo(tmp_path / "x" / "result.json")
-    with pytest.raises(TensorAdaptError, match="delete the folder"):
-        store.read_run(tmp_path / "x")
+def test_a_config_that_its_folder_is_not_named_by_is_noticed_under_right_checksums(tmp_path: Path) -> None:
+    config = config_of("tiny-random-bert", "planted", "cp", rank=4, named="mine")
+    store.write_run(tmp_path, config.id, **{**EMPTY, "config": config.as_dict()})
+    folder = tmp_path / config.id
+    assert store.read_run(folder).row["rank"] == 4
+    text = (folder / "config.json").read_text()
+    (folder / "config.json").write_text(text.replace('"rank": 4', '"rank": 8'))
+    sum_again(folder)
+    own = config_of("tiny-random-bert", "planted", "cp", rank=8).id
+    with pytest.raises(TensorAdaptError, match=f"not the config that its folder is named by, but that of {own}"):
+        store.load_runs(tmp_path)

@@ -78,11 +78,3 @@ def test_the_same_holds_of_a_task_of_ones_own(module: Any, tmp_path: Path, monke
     one = run(tmp_path, "adapter", name, 1e-3, **adapter)
     assert one.array("scores").mean() == pytest.approx(score(one), abs=1e-12)
     assert (one.row["metric_low"], one.row["metric_high"]) == (0.0, 1.0)
-
-
-def test_a_metric_without_examples_stores_none_and_has_open_ends(tmp_path: Path, ratings: str) -> None:
-    task, record = registry.resolve({"train": ratings, "metric": "r2"})
-    one = run(tmp_path, "head", task.name, 1e-2, own=record)
-    assert not (one.path / "scores.npy").exists() and one.result["metric"]["low"] is None
-    assert (one.row["metric_low"], one.row["metric_high"]) == (None, 1.0)
-    assert paired_scores([(one.path, one.path)]) is None

@@ -64,19 +64,6 @@ def test_rates_are_not_chosen_without_validation_examples(
     assert "give validation = a file" in str(refused.value) and not (tmp_path / "out").exists()
 
 
-def test_one_rate_needs_no_validation_examples(bare: str, tmp_path: Path) -> None:
-    sweep(tmp_path, bare)
-    (run,) = ta.load_runs(tmp_path)
-    assert run.row["status"] != "failed" and run.result["validation"] == {} and run.result["test"]
-
-
-def test_without_validation_examples_the_head_is_trained_and_its_run_says_so(bare: str, tmp_path: Path) -> None:
-    sweep(tmp_path, bare, method=None, rank=None, reference="head")
-    (run,) = ta.load_runs(tmp_path)
-    assert "without validation examples no head is fitted: it was trained in steps" in run.result["note"]
-    assert len(run.array("losses")) == run.row["steps"]
-
-
 def test_texts_that_are_cut_are_told_at_the_start_and_in_the_result(tmp_path: Path) -> None:
     rows = [{"text": text, "label": label} for (text,), label in zip(SENTENCES, "ab" * 60, strict=True)]
     task = {"name": "lengths", "train": rows, "max_length": 8}

@@ -41,13 +41,3 @@ def test_a_sweep_ends_with_the_cells_whose_best_rate_is_at_an_edge(
     assert main(["results", str(tmp_path), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["at_edge"] == [HIGH, LOW]
     assert f"Best rate at the edge: {HIGH}" in ta.report(tmp_path).read_text()
-
-
-@pytest.mark.thorough
-def test_a_grid_that_goes_beyond_its_edge_is_named_while_it_still_ends_there(tmp_path: Path) -> None:
-    rising = sweep(tmp_path / "a", lambda config: 0.6 + config.training.lr, **GRID | {"method": "lora", "rank": 1})
-    assert rising[-1].startswith("best rate at the edge: LoRA r=1 on planted (lr 0.3703, the highest tried)")
-    level = sweep(tmp_path / "b", lambda config: 0.6, **GRID)
-    inside = sweep(tmp_path / "c", lambda config: 0.6 - abs(config.training.lr - 3e-3), **GRID)
-    assert not any("best rate at the edge" in line for line in (*level, *inside))
-    assert not at_edges(ta.results(tmp_path / "b", tuning=True)) + at_edges(ta.results(tmp_path / "c", tuning=True))

@@ -5,9 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
-import shutil
 import subprocess
-import sys
 from collections import Counter
 from dataclasses import replace
 
@@ -15,11 +13,9 @@ import pytest
 from support.sweeping import TINY, attempts, break_one, done, results, started
 
 import tensoradapt as ta
-from tensoradapt.lab.runs import perform
 from tensoradapt.lab.runs.store import load_failures, load_runs
-from tensoradapt.lab.runs.work_folder import Work, claim
+from tensoradapt.lab.runs.work_folder import Work
 from tensoradapt.lab.sweeps import run_sweep
-from tensoradapt.lab.sweeps.executors import catalogue
 from tensoradapt.lab.sweeps.executors.catalogue import local_threads, slots_for
 from tensoradapt.lab.sweeps.executors.executor import Local, Slots
 from tensoradapt.lab.sweeps.spec import read_spec
@@ -46,7 +42,7 @@ def test_a_sweep_leaves_a_folder_for_each_run_with_one_attempt(tmp_path):
 def test_a_finished_sweep_is_not_begun_again(tmp_path, monkeypatch):
     sweep(tmp_path)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
-    monkeypatch.setattr(run_sweep, "EXECUTORS", None)
+    monkeypatch.setattr(run_sweep, "named", None)
     assert sweep(tmp_path).complete
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
 
@@ -156,7 +152,7 @@ def test_a_process_that_keeps_dying_is_the_runs_fault_in_the_end(noted, tmp_path
             self.queue = []
 
     supervise_with = pytest.MonkeyPatch()
-    supervise_with.setattr(run_sweep, "EXECUTORS", {"inline": lambda *_: Dying()})
+    supervise_with.setattr(run_sweep, "named", lambda _: lambda *_: Dying())
     try:
         swept = sweep(tmp_path)
     finally:
@@ -164,13 +160,6 @@ def test_a_process_that_keeps_dying_is_the_runs_fault_in_the_end(noted, tmp_path
     assert swept.finished == 0 and len(swept.failed) == 4
     assert {failure.error["kind"] for failure in load_failures(tmp_path).values()} == {"killed"}
     assert {len(attempts(tmp_path / name)) for name in swept.failed} == {run_sweep.DEATHS if noted else 0}
-
-
-def test_processes_that_end_before_they_begin_a_run_stop_the_sweep(tmp_path, monkeypatch):
-    monkeypatch.setattr(sys, "executable", shutil.which("false"))
-    with pytest.raises(ta.TensorAdaptError, match=r"end before they begin a run; expected that .*false can import"):
-        sweep(tmp_path, "local", workers=1, probe=False)
-    assert not done(tmp_path) and not load_failures(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -186,11 +175,6 @@ def test_what_will_not_do_is_refused_before_anything_is_written(more, says, tmp_
     with pytest.raises(ta.TensorAdaptError, match=says):
         ta.sweep(TINY, tmp_path / "runs", **{"device": "cpu", "say": [].append, **more})
     assert not (tmp_path / "runs").exists()
-
-
-def test_an_unknown_option_names_the_clusters(tmp_path):
-    with pytest.raises(ta.TensorAdaptError, match='sweep takes no slrum; did you mean "slurm"'):
-        sweep(tmp_path / "runs", slrum={"time": 60})
 
 
 def test_each_process_sees_one_gpu_and_its_share_of_the_cores_and_none_is_left(tmp_path, monkeypatch):
@@ -213,33 +197,3 @@ def test_each_process_sees_one_gpu_and_its_share_of_the_cores_and_none_is_left(t
     assert seen[:3] == [("2", share), ("5", share), ("2", share)], "before torch is loaded, by the environment"
     assert {name for name, _ in found} == set("abcdefgh") and {how for _, how in found} == {"ended"}
     assert all(process.poll() is not None for process in made) and executor.poll() == {}
-
-
-@pytest.mark.parametrize(("exported", "inline", "local"), [("", 8, 4), ("1", 1, 1), ("3,2", 3, 3), ("64", 64, 4)])
-def test_no_process_takes_more_threads_than_were_exported(exported, inline, local, monkeypatch):
-    """An equal share of 8 cores, where nothing was exported; this process takes what torch here takes."""
-    monkeypatch.setattr(catalogue, "cores", lambda: 8)
-    monkeypatch.setenv("OMP_NUM_THREADS", exported)
-    threads = [slots_for(executor, None, "cpu", {}).threads for executor in ("inline", "local")]
-    assert threads == [inline, min(8, int(exported.partition(",")[0] or 8))]
-    assert (slots_for("local", 2, "cpu", {}).threads, catalogue.local_threads(2)) == (local, local)
-
-
-def test_one_gpu_can_be_named(monkeypatch):
-    """By its number among those that are visible: a process of its own sees it alone, this process names it."""
-    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,7")
-    slots = slots_for("inline", None, "cuda:1", {})
-    assert (slots.device, list(slots.gpus)) == ("cuda:1", ["7"])
-    slots = slots_for("local", None, "cuda:1", {})
-    assert (slots.device, list(slots.gpus), slots.workers) == ("cuda", ["7"], 1)
-    for device, says in (("cuda:2", "torch sees cuda:0, cuda:1"), ("cuda:x", "Valid: auto, cpu, cuda")):
-        with pytest.raises(ta.TensorAdaptError, match=says):
-            slots_for("local", None, device, {})
-
-
-def test_a_run_that_another_process_computes_is_left_to_it(tmp_path):
-    name = break_one(tmp_path, read_spec(TINY))
-    with claim(tmp_path / ".work", name) as ours:
-        assert ours and perform.perform(tmp_path, name, "cpu") == "elsewhere"
-    assert perform.perform(tmp_path, "unknown", "cpu") == "elsewhere"

@@ -15,7 +15,6 @@ from tokenizers.pre_tokenizers import Whitespace
 
 import tensoradapt as ta
 from tensoradapt.lab.data import models
-from tensoradapt.lab.data.model_objects import with_saved_model
 
 SIZES = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 32}
 
@@ -55,26 +54,6 @@ def test_a_sweep_takes_a_model_and_its_tokenizer_and_leaves_them_as_they_are(tmp
     for name, value in before.items():
         assert torch.equal(mine.state_dict()[name], value)
         assert torch.equal(saved[name], value)
-
-
-def test_another_weight_or_tokenizer_is_another_folder(tmp_path: Path) -> None:
-    def name(mine: Any, words: Any) -> str:
-        return with_saved_model({"model": mine, "tokenizer": words}, tmp_path)["model"]
-
-    first, other = name(model(), tokenizer()), tokenizer()
-    other.add_tokens(["great"])
-    assert name(model(), tokenizer()) == first
-    changed = model()
-    with torch.no_grad():
-        changed.classifier.bias[0] += 1e-3
-    assert len({first, name(changed, tokenizer()), name(model(), other)}) == 3
-
-
-def test_without_a_tokenizer_that_of_the_models_own_name_is_taken(tmp_path: Path) -> None:
-    first = with_saved_model({"model": model(), "tokenizer": tokenizer()}, tmp_path)["model"]
-    loaded = transformers.AutoModelForSequenceClassification.from_pretrained(first)
-    second = with_saved_model({"model": loaded}, tmp_path / "other")["model"]
-    assert transformers.AutoTokenizer.from_pretrained(second).get_vocab() == tokenizer().get_vocab()
 
 
 def adapted() -> Any:

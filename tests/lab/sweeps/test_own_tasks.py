@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from json import dumps, loads
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,6 @@ from tensoradapt.lab.cli.main import main
 from tensoradapt.lab.data import models
 from tensoradapt.lab.runs.store import load_runs
 from tensoradapt.lab.sweeps.executors.catalogue import cores
-from tensoradapt.lab.sweeps.spec import read_spec, table_of
 from tensoradapt.lab.tasks import registry
 from tensoradapt.lab.tasks.classification import Classification
 
@@ -72,56 +70,6 @@ def test_a_sweep_takes_names_files_and_tables_and_its_workers_compute_the_same()
     assert again.complete and results(Path("one")) == results(Path("two"))
     write("a.csv", 60)
     assert "3 runs, 1 of them to do" in sweep(["planted", "a.csv", table], "one", executor="inline")[0]
-
-
-def test_it_says_how_many_examples_each_run_takes() -> None:
-    def said(**numbers: int) -> str:
-        lines: list[str] = []
-        spec = {**TINY, **ONE, "task": write("a.csv"), **numbers}
-        ta.sweep(spec, "runs", dry_run=True, device="cpu", probe=False, say=lines.append)
-        return "\n".join(lines)
-
-    assert "8 test; each run takes 10 train, 4 test of these; classes bad" in said(n_train=10, n_test=4)
-    assert "each run takes" not in said(n_train=28, n_validation=100)
-
-
-def test_a_plan_is_said_before_texts_are_encoded_and_counts_the_classes_that_it_does_not_name() -> None:
-    lines = [f"a text of class {i % 7} and number {i},{'abcdefg'[i % 7]}" for i in range(140)]
-    Path("many.csv").write_text("\n".join(["text,label", *lines]) + "\n")
-    said: list[str] = []
-    ta.sweep({**TINY, **ONE, "task": "many.csv"}, "runs", dry_run=True, device="cpu", say=said.append)
-    assert said[0].startswith("sweep ") and "classes a, b, c, d, e and 2 more" in "\n".join(said)
-    timed = [i for i, line in enumerate(said) if line.startswith("timing a short run of each task")]
-    assert timed == [len(said) - 2] and "by a short probe" in said[-1]
-
-
-def test_a_specification_is_read_again_from_its_record() -> None:
-    spec = read_spec({**TINY, "task": [{"name": "planted"}, write("a.csv")]})
-    again = read_spec(loads(dumps(table_of(spec))), own=spec.own)
-    assert again == spec and again.id == spec.id and spec.task == ("planted", "a")
-    assert read_spec({**TINY, "task": "planted"}).id != spec.id
-    for tasks, says in (
-        (["planted", {"name": "planted"}], "task names 'planted' twice"),
-        (["a.csv", {"train": "a.csv"}], "task names 'a' twice; name each once, own data by name ="),
-        ([{"train": "a.csv", "lable": "x"}], r"task\[0\]: unknown key lable; did you mean \"label\""),
-        ([3], r"task\[0\] is 3; expected a text"),
-    ):
-        with pytest.raises(ta.TensorAdaptError, match=says):
-            read_spec({**TINY, "task": tasks})
-
-
-@pytest.mark.thorough
-def test_the_frontier_takes_a_file_and_its_columns(capsys: pytest.CaptureFixture[str]) -> None:
-    Path("r.csv").write_text(Path(write("a.csv")).read_text().replace("text,label", "review,verdict"))
-    words = ["frontier", "--quick", "--model", "tiny-random-bert", "--rank", "2", "--steps", "2", "--device", "cpu"]
-    words += ["--method", "lora", "--workers", "1", "--out", "runs", "--task"]
-    assert main([*words, "r.csv", "--text", "reviews", "--label", "verdict"]) == 2
-    assert "has no column 'reviews'; did you mean" in " ".join(capsys.readouterr().err.split())
-    assert main([*words, "planted", "--label", "verdict"]) == 2
-    assert "label was given with task 'planted'" in capsys.readouterr().err
-    assert not Path("runs").exists()
-    assert main([*words, "r.csv", "--text", "review", "--label", "verdict", "--metric", "f1"]) == 0
-    assert {run.result["metric"]["name"] for run in load_runs(Path("runs"))} == {"f1"}
 
 
 @pytest.fixture

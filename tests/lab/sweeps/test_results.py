@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import pytest
 from support.configs import config_of
-from support.sweeping import TINY, write_spec
 from support.synthetic_runs import write_synthetic
-from support.synthetic_sweep import sweep
 
 import tensoradapt as ta
 from tensoradapt.lab.analysis.results import RUN
@@ -39,30 +36,6 @@ def test_every_run_is_a_row_in_an_order_that_does_not_change(root: Path) -> None
     ]
     assert table["score"][0] == 0.8 and table["note"].iloc[-1] == "out of memory: no 5 % left"
     assert set(table["rank"].dropna()) == {4, "dim=3 head=2"}
-
-
-def test_a_row_is_what_the_store_has_and_tuning_runs_are_marked(tmp_path: Path) -> None:
-    runs = sweep(tmp_path, ("sst2",))
-    every, reported = results(tmp_path, tuning=True), results(runs)
-    assert (len(every), len(reported)) == (51, 39) and every["tuning"].sum() == 12
-    assert not reported["tuning"].any()
-    by_id = {run.name: run for run in runs}
-    for row in every.itertuples():
-        run = by_id[row.id]
-        assert (row.method, row.task, row.seed) == (run.row["method"], "sst2", run.row["seed"])
-        score = None if row.tuning else row.score  # a run that chose a rate has no test score
-        assert (row.n_params, score, row.chance) == (run.row["n_params"], run.row["score"], 0.5)
-        assert math.isnan(row.score) == row.tuning
-        assert row.path == str(run.path)
-    assert len(results(tmp_path, where=["method=lora", "n_params<20000"])) == 3
-    assert results(runs, where="method=lora").equals(results(tmp_path, where="method=lora"))
-
-
-def test_columns_have_the_types_of_their_values(tmp_path: Path) -> None:
-    write_synthetic(tmp_path)
-    table = results(tmp_path)
-    assert {str(table[name].dtype) for name in ("n_params", "seed", "rank", "budget", "steps")} == {"Int64"}
-    assert table["score"].dtype == float and table["tuning"].dtype == bool
 
 
 @pytest.mark.parametrize(
@@ -99,24 +72,3 @@ def test_conditions_hold_of_what_is_shown(root: Path, where: list[str], methods:
 def test_a_condition_that_cannot_be_read_is_refused(root: Path, where: str, says: str) -> None:
     with pytest.raises(ta.TensorAdaptError, match=says):
         results(root, where=[where])
-
-
-def test_a_run_at_chance_is_found_by_that_status(root: Path) -> None:
-    folder = write_synthetic(root, parameterization="tt", status="at chance")
-    assert list(results(root, where="status=at chance")["id"]) == [folder.name]
-
-
-def test_what_is_no_source_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ta.TensorAdaptError, match="runs is 3; expected a list"):
-        results(3)  # type: ignore[arg-type]
-    with pytest.raises(ta.TensorAdaptError, match="does not exist; expected a folder of runs"):
-        results(tmp_path / "absent")
-
-
-def test_one_sweep_of_a_folder_has_its_own_names_of_methods(tmp_path: Path) -> None:
-    ta.sweep({**TINY, "rank": 1}, tmp_path, executor="inline", device="cpu", say=lambda _: None)
-    named = write_spec(tmp_path, rank=1, method=[{"method": "lora", "name": "mine"}])
-    ta.sweep(named, tmp_path, executor="inline", device="cpu", say=lambda _: None)
-    assert len(results(tmp_path)) == 2 and list(results(tmp_path, spec=named)["method"]) == ["mine"]
-    with pytest.raises(ta.TensorAdaptError, match=r"has no sweep of .*spec\.toml on record"):
-        results(tmp_path, spec=write_spec(tmp_path, rank=2))

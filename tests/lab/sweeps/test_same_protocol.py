@@ -40,22 +40,6 @@ def test_a_method_is_not_compared_with_a_reference_of_another_protocol(
         assert where in str(refused.value)
 
 
-def test_each_method_is_compared_within_its_own_protocol(tmp_path: Path) -> None:
-    sweep(tmp_path, method=["lora", "lorta"])
-    sweep(tmp_path, method=["lora", "lorta"], steps=8)
-    gaps = ta.compare(tmp_path)
-    assert list(gaps["method"]) == ["lorta", "lorta"] and len({*map(tuple, gaps["runs"])}) == 2
-    steps = ta.results(tmp_path).set_index("id")["steps"]
-    assert all(steps[list(names)].nunique() == 1 for names in gaps["runs"])
-
-
-def test_what_one_specification_asks_for_is_compared(tmp_path: Path) -> None:
-    sweep(tmp_path, method=["lora", {"method": "lorta", "steps": 8}])
-    assert list(ta.compare(tmp_path)["method"]) == ["lorta"]
-    sweep(tmp_path, method="lotr")  # of the folder's two specifications one asks for both
-    assert list(ta.compare(ta.results(tmp_path))["method"]) == ["lotr", "lorta"]
-
-
 @pytest.mark.parametrize(("change", "says"), [({"batch": 16}, "batch 32 and batch 16"), ({"warmup": 0.5}, "warmup ")])
 def test_seeds_of_two_settings_are_not_averaged(change: dict[str, Any], says: str, tmp_path: Path) -> None:
     sweep(tmp_path, method="lora", seed=[0, 1])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import json
-import math
 import shutil
 import subprocess
 from pathlib import Path
@@ -17,8 +16,6 @@ import tensoradapt as ta
 from tensoradapt.lab.cli.main import main
 from tensoradapt.lab.runs import perform
 from tensoradapt.lab.sweeps.status import status
-
-PLAIN = {"tuning": {"at": "method", "seed": 1000, "extend": 0}}
 
 
 def sweep(out: Path, checkpoint_every: int = 25, **changes: Any) -> Any:
@@ -91,15 +88,6 @@ def test_the_command_prints_a_line_and_a_table(
     assert (tmp_path / "t.csv").read_text().startswith("task,method,finished,failed,running,waiting,seconds_left\n")
 
 
-def test_one_sweep_of_several_is_counted_alone(copy: tuple[Path, Path], tmp_path: Path) -> None:
-    root, _ = copy
-    sweep(root, method="vera")
-    assert len(counts(root)) == 3
-    assert list(status(root, write_spec(tmp_path, steps=6, method="vera"))["method"]) == ["vera"]
-    with pytest.raises(ta.TensorAdaptError, match=r"has no sweep of .*spec\.toml on record"):
-        status(root, write_spec(tmp_path, steps=7))
-
-
 def test_looking_changes_nothing_and_takes_no_lock(half: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = {path: path.read_bytes() for path in half.rglob("*") if path.is_file()}
     monkeypatch.setattr(fcntl, "flock", None)
@@ -111,61 +99,6 @@ def test_a_run_whose_process_is_gone_waits_to_be_gone_on_with(copy: tuple[Path, 
     root, work = copy
     leave(work)
     assert counts(root)[1] == ("lorta", 0, 0, 0, 2) and status(root)["seconds_left"].isna().all()
-
-
-@pytest.mark.parametrize(("last", "running"), [("", 1), ("17", 1), ("cancelled", 0), ("refused", 0)])
-def test_a_run_of_a_job_runs_elsewhere_until_its_job_is_cancelled(
-    copy: tuple[Path, Path], last: str, running: int
-) -> None:
-    root, work = copy
-    leave(work)
-    (work / "ticket.9").write_text("key\nrefused\n")
-    (work / "ticket.10").write_text(f"key\n{last}\n")
-    assert counts(root)[1] == ("lorta", 0, 0, running, 2 - running)
-
-
-def test_two_sweeps_that_share_runs_count_them_once(tmp_path: Path) -> None:
-    sweep(tmp_path, rank=1)
-    assert counts(tmp_path) == [("lora", 1, 0, 0, 0), ("lorta", 1, 0, 0, 0)]
-    sweep(tmp_path, rank=[1, 2])
-    assert counts(tmp_path) == [("lora", 2, 0, 0, 0), ("lorta", 2, 0, 0, 0)]
-
-
-def test_runs_that_cannot_be_named_yet_are_counted_and_those_that_never_will_be_are_not(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    real, calls = perform.execute, []
-
-    def execute(config: Any, *arguments: Any, **more: Any) -> Any:
-        calls.append(config)
-        if len(calls) == 4:
-            raise KeyboardInterrupt
-        if config.adapter.method == "lora":
-            raise RuntimeError("no luck")
-        return real(config, *arguments, **more)
-
-    monkeypatch.setattr(perform, "execute", execute)
-    with pytest.raises(KeyboardInterrupt):
-        sweep(tmp_path, lr=[1e-3, 1e-2], seed=[0, 1], **PLAIN)
-    shutil.rmtree(tmp_path / ".work")
-    assert counts(tmp_path) == [("lora", 0, 2, 0, 0), ("lorta", 1, 0, 0, 1 + 2 * 2)]
-    assert status(tmp_path).attrs["notes"] == ["not run: LoRA on planted: no learning rate gave a result"]
-
-
-def test_a_folder_that_is_changed_under_it_is_counted_as_far_as_it_can_be_read(copy: tuple[Path, Path]) -> None:
-    root, work = copy
-    record = next(root.glob("sweeps/*.json"))
-    for path in (work / "state.safetensors", work / "attempts.jsonl", work / "config.json"):
-        for cut in (path.read_bytes()[:-3], path.read_bytes()[:9], b""):
-            path.write_bytes(cut)
-            assert counts(root)[0][1] == 2
-    shutil.rmtree(work)
-    assert counts(root)[1] == ("lorta", 0, 0, 0, 2)
-    (root / "sweeps" / "other.json").write_text(record.read_text()[:50])
-    assert [note[:30] for note in status(root).attrs["notes"]] == ["other.json cannot be shown now"]
-    for path in done(root):
-        (path.parent / "measurements.json").write_text('{"seconds": "x"}')
-    assert math.isnan(status(root)["seconds_left"].sum(min_count=1))
 
 
 @pytest.mark.slow

@@ -150,18 +150,6 @@ def test_a_sample_is_drawn_by_seed_and_moves_nothing_across(rated: Path) -> None
         assert [label_of[name] for name in sample.train.ids] == list(sample.train.labels)
 
 
-def test_there_are_at_most_all_examples_and_none_is_refused(rated: Path) -> None:
-    assert len(ta.load_task("snippets", n_train=10**6).train) == len(ta.load_task("snippets").train)
-    with pytest.raises(TensorAdaptError, match="n_test is 0; expected a whole number from 1 up"):
-        ta.load_task("snippets", n_test=0)
-
-
-def test_a_damaged_rating_line_is_named(rated: Path) -> None:
-    rated.write_text("1\t2.0\tfine\n2\tnot a number\ttext\n")
-    with pytest.raises(TensorAdaptError, match=r"GroundTruth\.txt, line 2: found '2\\tnot a number"):
-        ta.load_task("snippets")
-
-
 @pytest.mark.parametrize("name", ALL_GLUE)
 def test_a_local_glue_task_has_the_files_rows_in_disjoint_splits(local: Path, name: str) -> None:
     write_all(local, name)
@@ -184,12 +172,6 @@ def test_texts_of_later_splits_are_removed_from_earlier_ones_and_counted(local: 
     assert "1 validation examples removed: their text is also in test" in data.notes
 
 
-def test_a_swapped_pair_is_the_same_text(local: Path) -> None:
-    write(local, "rte", train=["0\tb\ta\tentailment", *rows_of("rte", 20, "train")], test=["0\ta\tb\tentailment"])
-    data = ta.load_task("rte")
-    assert ("b", "a") not in texts_of(data.train) | texts_of(data.validation)
-
-
 @pytest.mark.parametrize(
     ("name", "line", "message"),
     [
@@ -205,36 +187,6 @@ def test_a_wrong_line_is_named_with_what_was_expected(local: Path, name: str, li
     write(local, name, train=[*rows_of(name, 40, "train"), line])
     with pytest.raises(TensorAdaptError, match=message):
         ta.load_task(name)
-
-
-def test_an_unlabelled_test_file_is_refused_by_its_header(local: Path) -> None:
-    folder = write_all(local, "sst2")
-    (folder / "test.tsv").write_text("index\tsentence\n0\ttext\n")
-    with pytest.raises(TensorAdaptError, match=r"test\.tsv, line 1: found 2 columns 'index', 'sentence', expected"):
-        ta.load_task("sst2")
-
-
-@pytest.mark.parametrize("where", ["unset", "elsewhere"])
-def test_data_that_is_nowhere_says_both_ways(local: Path, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
-    if where == "unset":
-        monkeypatch.delenv("TENSORADAPT_DATA")
-    with pytest.raises(TensorAdaptError) as caught:
-        ta.load_task("cola")
-    message = str(caught.value)
-    assert ("TENSORADAPT_DATA is not set" if where == "unset" else "lacks train.tsv, val.tsv, dev.tsv") in message
-    assert "glue/CoLA/" in message
-    assert 'pip install "tensoradapt[hub]"' in message
-
-
-def test_a_hub_that_cannot_be_reached_is_reported_with_the_local_way(
-    local: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def load_dataset(*arguments: str) -> dict:
-        raise ConnectionError("no route\nmore")
-
-    monkeypatch.setitem(sys.modules, "datasets", types.SimpleNamespace(load_dataset=load_dataset))
-    with pytest.raises(TensorAdaptError, match=r"online \(no route\): set TENSORADAPT_DATA"):
-        ta.load_task("rte")
 
 
 @pytest.mark.parametrize("name", ALL_GLUE)
@@ -255,20 +207,6 @@ def test_online_glue_tests_on_its_validation_and_carves_ours_from_train(
     assert (len(data.train), len(data.validation), len(data.test)) == (27, 3, 7)
     assert all(text.startswith("dev ") and text == text.strip() for texts in texts_of(data.test) for text in texts)
     assert_apart(data)
-
-
-def test_a_carved_validation_set_is_the_same_wherever_the_data_comes_from(
-    local: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write_all(local, "mrpc")
-    here = ta.load_task("mrpc")
-    everything = sorted(texts_of(here.train) | texts_of(here.validation), reverse=True)
-    columns = {"sentence1": [one for one, _ in everything], "sentence2": [two for _, two in everything]}
-    train = {**columns, "label": [0] * len(everything)}
-    parts = {"train": train, "validation": {"sentence1": ["x"], "sentence2": ["y"], "label": [1]}}
-    monkeypatch.setitem(sys.modules, "datasets", types.SimpleNamespace(load_dataset=lambda *_: parts))
-    monkeypatch.delenv("TENSORADAPT_DATA")
-    assert texts_of(ta.load_task("mrpc").validation) == texts_of(here.validation)
 
 
 def test_chance_is_the_best_constant_answer_on_test(local: Path) -> None:
@@ -316,52 +254,8 @@ def test_spearman_is_pearson_of_ranks(pairs: list[tuple[int, int]]) -> None:
         assert value == pytest.approx(expected, abs=1e-12)
 
 
-def test_nearly_constant_predictions_neither_warn_nor_give_nan() -> None:
-    scores = 1e8 + np.array([0.0, 1e-8, 2e-8, 3e-8])
-    assert all(np.isfinite(list(tasks.get("stsb").evaluate(scores, labelled(np.arange(4.0))).values())))
-
-
-def test_a_tasks_own_metric_comes_first() -> None:
-    scores, labels = np.eye(2)[[0, 1, 1]], np.array([0, 1, 0])
-    for name in ("snippets", *ALL_GLUE):
-        own = scores[:, 0] if name == "stsb" else scores
-        assert next(iter(tasks.get(name).evaluate(own, labelled(labels)))) == tasks.get(name).metric.name
-
-
-@pytest.mark.parametrize(
-    ("scores", "message"),
-    [
-        (np.zeros((4, 2)), r"scores of shape \(4, 2\) for labels of shape \(3,\); expected \(n, n_labels\)"),
-        (np.zeros(3), r"it is of classes, and scores have shape \(3,\)"),
-    ],
-)
-def test_scores_that_cannot_be_judged_are_refused(scores: np.ndarray, message: str) -> None:
-    with pytest.raises(TensorAdaptError, match=message):
-        tasks.get("snippets").evaluate(scores, labelled(np.array([0, 1, 0])))
-
-
 def linear_teacher(tokens: np.ndarray) -> np.ndarray:
     return np.random.default_rng(5).normal(size=(64, 2))[tokens].sum(axis=1) + 3.0
-
-
-def test_planted_tokens_are_in_range_and_never_move() -> None:
-    data, more = ta.load_task("planted"), ta.load_task("planted", n_train=700)
-    assert [len(split) for split in (data.train, data.validation, data.test)] == [512, 256, 256]
-    rows = np.concatenate([split.tokens for split in (data.train, data.validation, data.test)])  # type: ignore[misc]
-    assert rows.dtype == np.int64 and rows.shape == (1024, 12)
-    assert (rows[:, 0] == planted.CLS).all()
-    assert set(np.unique(rows[:, 1:])) == set(range(3, 64))
-    assert len(np.unique(rows, axis=0)) == 1024, "splits share a row"
-    tokens = {name: row.tolist() for name, row in zip(more.train.ids, more.train.tokens, strict=True)}  # type: ignore[arg-type]
-    assert all(tokens[name] == row.tolist() for name, row in zip(data.train.ids, data.train.tokens, strict=True))  # type: ignore[arg-type]
-    small = ta.load_task("planted", n_train=32, n_test=16, seed=3)
-    assert (len(small.train), len(small.test)) == (32, 16)
-    assert set(small.train.ids) < set(data.train.ids)
-
-
-def test_a_task_that_is_printed_says_how_many_examples_it_has_and_not_each() -> None:
-    shown = repr(ta.load_task("planted", n_train=300))
-    assert "train=Split(300 examples of tokens, labels int64)" in shown and len(shown) < 1000
 
 
 def test_planted_labels_are_balanced_on_train_and_follow_the_margin() -> None:
@@ -374,18 +268,6 @@ def test_planted_labels_are_balanced_on_train_and_follow_the_margin() -> None:
     constant = np.tile([0.0, 1.0], (256, 1))
     accuracy = data.task.evaluate(constant, data.test)["accuracy"]
     assert data.chance == max(accuracy, 1 - accuracy)
-
-
-@pytest.mark.parametrize(
-    ("teacher", "message"),
-    [
-        (lambda tokens: np.full((len(tokens), 2), np.nan), "same margin nan.*larger delta"),
-        (lambda tokens: np.zeros((len(tokens), 2)), "same margin 0.*larger delta"),
-    ],
-)
-def test_a_teacher_that_cannot_label_is_refused(teacher: object, message: str) -> None:
-    with pytest.raises(TensorAdaptError, match=message):
-        planted.label(ta.load_task("planted"), teacher)  # type: ignore[arg-type]
 
 
 @pytest.mark.slow

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tensoradapt.extras.answers import chat
+from tensoradapt.extras.answers.instruct import Instruct, likelihoods, right_answers
 from tensoradapt.lab.metrics.metric import Metric, quotient
-from tensoradapt.lab.tasks.language import chat
-from tensoradapt.lab.tasks.language.instruct import Instruct, likelihoods, right_answers
 from tensoradapt.lab.tasks.splits import Split, Splits, divide, joined, take
 from tensoradapt.lab.tasks.task import Metrics
 from tensoradapt_paper.language.instruction_rows import ALPACA as FILE

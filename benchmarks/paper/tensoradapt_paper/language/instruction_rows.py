@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 
 from tensoradapt.errors import TensorAdaptError
+from tensoradapt.extras.answers.rows import examples
 from tensoradapt.lab.tasks import data_folder
-from tensoradapt.lab.tasks.language.rows import examples
 from tensoradapt.lab.tasks.splits import Split, distinct
 from tensoradapt.lab.tasks.tables import read_dataset, read_file, text_column
 

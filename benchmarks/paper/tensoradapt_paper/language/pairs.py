@@ -10,9 +10,9 @@ import numpy as np
 
 from tensoradapt.checks import shown
 from tensoradapt.errors import TensorAdaptError
+from tensoradapt.extras.answers.preference import Preferences
+from tensoradapt.extras.answers.rows import examples
 from tensoradapt.lab.tasks import data_folder
-from tensoradapt.lab.tasks.language.preference import Preferences
-from tensoradapt.lab.tasks.language.rows import examples
 from tensoradapt.lab.tasks.splits import Split, Splits, carve, disjoint, take
 from tensoradapt.lab.tasks.tables import Table, read_dataset, read_file
 

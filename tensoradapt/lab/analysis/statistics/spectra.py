@@ -25,7 +25,7 @@ from tensoradapt.lab.analysis.statistics.noise_rank import above_noise, left_sin
 class Spectra:
     """The singular values of every unfolding of a tensor; what has a value per mode is a dict by mode name.
 
-    Made by ``spectra``, which raises what is wrong (docs/notebooks/6_read_the_mode_spectra.md).
+    Made by ``spectra``, which raises what is wrong (notebooks/6_read_the_mode_spectra.ipynb).
 
     Attributes:
         shape: size of each mode.
@@ -74,7 +74,7 @@ class Spectra:
 
 @dataclass(frozen=True)
 class Compression:
-    """The number of directions that carry one mode, as ``advice`` finds (docs/notebooks/6_read_the_mode_spectra.md).
+    """The number of directions that carry one mode, as ``advice`` finds (notebooks/6_read_the_mode_spectra.ipynb).
 
     Nothing is raised here.
 
@@ -245,7 +245,7 @@ def _checked(tensor: Any, names: Sequence[str]) -> tuple[Floats, float]:
 
 
 def check_mode(mode: str, names: Iterable[str]) -> None:
-    """Check a mode's name, as all functions of this module do (docs/notebooks/6_read_the_mode_spectra.md).
+    """Check a mode's name, as all functions of this module do (notebooks/6_read_the_mode_spectra.ipynb).
 
     Args:
         mode: the name.

@@ -7,16 +7,23 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tensoradapt.checks import one_of, shown, whole
+from tensoradapt import doors
+from tensoradapt.checks import one_entering, one_of, shown, whole
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.lab.sweeps.executors.executor import Executor, Inline, Local, Slots
 from tensoradapt.lab.sweeps.executors.options import read_options
-from tensoradapt.lab.sweeps.executors.ray import RayCluster
-from tensoradapt.lab.sweeps.executors.slurm import Slurm
 
-EXECUTORS: Mapping[str, type[Executor]] = {"inline": Inline, "local": Local, "slurm": Slurm, "ray": RayCluster}
-CLUSTERS = tuple(name for name, executor in EXECUTORS.items() if executor.OPTIONS)
+BUILT_IN: Mapping[str, type[Executor]] = {"inline": Inline, "local": Local}
+CLUSTERS = doors.names("executors")
+EXECUTORS = (*BUILT_IN, *CLUSTERS)
 DEVICES = ("auto", "cpu", "cuda")
+
+
+def named(executor: str) -> type[Executor]:
+    """Return the executor of a name; raise TensorAdaptError for an unknown one."""
+    name = one_entering("executors", tuple(BUILT_IN), executor, "executor")
+    found: type[Executor] = BUILT_IN[name] if name in BUILT_IN else doors.get("executors", name)
+    return found
 
 
 def slots_for(
@@ -27,7 +34,7 @@ def slots_for(
     ``asked``: the options of each cluster. Raises TensorAdaptError for an unknown executor, a missing device, and
     numbers and options out of range.
     """
-    one_of(tuple(EXECUTORS), executor, "executor")
+    chosen = named(executor)
     if workers is not None:
         workers = whole(workers, "workers")
     if executor == "inline" and workers not in (None, 1):
@@ -35,8 +42,8 @@ def slots_for(
     for name, given in asked.items():
         if given is not None and name != executor:
             raise TensorAdaptError(f"options of {name} are given and the executor is {executor!r}; use {name}")
-    if executor in CLUSTERS:
-        options = read_options(executor, EXECUTORS[executor].OPTIONS, asked.get(executor))
+    if chosen.OPTIONS:
+        options = read_options(executor, chosen.OPTIONS, asked.get(executor))
         return _on_cluster(executor, workers, device, options)
     gpus = _gpus(device)
     n = workers or (1 if executor == "inline" else len(gpus) or 1)

@@ -1,1 +1,0 @@
-"""PEFT's comparison on MetaMathQA and GSM8K with tensors: its setting, its loop and its format of results."""

@@ -1,0 +1,101 @@
+"""Forgetting: how much less likely general text has become to a causal model by its training, in nats a token.
+
+The text is the proceedings of a workshop of the Library of Congress on electronic texts (1992), as the compression
+library Brotli keeps them among its test data: 16 windows of 128 tokens, evenly apart. HF PEFT's comparison of methods
+reports the same difference of cross entropies, of Wikipedia's text.
+"""
+
+from __future__ import annotations
+
+import re
+from contextlib import nullcontext
+from functools import lru_cache
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from tensoradapt.errors import TensorAdaptError
+from tensoradapt.lab.data import assets, models
+from tensoradapt.lab.runs.config import RunConfig
+from tensoradapt.lab.tasks.task import Task
+from tensoradapt.surgery.attach import disabled
+from tensoradapt.training.fit import autocast
+
+WINDOWS, LENGTH = 16, 128
+AT_ONCE = 8  # rows of a pass, whose logits are as wide as the vocabulary
+FRONT = 9_000  # characters of the title and the table of contents
+
+
+def text() -> str:
+    """Return the paragraphs of the general text; raises TensorAdaptError where no sweep has fetched it."""
+    folder = assets.cached(assets.GENERAL_TEXT)
+    if folder is None:
+        raise TensorAdaptError(
+            f"the general text is not in the cache {assets.cache_dir()}; a sweep fetches it as it starts, and so does "
+            f"tensoradapt.lab.data.assets.fetch({assets.GENERAL_TEXT!r})"
+        )
+    whole = (folder / "lcet10.txt").read_text(encoding="ascii")
+    paragraphs = re.split(r"\n\s*\n", whole[FRONT:])
+    return "\n".join(re.sub(r"\s+", " ", part).strip() for part in paragraphs)
+
+
+@lru_cache(maxsize=4)
+def windows(model: str) -> Tensor:
+    """Return the windows' tokens for a named model, (WINDOWS, LENGTH); raises TensorAdaptError without the text."""
+    ids = models.from_pretrained(models.transformers().AutoTokenizer, model)(text(), add_special_tokens=False)
+    found = torch.tensor(ids["input_ids"])
+    if len(found) < WINDOWS * LENGTH:
+        raise TensorAdaptError(f"{model} writes the general text in {len(found)} tokens; expected {WINDOWS * LENGTH}")
+    starts = torch.linspace(0, len(found) - LENGTH, WINDOWS).long()
+    return torch.stack([found[at : at + LENGTH] for at in starts.tolist()])
+
+
+@torch.no_grad()
+def general_loss(model: nn.Module, ids: Tensor, device: str) -> float:
+    """Return the mean cross entropy (nats) of each window's tokens given those before, (windows, length) ids.
+
+    The model is in evaluation mode meanwhile.
+    """
+    training, total = model.training, 0.0
+    model.eval()
+    for rows in ids.to(device).split(AT_ONCE):
+        logits = model(input_ids=rows).logits[:, :-1].float()
+        # the vocabulary is the last axis: along another, torch's sum on the CPU is off by 1e-4 a token
+        total += float(cross_entropy(logits.flatten(0, 1), rows[:, 1:].flatten(), reduction="none").double().sum())
+    model.train(training)
+    return total / (ids.shape[0] * (ids.shape[1] - 1))
+
+
+class Forgetting:
+    """The measure of causal models: the cross entropy of general text."""
+
+    def prepare(self, task: Task) -> str:
+        """Fetch the general text, for a task of causal models; return a line if that cannot be."""
+        if not task.causal:
+            return ""
+        try:
+            assets.fetch(assets.GENERAL_TEXT)
+        except TensorAdaptError as error:
+            return f"forgetting will not be measured: {error}"
+        return ""
+
+    def __call__(
+        self, task: Task, config: RunConfig, model: nn.Module, device: str, trained: bool
+    ) -> tuple[float | None, str]:
+        """Return the cross entropy of general text under a model or, not ``trained``, under its base; or why not.
+
+        A run that chooses a rate does not measure it, as validation scores alone are compared.
+        """
+        if not task.causal or config.tuning:
+            return None, ""
+        try:
+            ids = windows(config.model)
+        except TensorAdaptError as error:
+            return None, f"forgetting was not measured: {error}"
+        base = nullcontext() if trained or config.kind != "adapter" else disabled(model)
+        with base, autocast(config.training.precision, device):
+            return general_loss(model, ids, device), ""
+
+
+MEASURES = {"forgetting": Forgetting()}

@@ -1,1 +1,0 @@
-"""Tasks of causal language models: prompts, answers, and pairs of answers."""
