@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -143,3 +144,35 @@ def test_factors_are_orthonormal_and_the_last_holds_the_energy() -> None:
     chain = tensor_train.decompose(network("tensor_train")[1], tensor)
     first = chain["model"]
     np.testing.assert_allclose(first.T @ first, np.eye(2), atol=1e-12)
+
+
+def test_als_solves_each_factor_exactly_whatever_its_labels() -> None:
+    """With all other factors true, one solve gives back the tensor: batch axes, shared bonds and lone modes alike."""
+    for name in EXACT:
+        module, net = network(name)
+        truth = least_squares.draw(net, 1)
+        tensor = module.oracle(LAYOUT, truth)
+        for factor in net.factors:
+            start = {**truth, factor.name: least_squares.draw(net, 2)[factor.name]}
+            found = least_squares.solve(net, tensor, start, factor)
+            again = module.oracle(LAYOUT, {**truth, factor.name: found})
+            np.testing.assert_allclose(again, tensor, atol=1e-8 * np.abs(tensor).max(), err_msg=f"{name} {factor.name}")
+
+
+def test_als_never_gets_worse_and_reports_the_true_error() -> None:
+    net = cp.build(LAYOUT, 3)
+    factors, errors = least_squares.draw(net, 0), []
+    for _ in range(8):
+        factors, reported = least_squares.fit(net, noise(), factors, sweeps=1)
+        errors.append(reported)
+    assert reported == pytest.approx(np.linalg.norm(noise() - cp.oracle(LAYOUT, factors)) / np.linalg.norm(noise()))
+    assert all(later <= earlier + 1e-12 for earlier, later in itertools.pairwise(errors))
+
+
+def test_the_error_of_als_is_right_where_the_expanded_square_has_no_digits_left() -> None:
+    module, net = network("cp")
+    truth = least_squares.draw(net, 1)
+    tensor = module.oracle(LAYOUT, truth)
+    norm = float(np.linalg.norm(tensor))
+    off = {**truth, "dim": truth["dim"] * (1 + 1e-11)}
+    assert least_squares.relative_error(net, tensor, off, norm) == pytest.approx(1e-11, rel=1e-3)
