@@ -18,7 +18,7 @@ import numpy as np
 from harness.fuzz_calls import ACCEPTED, REFUSED, SLOWEST, verdict
 from harness.fuzz_surfaces import SURFACES, grounds
 
-CORPUS = Path(__file__).parent / "corpus"
+CORPUS = Path(__file__).parent / "corpus.jsonl"
 PATIENCE = 60  # seconds by the clock, as the machine may be shared; of the processor's time SLOWEST are allowed
 
 
@@ -78,17 +78,21 @@ def kind(ended: str) -> str:
     return re.sub(r"\d+", "", ended)[:60]
 
 
-def keep(surface: str, value: Any, ended: str) -> Path:
-    """Write an input into the corpus, which a fast test replays."""
-    text = json.dumps({"surface": surface, "escaped": ended, "input": value}, indent=1)
-    CORPUS.mkdir(exist_ok=True)
-    path = CORPUS / f"{surface.replace(' ', '-')}-{hashlib.sha256(text.encode()).hexdigest()[:8]}.json"
-    path.write_text(text + "\n")
-    return path
+def keep(surface: str, value: Any, ended: str) -> str:
+    """Add an input to the corpus, which a fast test replays; return its name."""
+    text = json.dumps({"surface": surface, "escaped": ended, "input": value})
+    with CORPUS.open("a") as file:
+        file.write(text + "\n")
+    return named(surface, text)
+
+
+def named(surface: str, text: str) -> str:
+    """The name of a line of the corpus."""
+    return f"{surface.replace(' ', '-')}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 def corpus() -> Iterator[tuple[str, Callable[[], str]]]:
-    """The name of each file in the corpus, and a call that tries its input again."""
-    for path in sorted(CORPUS.glob("*.json")):
-        record = json.loads(path.read_text())
-        yield path.stem, partial(tried, record["surface"], record["input"])
+    """The name of each line of the corpus, and a call that tries its input again."""
+    for line in CORPUS.read_text().splitlines():
+        record = json.loads(line)
+        yield named(record["surface"], line), partial(tried, record["surface"], record["input"])
