@@ -1,7 +1,7 @@
 """Fuzz all surfaces, print what came of the inputs, and keep those that escape: ``python tests/harness/fuzz.py``.
 
 An input ends well if it is accepted, or refused by one TensorAdaptError. All else is an escape: another exception, a
-warning, more than five seconds, a file left behind. Exit code 1 if there was one; it is then in tests/harness/corpus.jsonl.
+warning, more than five seconds, a file left behind. Exit code 1 if there was one; tests/harness/corpus.jsonl has it.
 """
 
 from __future__ import annotations
