@@ -7,7 +7,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 folder=$2
 core=(adapter compression layers lora networks parameterizations planning published sites storage surgery training)
-rooms=(alignment.py data_starts.py factor_map.py orthonormal.py)   # extras of the core, which bring in factors and steps
+rooms=(alignment.py data_starts.py factor_map.py orthonormal.py peft_starts.py)   # extras of the core: factors and steps
+all=(devices test_records.py test_guesses.py)   # what reaches all folders
 
 case $1 in
 install)
@@ -24,7 +25,7 @@ test)
   # Slipcover counts a line once, so the tests take 6 % longer by it, where a tracer of each line takes 68 %. It compares
   # and prints what it has written, as with several processes of pytest it can do one of these only.
   "$folder/bin/python" -m slipcover --source "$(IFS=,; echo "${core[*]/#/tensoradapt/}")" --json --out "$folder/lines.json" \
-    -m pytest -n 2 -W "ignore::pytest.PytestAssertRewriteWarning" "${core[@]/#/tests/}" "${rooms[@]/#/tests/extras/test_}" --ignore tests/layers/test_quantised.py
+    -m pytest -n 2 -W "ignore::pytest.PytestAssertRewriteWarning" "${core[@]/#/tests/}" "${rooms[@]/#/tests/extras/test_}" "${all[@]/#/tests/}" --ignore tests/layers/test_quantised.py
   "$folder/bin/python" -m slipcover --skip-covered --fail-under 95 --merge "$folder/lines.json" --out "$folder/merged.json"
   ;;
 *) echo "give install or test, and a folder" >&2; exit 2 ;;

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from support.written_records import to_toml, to_words
 
 import tensoradapt as ta
-from tensoradapt import checks, published
+from tensoradapt import checks, doors, published
 from tensoradapt.planning.spec import AdapterSpec, batches_start
 from tensoradapt.published.methods import names as methods
 from tensoradapt.records import (
@@ -149,6 +149,7 @@ WORDS = TEXTS | st.sampled_from(
 )
 POSITIVE = st.floats(1e-6, 1e6)
 RANKS = st.integers(1, 2**31 - 1)
+MAPS = doors.names("maps")
 EACH_RANK = RANKS | st.dictionaries(KEYS, RANKS, min_size=1, max_size=3)
 LAYOUTS = st.sampled_from((": out : in", "layer proj : head dim : model", "(layer proj) : out* : in*"))
 PARTS = st.lists(RANKS, min_size=1, max_size=3)
@@ -181,8 +182,9 @@ FIELDS: dict[str, Any] = {
         min_size=1,
     ),
     "shared": st.dictionaries(KEYS, st.lists(WORDS, min_size=1, max_size=2), max_size=3),
-    "map": st.sampled_from(("unilora", "nola"))
-    | st.dictionaries(st.sampled_from(("unilora", "nola")), RANKS, min_size=1, max_size=1),
+    "map": st.dictionaries(st.sampled_from(MAPS), RANKS, min_size=1, max_size=1) | st.sampled_from(MAPS)
+    if MAPS
+    else st.none(),
     "rank_pattern": st.dictionaries(KEYS, EACH_RANK, max_size=3),
     "train": st.lists(WORDS, max_size=3),
     "tasks": st.lists(WORDS, max_size=3),

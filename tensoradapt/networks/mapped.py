@@ -42,11 +42,7 @@ def kind_of(map: str | Map) -> Kind:
 
 
 def checked(given: Any, where: str) -> str | dict[str, int]:
-    """Return a kind whose size a budget decides, or a kind and its size; raise TensorAdaptError for anything else.
-
-    >>> checked({"unilora": 256}, "map"), checked("nola", "map")
-    ({'unilora': 256}, 'nola')
-    """
+    """Return a kind whose size a budget decides, or a kind and its size; raise TensorAdaptError for anything else."""
     if not isinstance(given, Mapping):
         return checks.one_entering("maps", (), given, where)
     if len(given) != 1:
@@ -61,13 +57,7 @@ def entries(network: Network) -> dict[str, int]:
 
 
 def lengths(map: Map, networks: Sequence[Network]) -> dict[str, int]:
-    """Return the vectors of trained numbers by name.
-
-    >>> import tensoradapt as ta
-    >>> network = ta.plan("tiny-random-bert", "lora", rank=2).groups[0].network
-    >>> lengths({"nola": 5}, [network, network]), lengths({"unilora": 5}, [network, network])
-    ({'0_A': 5, '0_B': 5, '1_A': 5, '1_B': 5}, {'theta': 5})
-    """
+    """Return the vectors of trained numbers by name."""
     return kind_of(map).lengths(next(iter(map.values())), networks)
 
 

@@ -238,7 +238,6 @@ def test_a_plan_of_a_sum_is_read_again_and_says_its_terms() -> None:
         ({"sum": [LORA, {"method": "pissa", "rank": 2}]}, "pissa starts with 'subtract', and the sum with 'zero'"),
         ({"sum": [LORA, {"method": "hira", "rank": 2}]}, "hira has the rule 'hira', which is of the whole adapter"),
         ({"sum": [LORA, CP], "start": "subtract", "rank_dropout": 0.1}, "expected one of them"),
-        ({"sum": [LORA, CP], "start": "lora-sb"}, "each of its terms would take the whole step"),
         ({"method": "sum"}, "was given without terms"),
         ({"method": "rasa"}, "rasa takes rank="),
         ({"method": "rasa", "rank": 2, "options": {"shared": 2}}, "expected shared below the rank"),

@@ -15,6 +15,7 @@ from support.models import inputs, logical, logits, make, perturb, weights_with_
 from torch import Tensor, nn
 
 import tensoradapt as ta
+from tensoradapt.testing.laws import float64
 
 pytestmark = pytest.mark.usefixtures("double")
 TIED = "layer proj : head dim : model"
@@ -162,3 +163,21 @@ def test_what_is_not_measured(options: dict[str, Any], message: str) -> None:
     ta.attach(model, "lora", rank=2, **options)
     with pytest.raises(ta.TensorAdaptError, match=message):
         ta.alignment(model, inputs("bert"), loss=loss)
+
+
+def test_at_rank_one_tucker_takes_of_the_first_gradient_what_lora_does() -> None:
+    """One number that starts at zero follows one direction; a factor follows as many as LoRA's B."""
+
+    def loss(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+        return logits(model(**batch))[..., 0].sum()
+
+    found = {}
+    with float64():
+        for name, options in (("tucker", {}), ("core", {"zero": "core"}), ("lora", {})):
+            model = make("bert")
+            method = "lora" if name == "lora" else "tucker"
+            ta.attach(model, ta.plan(model, layout=": out : in", method=method, rank=1, options=options), seed=1)
+            shares = ta.alignment(model, inputs("bert"), loss=loss)
+            found[name] = torch.tensor(shares[shares["factor"] == "all"]["share"].iloc[1:].to_numpy()).mean()
+    assert 0.5 < found["tucker"] / found["lora"] < 2
+    assert found["core"] < found["tucker"] / 3

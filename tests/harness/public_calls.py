@@ -14,6 +14,7 @@ from support.copies import made_once
 from transformers import BertConfig, BertForSequenceClassification
 
 import tensoradapt as ta
+from tensoradapt import doors
 from tensoradapt.adapter.factored import FactoredTensor
 
 CONFIG = BertConfig(
@@ -194,9 +195,7 @@ CALLS: Mapping[str, tuple[Callable[..., Any], Mapping[str, Any]]] = {
         on_new(ta.reduce_rank),
         {"optimizer": None, "rank": 1, "budget": None, "energy": None, "sweeps": 1, "moments": "carry"},
     ),
-    "alignment": (ta.alignment, {"model": MODEL, "batch": batches()[0], "optimizer": None, "loss": None}),
     "equal_steps": (ta.equal_steps, {"optimizer": OPTIMIZER, "model": MODEL}),
-    "orthonormal": (ta.orthonormal, {"optimizer": OPTIMIZER, "model": MODEL, "by": "landing", "weight": 5e-3}),
     "preconditioned": (ta.preconditioned, {"optimizer": OPTIMIZER, "model": MODEL, "epsilon": 1e-6}),
     "parameter_groups": (ta.parameter_groups, {"model": MODEL, "lr": 1e-3, "head_lr": None, "heads": ()}),
     "FactoredTensor": (FactoredTensor, FACTORED),
@@ -222,4 +221,9 @@ CALLS: Mapping[str, tuple[Callable[..., Any], Mapping[str, Any]]] = {
     "sweep on slurm": (lambda **options: dry_sweep(SPEC, executor="slurm", **options), {"slurm": {"time": 60}}),
     "sweep on ray": (lambda **options: dry_sweep(SPEC, executor="ray", ray=options), {"cpus": 1, "gpus": 0}),
 }
+OF_EXTRAS: Mapping[str, Mapping[str, Any]] = {
+    "alignment": {"model": MODEL, "batch": batches()[0], "optimizer": None, "loss": None},
+    "orthonormal": {"optimizer": OPTIMIZER, "model": MODEL, "by": "landing", "weight": 5e-3},
+}
+CALLS = {**CALLS, **{name: (getattr(ta, name), OF_EXTRAS[name]) for name in doors.names("names")}}
 LIGHT = ("plan", "plan of a published row", "plan of a ring", "find_sites")  # their calls take no model

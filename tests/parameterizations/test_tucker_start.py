@@ -5,14 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-import torch
-from support.models import inputs, logits, make
-from torch import Tensor, nn
 
-import tensoradapt as ta
 from tensoradapt.networks.layout import Layout
 from tensoradapt.parameterizations import tucker
-from tensoradapt.testing.laws import float64
 
 SIZES = {"layer": 3, "proj": 4, "head": 4, "dim": 5, "model": 20, "out": 20, "in": 16}
 
@@ -38,21 +33,3 @@ def test_the_larger_of_core_and_output_factor_starts_at_zero(
     network = tucker.build(Layout.parse(layout, SIZES), rank, **options)
     assert network.zero.name == zero
     assert [f.name for f in network.factors if f.init == "zero"] == [zero]
-
-
-def test_at_rank_one_it_takes_of_the_first_gradient_what_lora_does() -> None:
-    """One number that starts at zero follows one direction; a factor follows as many as LoRA's B."""
-
-    def loss(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
-        return logits(model(**batch))[..., 0].sum()
-
-    found = {}
-    with float64():
-        for name, options in (("tucker", {}), ("core", {"zero": "core"}), ("lora", {})):
-            model = make("bert")
-            method = "lora" if name == "lora" else "tucker"
-            ta.attach(model, ta.plan(model, layout=": out : in", method=method, rank=1, options=options), seed=1)
-            shares = ta.alignment(model, inputs("bert"), loss=loss)
-            found[name] = torch.tensor(shares[shares["factor"] == "all"]["share"].iloc[1:].to_numpy()).mean()
-    assert 0.5 < found["tucker"] / found["lora"] < 2
-    assert found["core"] < found["tucker"] / 3

@@ -84,9 +84,8 @@ def test_a_base_of_inference_tensors_is_refused_before_anything_is_attached(rule
         lambda model, adapter, folder: ta.compress(adapter, layout="layer proj : out : in", method="cp", rank=2),
         lambda model, adapter, folder: adapter.save(folder),
         lambda model, adapter, folder: ta.export_lora(model, folder, heads="leave"),
-        lambda model, adapter, folder: ta.alignment(model, inputs("bert")),
     ],
-    ids=["merge", "reduce_rank", "compress", "save", "export_lora", "alignment"],
+    ids=["merge", "reduce_rank", "compress", "save", "export_lora"],
 )
 def test_a_model_that_was_moved_to_the_meta_device(call: Callable[..., Any], tmp_path: Path) -> None:
     model = make("bert")

@@ -12,6 +12,7 @@ from support.models import make, perturb
 from torch import Tensor, nn
 
 import tensoradapt as ta
+from tensoradapt import doors
 
 Case = Callable[[nn.Module, Any, Path], Iterable[Tensor]]
 
@@ -66,11 +67,22 @@ def reloaded(_: nn.Module, adapter: Any, folder: Path) -> Iterable[Tensor]:
 
 CASES: dict[str, Case] = {
     **{case.__name__: case for case in (merged, unloaded, reduced, compressed, reloaded)},
-    **{wrap.__name__: stepped(wrap) for wrap in (ta.equal_steps, ta.preconditioned, ta.orthonormal)},
+    **{
+        wrap.__name__: stepped(wrap)
+        for wrap in (
+            ta.equal_steps,
+            ta.preconditioned,
+            *(getattr(ta, name) for name in doors.names("names") if name == "orthonormal"),
+        )
+    },
     **{f"start {start}": started(start) for start in ("pissa", "milora", "olora")},
 }
-EVERY = [(name, method) for name in CASES for method in ("lora", "cp", "tucker")]
-EVERY.remove(("orthonormal", "cp"))  # has no such form
+EVERY = [
+    (name, method)
+    for name in CASES
+    for method in ("lora", "cp", "tucker")
+    if (name, method) != ("orthonormal", "cp")  # has no such form
+]
 
 
 @pytest.mark.parametrize(("name", "method"), EVERY)

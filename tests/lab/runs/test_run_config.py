@@ -14,7 +14,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from support.written_records import to_toml, to_words
 
-from tensoradapt import records
+from tensoradapt import doors, records
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.lab.runs.config import FORMAT, DataSpec, RunConfig
 from tensoradapt.planning.spec import AdapterSpec
@@ -57,7 +57,7 @@ some = st.none() | st.integers(1, 10**6)
 trainings = st.builds(
     Training, rates, st.integers(1, 10**6), st.none() | rates, optimizer=st.sampled_from(OPTIMIZERS),
     warmup=st.floats(0, 0.9), clip=rates, weight_decay=st.floats(0, 1), precondition=st.none() | rates,
-    orthonormal=st.none() | st.sampled_from(("landing", "retraction")), precision=st.sampled_from(PRECISIONS),
+    orthonormal=st.sampled_from((None, *doors.names("steps"))), precision=st.sampled_from(PRECISIONS),
 )  # fmt: skip
 datas = st.builds(DataSpec, some, some, some, st.integers(1, 512), st.integers(1, 512))
 
