@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 folder=$2
 core=(adapter compression layers lora networks parameterizations planning published sites storage surgery training)
 rooms=(alignment.py data_starts.py factor_map.py orthonormal.py peft_starts.py)   # extras of the core: factors and steps
-all=(devices test_records.py test_guesses.py)   # what reaches all folders
+all=(devices test_records.py)   # what reaches all folders
 
 case $1 in
 install)
