@@ -67,7 +67,8 @@ def fault(room: str) -> str:
 
 def missing(door: str, name: Any) -> str:
     """Say which room would bring in a name that is unknown, and what is wrong with it; "" where none would."""
-    room = next((room for room in listed() if name in listed()[room].get(door, ())), None)
+    named = listed() if isinstance(name, str) else ()  # arrays do not say whether they are in a tuple
+    room = next((room for room in named if name in listed()[room].get(door, ())), None)
     if room is None:
         return ""
     wrong = f"cannot be imported ({fault(room)})" if room in rooms() else "is not there"

@@ -204,7 +204,7 @@ def test_a_sweep_says_which_run_had_no_memory_and_finishes_it_alone(
 ) -> None:
     alone: list[str] = []
 
-    class Crowded(run_sweep.EXECUTORS["inline"]):  # type: ignore[name-defined,misc]
+    class Crowded(run_sweep.named("inline")):  # type: ignore[name-defined,misc]
         def poll(self) -> dict[str, str]:
             name = self.queue.popleft()
             return {name: let_go(perform.perform(self.root, name, "cpu", shared=name not in alone))}
@@ -214,7 +214,7 @@ def test_a_sweep_says_which_run_had_no_memory_and_finishes_it_alone(
             no_memory.clear()
             super().submit_alone(name)
 
-    monkeypatch.setattr(run_sweep, "EXECUTORS", {"inline": Crowded})
+    monkeypatch.setattr(run_sweep, "named", lambda _: Crowded)
     said: list[str] = []
     ended = ta.sweep(TINY, tmp_path / "crowded", executor="inline", device="cpu", probe=False, say=said.append)
     assert ended.complete and len(alone) == 1

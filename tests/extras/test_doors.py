@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tensoradapt import doors
@@ -58,6 +59,10 @@ def said(folder: Path, call: str) -> str:
 def delete(path: Path) -> None:
     """Delete a room, which is a file or a folder."""
     shutil.rmtree(path) if path.is_dir() else path.with_suffix(".py").unlink()
+
+
+def test_what_is_no_name_is_in_no_room() -> None:
+    assert doors.missing("starts", np.array([1, 2])) == doors.missing("starts", {}) == ""
 
 
 def test_every_file_is_a_room_and_every_room_has_what_it_lists() -> None:

@@ -149,7 +149,7 @@ def fault(words: Sequence[str], ended: Ended) -> str:
     error = ended.err[ended.err.find("error:") :]
     if ended.code == 2 and "error:" not in ended.err:
         return f"code 2 without an error: {ended.err[:80]!r}"
-    if ended.code == 0 and ended.err:
+    if ended.code == 0 and ended.err and "--json" not in words:  # whose progress is on stderr
         return f"code 0 with {ended.err[:80]!r}"
     if len(error) > LONGEST + 100:
         return f"an error of {len(error):,} characters: {error[:60]!r}"
