@@ -181,3 +181,11 @@ def test_at_rank_one_tucker_takes_of_the_first_gradient_what_lora_does() -> None
             found[name] = torch.tensor(shares[shares["factor"] == "all"]["share"].iloc[1:].to_numpy()).mean()
     assert 0.5 < found["tucker"] / found["lora"] < 2
     assert found["core"] < found["tucker"] / 3
+
+
+def test_a_model_that_was_moved_to_the_meta_device_is_refused() -> None:
+    model = make("bert")
+    ta.attach(model, "lora", rank=2)
+    model.to("meta")
+    with pytest.raises(ta.TensorAdaptError, match="the adapter was moved to the meta device, where it lost its values"):
+        ta.alignment(model, inputs("bert"))

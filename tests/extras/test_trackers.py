@@ -162,7 +162,7 @@ def test_trackio_reads_back_what_was_logged(tmp_path, untracked_elsewhere, monke
 @pytest.mark.parametrize(
     ("track", "says"),
     [
-        ("tensorbord", "track names 'tensorbord'; did you mean \"tensorboard\"?"),
+        ("tensorbord", "track is 'tensorbord'; did you mean \"tensorboard\"?"),
         (["wandb"], r'track wandb needs `wandb`, .*pip install "tensoradapt\[wandb\]"'),
     ],
 )

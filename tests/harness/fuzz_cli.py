@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import json
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -149,11 +150,22 @@ def fault(words: Sequence[str], ended: Ended) -> str:
     error = ended.err[ended.err.find("error:") :]
     if ended.code == 2 and "error:" not in ended.err:
         return f"code 2 without an error: {ended.err[:80]!r}"
-    if ended.code == 0 and ended.err and "--json" not in words:  # whose progress is on stderr
+    if ended.code == 0 and "--json" in words and "--help" not in words:  # a document, and on stderr what a sweep says
+        return "" if is_json(ended.out) else f"prints no JSON: {ended.out[:80]!r}"
+    if ended.code == 0 and ended.err:
         return f"code 0 with {ended.err[:80]!r}"
     if len(error) > LONGEST + 100:
         return f"an error of {len(error):,} characters: {error[:60]!r}"
     return ""
+
+
+def is_json(text: str) -> bool:
+    """Whether a text is one JSON document."""
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
 
 
 def checked(words: Sequence[str]) -> str:

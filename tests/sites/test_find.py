@@ -136,3 +136,11 @@ def test_a_model_with_an_adapter_has_the_sites_it_had(name: str) -> None:
     second = ta.attach(model, ta.plan(model, method="cp", rank=2), name="second")
     assert set(ta.adapters(model)) == {"default", "second"}
     assert set(second.plan.sites) == set(ta.find_sites(model))
+
+
+def test_a_scope_of_a_recipe_is_not_the_beginning_of_another_name() -> None:
+    model = nn.Module()
+    model.one, model.one_more = make("bert"), make("bert")
+    model.config = model.one.config
+    found = ta.find_sites(model, ("q",), recipe="bert", scope="one")
+    assert {site.module.split(".")[0] for site in found} == {"one"}

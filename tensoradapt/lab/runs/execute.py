@@ -94,19 +94,12 @@ def execution(
     measurements = {
         "seconds": time.perf_counter() - begun,
         "evaluation_seconds": time.perf_counter() - trained,
-        **_costs(fitted.seconds, device),
-        "precision": computed_in(config.training.precision, device),
+        **_costs(config, fitted, device, plan),
         "resumed_at_step": checkpoint.resumed if checkpoint else 0,
-        **({"adapter_bytes": 4 * sum(map(math.prod, expected(plan).values()))} if plan else {}),
     }
     arrays = _arrays(config, data, scores[config.judged], result["status"]) | {"losses": np.array(fitted.losses)}
-    return {
-        "config": config.as_dict(),
-        "result": result,
-        "measurements": measurements,
-        "arrays": arrays,
-        "model": model,
-    }
+    made = {"config": config.as_dict(), "result": result, "measurements": measurements, "arrays": arrays}
+    return {**made, "model": model}
 
 
 def _reset_peaks(device: str) -> None:
@@ -225,17 +218,18 @@ def _rates(config: RunConfig, heads: Sequence[str]) -> dict[str, float]:
     return head if config.kind == "head" else {**head, "learning rate": lr}
 
 
-def _costs(seconds: tuple[float, ...], device: str) -> dict[str, Any]:
-    measured = {
-        "step_seconds_median": statistics.median(seconds) if seconds else None,
+def _costs(config: RunConfig, fitted: FitResult, device: str, plan: Plan | None) -> dict[str, Any]:
+    costs = {
+        "precision": computed_in(config.training.precision, device),
+        "step_seconds_median": statistics.median(fitted.seconds) if fitted.seconds else None,
         "peak_memory_bytes": peak_memory(),
         "threads": torch.get_num_threads(),
         "device": device,
     }
     if device.startswith("cuda"):
         peak, name = torch.cuda.max_memory_allocated(device), torch.cuda.get_device_name(device)
-        measured |= {"peak_device_bytes": peak, "device_name": name}
-    return measured
+        costs |= {"peak_device_bytes": peak, "device_name": name}
+    return {**costs, "adapter_bytes": 4 * sum(map(math.prod, expected(plan).values()))} if plan else costs
 
 
 def load_data(config: RunConfig) -> Data:

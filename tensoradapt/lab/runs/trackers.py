@@ -16,8 +16,8 @@ from queue import SimpleQueue
 from typing import Any, Protocol
 
 from tensoradapt import doors
-from tensoradapt.checks import strings
-from tensoradapt.errors import TensorAdaptError, did_you_mean, missing_extra
+from tensoradapt.checks import one_entering, strings
+from tensoradapt.errors import missing_extra
 
 PATIENCE = 60.0  # seconds; a tracker's package can take twenty to load on a slow machine
 WAITING = 10_000  # values that may wait for a tracker; further ones are dropped
@@ -43,10 +43,7 @@ def check(names: Sequence[str] | str) -> tuple[str, ...]:
     """Return the names without repeats; raise TensorAdaptError for a tracker that is unknown or not installed."""
     chosen = tuple(dict.fromkeys(strings(names, "track")))
     for name in chosen:
-        if name not in doors.names("trackers"):
-            known = did_you_mean(name, doors.names("trackers"))
-            raise TensorAdaptError(f"track names {name!r}{known}{doors.missing('trackers', name)}")
-        doors.get("trackers", name)
+        doors.get("trackers", one_entering("trackers", (), name, "track"))
         if importlib.util.find_spec(name) is None:
             raise missing_extra(name, name, f"track {name}")
     return chosen
