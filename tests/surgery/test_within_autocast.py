@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 import tensoradapt as ta
 from tensoradapt import doors
+from tensoradapt.networks import starts
 
 Case = Callable[[nn.Module, Any, Path], Iterable[Tensor]]
 
@@ -75,7 +76,7 @@ CASES: dict[str, Case] = {
             *(getattr(ta, name) for name in doors.names("names") if name == "orthonormal"),
         )
     },
-    **{f"start {start}": started(start) for start in ("pissa", "milora", "olora")},
+    **{f"start {start}": started(start) for start in ("pissa", "milora", "olora") if start in starts.names()},
 }
 EVERY = [
     (name, method)
