@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tensoradapt import doors
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.lab.cli.options import DEFAULT_MODEL, DEFAULT_OUT, RUNS, path, picked
 from tensoradapt.lab.cli.output import complain, show, show_json
@@ -116,8 +117,10 @@ def _sweep_options(parser: argparse.ArgumentParser) -> None:
     )
     executors = ", ".join((*BUILT_IN, *CLUSTERS))
     p.add_argument("--executor", default="local", help=f"{executors} (default: %(default)s, a process for each worker)")
+    found = doors.table("executors")
     for name in CLUSTERS:
-        p.add_argument(f"--{name}", nargs="+", metavar="KEY=VALUE", help="what each run asks for, such as cpus=2")
+        options = ", ".join(found[name].OPTIONS) if name in found else doors.missing("executors", name)[2:]
+        p.add_argument(f"--{name}", nargs="+", metavar="KEY=VALUE", help=f"what each run asks for: {options}")
     p.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ... (default: %(default)s)")
     p = parser.add_argument_group("what is run")
     p.add_argument("--dry-run", action="store_true", help="print the plan, its time and disk, and stop")

@@ -15,7 +15,6 @@ from tensoradapt.lab.sweeps.executors.options import read_options
 
 BUILT_IN: Mapping[str, type[Executor]] = {"inline": Inline, "local": Local}
 CLUSTERS = doors.names("executors")
-EXECUTORS = (*BUILT_IN, *CLUSTERS)
 DEVICES = ("auto", "cpu", "cuda")
 
 
