@@ -21,7 +21,6 @@ from torch import nn
 
 import tensoradapt as ta
 from tensoradapt import parameterizations
-from tensoradapt.published.sums import SUMS
 from tensoradapt.sites.site import Sites
 
 USUAL, LEAST, SAME = "at a usual rank", "about the parameters of LoRA r=1", "about the parameters of LoRA r=8"
@@ -156,8 +155,6 @@ def _ours_by_rank() -> Iterator[Row]:
         for rank in OTHER_RANKS.get(name, (8,)):
             size = f" r={rank}" if rank else ""
             yield Ours(name + size, "tensoradapt", name, USUAL, {**_method(name), "rank": rank})
-    for added in SUMS:
-        yield Ours(f"{added.name} r=8", "tensoradapt", added.name, USUAL, {"method": added.name, "rank": 8})
     for name in ("unilora", "nola"):  # over LoRA, at the sizes of their papers
         yield Ours(f"{name} r=4", "tensoradapt", name, USUAL, {"method": name, "rank": 4})
     for name in ("polar", "stella-diagonal"):

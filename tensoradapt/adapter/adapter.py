@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -85,11 +84,11 @@ class Adapter(nn.Module):
         self.biases = nn.ParameterDict({proj: nn.Parameter(torch.zeros(width)) for proj, width in plan.biases})
         self.magnitudes = Magnitudes(plan.row_blocks)
         self._members = [members_alike(group.members) for group in plan.groups]
-        self._parts: dict[str, list[SitePart]] = {}
+        self._parts: dict[str, SitePart] = {}
         for i, group in enumerate(plan.groups):
             for member in group.members:
                 factor = multiplier(plan.scale, group.network, member.site.in_)
-                self._parts.setdefault(member.site.name, []).append(SitePart(i, member, factor))
+                self._parts[member.site.name] = SitePart(i, member, factor)
 
     def __getattr__(self, name: str) -> Any:
         if name in ADAPTER:
@@ -104,17 +103,14 @@ class Adapter(nn.Module):
     def pair(self, site: Site | str, task: int | None = None) -> tuple[Tensor, Tensor]:  # A: (R, in), B: (out, R)
         """Return LoRA factors of a site as its matrix is stored, scale included: ``B @ A == delta(site)``.
 
-        ``task`` is an index that stands in for the selected one. The pairs of the terms of a sum are one below another.
+        ``task`` is an index that stands in for the selected one.
         """
-        parts, chosen = self._at(site), self.task_choice.at(task)
-        name = parts[0].member.site.name
-        kept = [self._kept(part, chosen) for part in parts]
-        found = [pair or self._contracted(part, chosen) for part, pair in zip(parts, kept, strict=True)]
-        pair = found[0] if len(found) == 1 else joined(found)
-        if None in kept:
-            return pair
-        factors = [factor for part in parts for factor in self.factored[part.number].stored]
-        return self.forward_pass.ready_for(name, self.task_choice.selected, factors, pair)
+        part, chosen = self._at(site), self.task_choice.at(task)
+        pair = self._kept(part, chosen)
+        if pair is None:
+            return self._contracted(part, chosen)
+        factors = self.factored[part.number].stored
+        return self.forward_pass.ready_for(part.member.site.name, self.task_choice.selected, factors, pair)
 
     def _kept(self, part: SitePart, chosen: At) -> Pair | None:
         """Return a site's pair in one tensor as this pass has it; None where there is no pass, or the pair is large."""
@@ -139,13 +135,16 @@ class Adapter(nn.Module):
         for members in self._members[number]:
             pairs = self.factored[number].pairs_of([{**member.at, **chosen} for member in members])
             for member, pair in zip(members, pairs, strict=True):
-                part = next(part for part in self._parts[member.site.name] if part.number == number)
-                found[member.site.name] = as_stored(pair, member, part.factor)
+                found[member.site.name] = as_stored(pair, member, self._parts[member.site.name].factor)
         return found
+
+    def adapts(self, site: Site) -> bool:
+        """Say whether a matrix is one of the plan's sites."""
+        return site.name in self._parts
 
     def copies(self, site: Site) -> int:
         """Return how often each rank component is in the pair of a site (``FactoredTensor.copies``)."""
-        return max(self.factored[part.number].copies for part in self._at(site))
+        return self.factored[self._at(site).number].copies
 
     @property
     def has_one_pair(self) -> bool:
@@ -176,7 +175,7 @@ class Adapter(nn.Module):
         proj = str(site.coord.get("proj"))
         if proj not in self.biases:
             return None
-        scale = self.factored[self._at(site)[0].number].scale
+        scale = self.factored[self._at(site).number].scale
         return self.biases[proj] * (1.0 if is_matched(self.plan.scale) else scale)
 
     def select(self, *, task: str | int | Sequence[str | int] | Tensor) -> None:
@@ -196,14 +195,12 @@ class Adapter(nn.Module):
 
     def delta(self, site: Site | str) -> Tensor:  # (out, in)
         """Return the dense update of a site as its matrix is stored, scale included."""
-        return reduce(torch.add, [self._delta(part) for part in self._at(site)])
-
-    def _delta(self, part: SitePart) -> Tensor:
+        part = self._at(site)
         dense = self.factored[part.number].delta({**part.member.at, **self.task_choice.at()})
         dense = dense.T if part.member.transposed else dense
         return dense if part.factor == 1 else part.factor * dense
 
-    def _at(self, site: Site | str) -> list[SitePart]:
+    def _at(self, site: Site | str) -> SitePart:
         name = site.name if isinstance(site, Site) else site
         if not isinstance(name, str) or name not in self._parts:
             raise TensorAdaptError(f"site {shown(name)} is not in this adapter{did_you_mean(name, self._parts)}")
@@ -383,16 +380,11 @@ def check_filled(adapter: Adapter) -> None:
 
 @dataclass(frozen=True)
 class SitePart:
-    """Where a site reads one of its tensors, of which a sum has several: its number, the slice, and a multiplier."""
+    """Where a site reads its tensor: the number of the tensor, the slice, and a multiplier."""
 
     number: int
     member: Member
     factor: float
-
-
-def joined(pairs: Sequence[Pair]) -> Pair:
-    """Return the pair of a sum: ``B @ A`` is the sum of those of the pairs."""
-    return torch.cat([a for a, _ in pairs]), torch.cat([b for _, b in pairs], dim=1)
 
 
 def members_alike(members: Sequence[Member]) -> list[list[Member]]:
@@ -421,7 +413,7 @@ def _drawn(adapter: Adapter, i: int, values: Mapping[str, Tensor], scale: str | 
             seed=adapter.seed,
             name=str(i),
             scale=scale,
-            alpha=plan.alpha,
+            alpha=plan.spec.alpha,
             bases=adapter.bases,
             start=plan.begins.update,
             values=values,

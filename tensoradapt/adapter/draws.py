@@ -57,7 +57,7 @@ def drawn_together(
             squares = scales.mean_squares_of_zero(network, shared, every)
             for i, factors, square in zip(part, drawn, squares, strict=True):
                 if square > 0:
-                    yield i, factors, scales.scale_of(square, network, plan.alpha)
+                    yield i, factors, scales.scale_of(square, network, plan.spec.alpha)
 
 
 def check_values(network: Network, values: Mapping[str, Tensor]) -> None:

@@ -40,7 +40,6 @@ from tensoradapt.networks.layout import RUNTIME
 from tensoradapt.networks.network import Network
 from tensoradapt.planning.plan import Plan
 from tensoradapt.planning.spec import AdapterSpec
-from tensoradapt.published import methods
 from tensoradapt.surgery.attach import attach
 from tensoradapt.text import Rank
 
@@ -292,7 +291,6 @@ def compress(
     )
     if given > 1:
         raise not_one
-    _refuse_sum(method)
     trained = read_library(source, sites, damaged) if is_library(source) else read(source, sites)
     _check_task_mode(trained.tasks, layout)
     spec = AdapterSpec(method, layout, options=options, split=split, scale=1.0, train=(), tasks=trained.tasks)
@@ -313,14 +311,6 @@ def _check_task_mode(tasks: Sequence[str], layout: Any) -> None:
         raise TensorAdaptError(
             f"{len(tasks)} adapters and layout={shown(layout)} were given; their mode in a layout is called task: give "
             "one with it, as in layout='task layer proj : out : in'"
-        )
-
-
-def _refuse_sum(method: Any) -> None:
-    if methods.is_sum(method):
-        raise TensorAdaptError(
-            f"{method} adds several networks, and no decomposition tells their parts apart; compress into one of its "
-            "terms, such as method='cp', or attach the sum and train it"
         )
 
 

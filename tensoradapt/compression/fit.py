@@ -211,7 +211,7 @@ def _params_within(job: Job, max_error: float) -> int:
 def _from_cp(job: Job, planned: Plan) -> list[Factors] | None:
     """Convert the tensors of a CP adapter exactly, where the parameterization can and the ranks are what it needs."""
     adapter, convert = job.source.adapter, getattr(job.family, "from_cp", None)
-    if adapter is None or convert is None or adapter.plan.spec.sum:
+    if adapter is None or convert is None:
         return None
     in_cp = [_cp_factors(adapter, group) for group in planned.groups]
     for group, factors in zip(planned.groups, in_cp, strict=True):

@@ -230,8 +230,7 @@ def _rows(adapter: Adapter, squares: Mapping[str, float], step: list[Values] | N
         rows += [(i, name, *one.row(found[ALL])) for name, one in found.items()]
     n = 5 if step else 3
     whole = Measure(*map(sum, zip(*map(astuple, wholes), strict=True)))
-    # the terms of a sum change the same weights, and their tangent spaces overlap
-    total = (math.nan,) * 3 if adapter.plan.spec.sum else whole.row(whole)
+    total = whole.row(whole)
     yield from (row[:n] for row in [(ALL, ALL, *total), *rows])
 
 

@@ -17,7 +17,7 @@ from tensoradapt.adapter.sharding import refuse_sharded
 from tensoradapt.checks import Check, as_path, check_arguments, dtype_of, flag, of_kind, one_of, optional, text
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.lora.experts import for_llama_cpp, for_peft, side_by_side
-from tensoradapt.lora.pair import LoraPair, ModulePair, module_pairs
+from tensoradapt.lora.pair import LoraPair, ModulePair, Part, module_pairs, sites_of
 from tensoradapt.lora.write_folder import (
     NAMED,
     bare_name,
@@ -29,7 +29,7 @@ from tensoradapt.lora.write_folder import (
 )
 from tensoradapt.sites.modules import is_conv1d
 from tensoradapt.surgery.checks import check_site
-from tensoradapt.surgery.registry import attached, original_modules
+from tensoradapt.surgery.registry import attached, original_modules, required
 from tensoradapt.text import align
 
 DTYPES = {name: getattr(torch, name) for name in ("float32", "float16", "bfloat16", "float64")}
@@ -159,7 +159,8 @@ def export_lora(
     Args:
         model: the model that the adapter is for, or a PeftModel of a TensorConfig.
         path: a new or empty folder, or an earlier export, which is replaced.
-        adapter: one that is not attached, such as ``detach`` returns; default the attached one, or PEFT's active one.
+        adapter: one that is not attached, such as ``detach`` returns; default PEFT's active one, or those in use, whose
+            pairs are written one below another, times their factors of ``use``.
         rank: truncate every pair to at most this rank; default exact.
         round_up: zero-pad to the next rank that vLLM supports.
         dtype: float32, float16, bfloat16 or float64.
@@ -195,16 +196,18 @@ def export_lora(
     path = Path(path)
     name = _dtype(dtype, "dtype")
     refuse_sharded(model, "export")
-    model, adapter, modules, left_out = _source(model, adapter)
-    trained = _heads(model, adapter) if target == "peft" and heads != "leave" else {}
-    left_out = tuple(_left_out(adapter, with_heads=True)) if trained else left_out
-    _check(adapter, task, heads, left_out)
+    model, parts, modules, left_out = _source(model, adapter)
+    exported = [part.adapter for part in parts]
+    trained = _heads(model, exported) if target == "peft" and heads != "leave" else {}
+    left_out = tuple(_left_out(exported, with_heads=True)) if trained else left_out
+    _check(exported, task, heads, left_out)
     check_folder(path)
-    for site in adapter.plan.sites:
+    sites = sites_of(parts)
+    for site in sites:
         check_site(modules, site, type(model).__name__)
     places = {"llama.cpp": for_llama_cpp, "peft": for_peft}.get(target)
-    experts = places(model, modules, adapter.plan.sites) if places else {}
-    pairs = module_pairs(adapter, modules, task, rank, experts)
+    experts = places(model, modules, sites) if places else {}
+    pairs = module_pairs(parts, modules, task, rank, experts)
     r = max(1, *(pair.exported.rank for pair in pairs.values()))
     r = (round_up and max_lora_rank(r)) or r
     halves = {module: _cast(module, pair.exported.padded(r), name) for module, pair in pairs.items()}
@@ -219,18 +222,19 @@ def export_lora(
     if stacks:
         config["target_parameters"] = sorted({_under(prefix, matrix.parameter) for matrix in experts.values()})
     if trained:
-        config["modules_to_save"] = [_under(prefix, module) for module in adapter.attachment.heads]
+        config["modules_to_save"] = [_under(prefix, module) for one in exported for module in one.attachment.heads]
     served = alone | {_under(prefix, module): pair for module, pair in stacks.items()}
     saved = {_under(prefix, key): value.to(DTYPES[name]) for key, value in trained.items()}
     write_lora(path, config if base_model is None else {**config, NAMED: base_model}, served, saved)
     n_bytes = sum(half.nbytes for pair in (*served.values(), tuple(saved.values())) for half in pair)
     held_as, readers = "" if prefix else bare_name(model), _readers(target, turned, bool(experts))
-    return LoraExport(path, r, name, results, adapter.n_bytes, n_bytes, left_out, held_as, readers)
+    n_bytes_before = sum(one.n_bytes for one in exported)
+    return LoraExport(path, r, name, results, n_bytes_before, n_bytes, left_out, held_as, readers)
 
 
-def _heads(model: Any, adapter: Adapter) -> dict[str, Tensor]:
+def _heads(model: Any, exported: Sequence[Adapter]) -> dict[str, Tensor]:
     """Return the trained modules by name; raise TensorAdaptError where they read what no folder has."""
-    trained = adapter.attachment.head_tensors()
+    trained = {key: value for one in exported for key, value in one.attachment.head_tensors().items()}
     if trained and getattr(model.base_model, "_forward_hooks", None):
         raise TensorAdaptError(
             'a hook changes what the head reads, as readout = "mean" of a run sets, and a folder has none; pass '
@@ -254,12 +258,12 @@ def _under(prefix: str, module: str) -> str:
 
 def _source(
     model: nn.Module, adapter: Adapter | None
-) -> tuple[nn.Module, Adapter, dict[str, nn.Module], tuple[str, ...]]:
-    """Return the base model, the adapter, the base's modules by name, and what is trained besides the updates."""
+) -> tuple[nn.Module, list[Part], dict[str, nn.Module], tuple[str, ...]]:
+    """Return the base model, the adapters, the base's modules by name, and what is trained besides the updates."""
     bank: Any = getattr(getattr(model, "base_model", None), BANK, None)
     if bank is None:
-        adapter = attached(model) if adapter is None else adapter
-        return model, adapter, original_modules(model), tuple(_left_out(adapter))
+        parts = _in_use(model) if adapter is None else [Part(adapter)]
+        return model, parts, original_modules(model), tuple(_left_out([part.adapter for part in parts]))
     peft_model: Any = model
     active = [name for name in peft_model.base_model.active_adapters if name in bank]
     if adapter is None and len(active) != 1:
@@ -273,7 +277,14 @@ def _source(
     config = peft_model.peft_config[name]
     saved = [f"the modules {', '.join(config.modules_to_save)}"] if config.modules_to_save else []
     biases = [f"biases (bias={config.bias!r})"] if config.bias != "none" else []
-    return base, chosen, _unwrapped(base), (*(saved or _left_out(chosen)), *biases)
+    return base, [Part(chosen)], _unwrapped(base), (*(saved or _left_out([chosen])), *biases)
+
+
+def _in_use(model: nn.Module) -> list[Part]:
+    """Return the adapters in use with their factors, or else the only adapter; samples of their own have no LoRA."""
+    used = [adapter for adapter in required(model).used.values() if not adapter.gate.per_sample]
+    parts = [Part(adapter, float(adapter.gate.share) if adapter.gate.by_share else 1.0) for adapter in used]
+    return [part for part in parts if part.share] or [Part(attached(model))]
 
 
 def _unwrapped(base: nn.Module) -> dict[str, nn.Module]:
@@ -286,11 +297,11 @@ def _unwrapped(base: nn.Module) -> dict[str, nn.Module]:
     return {name: module for name, module in modules.items() if name}
 
 
-def _check(adapter: Adapter, task: str | None, heads: str, left_out: Sequence[str]) -> None:
-    """Raise for what an adapter's LoRA cannot hold, before any pair is made."""
-    if adapter.plan.spec.rule != "add":
+def _check(exported: Sequence[Adapter], task: str | None, heads: str, left_out: Sequence[str]) -> None:
+    """Raise for what a LoRA of these adapters cannot hold, before any pair is made."""
+    if rules := [one.plan.spec.rule for one in exported if one.plan.spec.rule != "add"]:
         raise TensorAdaptError(
-            f"the adapter has rule {adapter.plan.spec.rule!r}, and a LoRA can only add; call "
+            f"the adapter has rule {rules[0]!r}, and a LoRA can only add; call "
             "ta.merge_and_unload(model) and save the model"
         )
     if left_out and heads != "leave":
@@ -299,7 +310,7 @@ def _check(adapter: Adapter, task: str | None, heads: str, left_out: Sequence[st
             "reads has no place for them. Save the whole model (ta.save_model(ta.merge_and_unload(model), folder)), "
             "write the modules for PEFT alone (target='peft'), or pass heads='leave' to export the updates alone"
         )
-    tasks = adapter.plan.spec.tasks
+    tasks = [name for one in exported for name in one.plan.spec.tasks]
     if tasks and task is None:
         raise TensorAdaptError(
             f"the adapter has tasks {', '.join(tasks)}, and a LoRA folder holds one; pass task={tasks[0]!r}"
@@ -308,12 +319,13 @@ def _check(adapter: Adapter, task: str | None, heads: str, left_out: Sequence[st
         raise TensorAdaptError(f"task={task!r} was given, and this adapter has no tasks; leave it out")
 
 
-def _left_out(adapter: Adapter, with_heads: bool = False) -> Iterator[str]:
+def _left_out(exported: Sequence[Adapter], with_heads: bool = False) -> Iterator[str]:
     """Name the trained parameters that are no update of a matrix, and of no module that is written with them."""
-    if adapter.plan.train and not with_heads:
-        yield f"the modules {', '.join(adapter.plan.train)}"
-    if adapter.plan.biases:
-        yield f"the shared biases of {', '.join(proj for proj, _ in adapter.plan.biases)}"
+    for plan in (one.plan for one in exported):
+        if plan.train and not with_heads:
+            yield f"the modules {', '.join(plan.train)}"
+        if plan.biases:
+            yield f"the shared biases of {', '.join(proj for proj, _ in plan.biases)}"
 
 
 def _cast(module: str, pair: LoraPair, dtype: str) -> tuple[Tensor, Tensor]:

@@ -88,8 +88,21 @@ class ModulePair:
     truncation: float = 0.0
 
 
+@dataclass(frozen=True)
+class Part:
+    """An adapter that is exported, and the factor of its updates."""
+
+    adapter: Adapter
+    share: float = 1.0
+
+
+def sites_of(parts: Sequence[Part]) -> list[Site]:
+    """Return the sites of all adapters, each once."""
+    return list({site.name: site for part in parts for site in part.adapter.plan.sites}.values())
+
+
 def module_pairs(
-    adapter: Adapter,
+    parts: Sequence[Part],
     modules: Mapping[str, nn.Module],
     task: str | None,
     rank: int | None,
@@ -99,10 +112,10 @@ def module_pairs(
 
     ``experts`` has the matrices of single experts, by name, which have pairs of their own.
     """
-    twin, alone = in_double(adapter, task), experts or {}
+    twins, alone = [Part(in_double(part.adapter, task), part.share) for part in parts], experts or {}
     apart = {site.name for matrix in alone.values() for site, _ in matrix.sites}
     sites: dict[str, list[Site]] = {}
-    for site in adapter.plan.sites:
+    for site in sites_of(parts):
         if site.name not in apart:
             sites.setdefault(site.module, []).append(site)
     first = [of_module[0] for of_module in sites.values()]
@@ -115,10 +128,10 @@ def module_pairs(
             "matrix, or None for an exact export"
         )
     pairs = {
-        name: _of_module(twin, name, shape, [(site, site.block) for site in sites.get(name, ())], rank)
+        name: _of_module(twins, name, shape, [(site, site.block) for site in sites.get(name, ())], rank)
         for name, shape in shapes.items()
     }
-    return pairs | {name: _of_module(twin, name, m.shape, m.sites, rank) for name, m in alone.items()}
+    return pairs | {name: _of_module(twins, name, m.shape, m.sites, rank) for name, m in alone.items()}
 
 
 def _in_other_layers(modules: Mapping[str, nn.Module], site: Site) -> Iterator[str]:
@@ -144,9 +157,15 @@ def _shape(site: Site, module: nn.Module) -> tuple[int, int]:
 
 
 def _of_module(
-    twin: Adapter, name: str, shape: tuple[int, int], sites: Sequence[tuple[Site, Block]], rank: int | None
+    twins: Sequence[Part], name: str, shape: tuple[int, int], sites: Sequence[tuple[Site, Block]], rank: int | None
 ) -> ModulePair:
-    terms = [(LoraPair(a.numpy(), b.numpy()), block) for site, block in sites for a, b in [twin.pair(site)]]
+    terms = [
+        (LoraPair(a.numpy(), twin.share * b.numpy()), block)
+        for site, block in sites
+        for twin in twins
+        if twin.adapter.adapts(site)
+        for a, b in [twin.adapter.pair(site)]
+    ]
     exact = stacked(terms, shape)
     if not (np.isfinite(exact.a).all() and np.isfinite(exact.b).all()):
         raise TensorAdaptError(
@@ -177,7 +196,7 @@ def in_double(adapter: Adapter, task: str | None) -> Adapter:
     twin = Adapter(adapter.plan, adapter.seed, values, [t.scale for t in tensors]).double()
     known = twin.state_dict()  # an adapter of the PEFT plug-in saves its multipliers too, which the twin was given
     twin.load_state_dict({key: value for key, value in adapter.state_dict().items() if key in known})
-    if task is not None:
+    if task is not None and adapter.plan.spec.tasks:
         twin.select(task=task)
     own = dict(twin.named_buffers())
     for name, base in adapter.named_buffers():  # not all are in the state, and rounded where the adapter was cast

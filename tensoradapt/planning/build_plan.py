@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
-from functools import cache
 from typing import Any
 
 from tensoradapt.errors import BudgetError, TensorAdaptError, did_you_mean, located
@@ -19,12 +18,11 @@ from tensoradapt.networks.varied import check_names, hows, modes
 from tensoradapt.planning.builder import Builder
 from tensoradapt.planning.grouping import Tied, tied_sites
 from tensoradapt.planning.plan import Group, Plan
-from tensoradapt.planning.ranks import networks, with_rank_pattern, within_budget, within_budget_of_sum
+from tensoradapt.planning.ranks import networks, with_rank_pattern, within_budget
 from tensoradapt.planning.spec import AdapterSpec, by_place, with_defaults
 from tensoradapt.planning.trained_modules import count_trained, with_heads
 from tensoradapt.published.methods import names, spelled
 from tensoradapt.published.row import Published
-from tensoradapt.published.sums import named_sum
 from tensoradapt.records import sugared
 from tensoradapt.sites.find import config_of, find_sites
 from tensoradapt.sites.site import Site, Sites, row_blocks
@@ -56,7 +54,6 @@ def build_plan(sites: Any, spec: AdapterSpec) -> Plan:
     _refuse_swapped(sites, spec.method)
     sites, request = config_of(sites), Request(*with_defaults(spec))
     targets = _sites(sites, request, spec)
-    request = replace(request, spec=_with_terms(request.spec, targets))
     biases = _bias_widths(targets, request.row.biases if request.row and spec.paper else ())
     groups = _groups(request, targets, sum(width for _, width in biases))
     trained = with_heads(sites, request.spec.train, targets)
@@ -147,72 +144,8 @@ def _bias_widths(sites: Iterable[Site], projections: Sequence[str]) -> tuple[tup
     return tuple(widths.items())
 
 
-def _with_terms(spec: AdapterSpec, sites: Sequence[Site]) -> AdapterSpec:
-    """Return the spec of a published sum with the terms that its rank and the layers of the sites give."""
-    row = named_sum(spec.name)
-    if row is None:
-        return spec
-    if spec.rank is None:
-        raise TensorAdaptError(f"{row.name} takes rank=, which its terms divide; found rank=None")
-    settings = row.settings(spec.rank, spec.options or {})
-    layers = len({site.coord.get("layer") for site in sites})
-    terms = row.terms(settings.pop("rank"), layers, **settings)
-    made: AdapterSpec = replace(spec, sum=terms)
-    if spec.sum is not None and spec.sum != made.sum:
-        raise TensorAdaptError(
-            f"method={row.name!r} was given with terms that are not its own; leave sum= out, or give it without method"
-        )
-    multiplier = row.alpha if spec.alpha is None else spec.alpha
-    if spec.scale != "paper":
-        return made
-    return replace(made, scale=multiplier / row.divisor(spec.rank, **settings), alpha=None)
-
-
-def _summed(spec: AdapterSpec, sites: Sequence[Site], n_extra: int) -> tuple[Group, ...]:
-    """Return the tensors of all terms of a sum, each of which adapts every site."""
-    return tuple(group for planned in _planned_terms(spec, sites, n_extra) for group in planned.groups)
-
-
-def _planned_terms(spec: AdapterSpec, sites: Sequence[Site], n_extra: int) -> list[Plan]:
-    """Plan the terms. A budget gives those without a rank the same one, the largest that fits, then raises each."""
-    terms = list(spec.sum or ())
-
-    @cache
-    def one(i: int, rank: int | None) -> Plan:
-        term = terms[i] if rank is None else {**terms[i], "rank": rank}
-        return _planned_term(spec, term, sites, f"term {i + 1} of sum")
-
-    def planned(ranks: Mapping[int, int]) -> list[Plan]:
-        return [one(i, ranks.get(i)) for i in range(len(terms))]
-
-    def count(ranks: Mapping[int, int]) -> int:
-        return sum(plan.n_params for plan in planned(ranks)) + n_extra
-
-    return planned(within_budget_of_sum(terms, spec.budget, count) if spec.budget is not None else {})
-
-
-def _planned_term(spec: AdapterSpec, term: Mapping[str, Any], sites: Sequence[Site], where: str) -> Plan:
-    with located(where):
-        own = AdapterSpec(**term, start=spec.start, scale=spec.scale, tasks=spec.tasks)
-        row = with_defaults(own)[1]
-        if row is not None and row.start not in ("zero", spec.start):
-            raise TensorAdaptError(
-                f"{row.name} starts with {row.start!r}, and the sum with {spec.start!r}; give the sum "
-                f"start={row.start!r}, which all its terms then have"
-            )
-        if row is not None and row.rule != "add":
-            raise TensorAdaptError(
-                f"{row.name} has the rule {row.rule!r}, which is of the whole adapter; give the sum rule={row.rule!r} "
-                f"and its term method={row.parameterization!r}"
-            )
-        return build_plan(sites, own)
-
-
 def _groups(request: Request, sites: Sequence[Site], n_biases: int) -> tuple[Group, ...]:
     spec, one_shape = request.spec, request.row is not None and request.row.one_shape
-    if spec.sum:
-        n_magnitudes = sum(row_block.out for row_block in row_blocks(sites)) if spec.rule == "dora" else 0
-        return _summed(spec, sites, n_biases + n_magnitudes)
     if getattr(request.builder.parameterization, "square", False):
         _refuse_rectangular(request.row.parameterization if request.row else spec.name, sites)
     tensors = tied_sites(sites, spec, one_shape, getattr(request.builder.parameterization, "near", (1, 1)))
@@ -284,7 +217,7 @@ def _check_rates(rates: Mapping[str, float], nets: Iterable[Network]) -> None:
 
 def _refuse_shared_starts(planned: Plan, request: Request) -> None:
     """Raise for a shared factor that would start from weights or gradients, which are decomposed matrix by matrix."""
-    shared = getattr(request.builder.parameterization, "shared", {})  # the terms of a sum were checked alone
+    shared = getattr(request.builder.parameterization, "shared", {})
     for factor in (f for group in planned.groups for f in group.network.factors if f.name in shared):
         if factor.source == "base" or planned.start == "gradient":
             what = "the base weights" if planned.begins.reads in ("", "weights") else planned.begins.origin
@@ -319,7 +252,7 @@ def _check(planned: Plan, request: Request) -> None:
     _check_starts(planned)
     decomposes = callable(getattr(request.builder.parameterization, "decompose", None))
     made = decomposes or bool(planned.begins.reads) or all(direct(group.network) for group in planned.groups)
-    if planned.needs_weights and not planned.spec.sum and not made:
+    if planned.needs_weights and not made:
         raise TensorAdaptError(
             f"parameterization {planned.parameterization!r} takes factors from the base weights and has no decompose; "
             "add decompose(network, tensor, seed) that returns them"

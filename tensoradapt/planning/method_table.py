@@ -52,8 +52,8 @@ def methods(
 ) -> DataFrame:
     """Return every method as a row of a table, with its numbers on a model (docs/reference/methods.md).
 
-    All adapt the model's attention at equal footing, as ``plan(model, name, rank=rank)`` does. Sums of several methods,
-    such as the published ``rasa`` and ``gralora-hybrid``, are no rows. ``print(table.to_string())`` shows all columns.
+    All adapt the model's attention at equal footing, as ``plan(model, name, rank=rank)`` does.
+    ``print(table.to_string())`` shows all columns.
 
     Args:
         model: a model, its config, or its name or folder; by default one of the sizes of all-MiniLM-L6-v2.
@@ -116,7 +116,7 @@ def method_rows(kind: str | None = None, layout: str | None = None) -> list[Row]
         layout: leaves out published adapters of other layouts; parameterizations take any.
     """
     asked = None if layout is None else Pattern.parse(layout)
-    factored = tuple(name for name in every.names() if not every.is_sum(name))
+    factored = every.names()
     names = {None: factored, KINDS[0]: parameterizations.names(), KINDS[1]: papers.names()}[kind]
     found = [_row(name, kind) for name in names]
     return found if asked is None else [row for row in found if _takes(row, asked)]

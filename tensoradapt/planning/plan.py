@@ -5,7 +5,6 @@ Everything that shapes decide is checked when planning, before anything is alloc
 
 from __future__ import annotations
 
-import math
 import re
 import textwrap
 from collections import Counter
@@ -22,12 +21,10 @@ from tensoradapt.networks.layout import Layout
 from tensoradapt.networks.network import Network
 from tensoradapt.networks.varied import hows, modes
 from tensoradapt.planning.drawing import drawing
-from tensoradapt.planning.scale import LORA_ALPHA, is_matched
 from tensoradapt.planning.site_ways import regimes
 from tensoradapt.planning.spec import AdapterSpec
-from tensoradapt.published import every, methods
+from tensoradapt.published import every
 from tensoradapt.published.methods import same_as
-from tensoradapt.published.sums import SUM
 from tensoradapt.sites.site import RowBlock, Site, row_blocks
 from tensoradapt.text import Rank, align, bonds_text, count_text, cut, html_table, plain, screen
 
@@ -116,42 +113,13 @@ class Plan:
 
     @property
     def parameterization(self) -> str:
-        """The name of the parameterization that the method factors its tensors by; "sum" where it adds several."""
-        return SUM if self.spec.sum else _factored_by(self.spec.name)
+        """The name of the parameterization that the method factors its tensors by."""
+        return _factored_by(self.spec.name)
 
     @property
     def factoring(self) -> Any:
         """The parameterization itself: the object that was given as method, until ``attach``, or else its name."""
         return self.parameterization if isinstance(self.spec.method, str) else self.spec.method
-
-    @property
-    def terms(self) -> tuple[tuple[Group, ...], ...]:
-        """The tensors of each term: the terms of a sum each have every site, and other plans are one term."""
-        n, left = len(self.sites), 0
-        terms: list[list[Group]] = []
-        for group in self.groups:
-            if left == 0:
-                terms.append([])
-                left = n
-            terms[-1].append(group)
-            left -= len(group.members)
-        return tuple(map(tuple, terms))
-
-    def factoring_of(self, group: Group) -> Any:
-        """Return the parameterization of a tensor itself, or its name."""
-        if not self.spec.sum:
-            return self.factoring
-        pairs = zip(self.spec.sum, self.terms, strict=True)
-        return next(_factoring(term["method"]) for term, groups in pairs if group in groups)
-
-    @property
-    def alpha(self) -> float | None:
-        """The alpha that each tensor's scale is solved with; that of K terms together is matched, as their steps add.
-
-        The steps of different terms are uncorrelated but for r / d of their size, so each has alpha / sqrt(K).
-        """
-        n = len(self.spec.sum or ())
-        return (self.spec.alpha or LORA_ALPHA) / math.sqrt(n) if n and is_matched(self.scale) else self.spec.alpha
 
     @property
     def paper(self) -> str | None:
@@ -229,10 +197,6 @@ class Plan:
         return plan_html(self)
 
 
-def _factoring(method: Any) -> Any:
-    return _factored_by(methods.find(method)[0]) if isinstance(method, str) else method
-
-
 def _factored_by(name: str) -> str:
     return next((row.parameterization for row in every() if row.name == name), name)
 
@@ -286,24 +250,13 @@ def _needed(plan: Plan) -> str:
 
 
 def _method_notes(plan: Plan) -> Iterator[str]:
-    """Say which terms are added, what the method is the same as, and where rank or paper do not set what is here."""
-    if plan.spec.sum:
-        yield f"adds {'; '.join(map(_term_text, plan.spec.sum, plan.terms))}"
+    """Say what the method is the same as, and where rank or paper do not set what is here."""
     if not plan.paper and plan.scale != "paper" and (others := same_as(plan.spec.name)):
         yield f"with these settings the same as {', '.join(others)}; paper=True takes the settings of its paper"
     if plan.spec.rank is not None and not any(group.rank for group in plan.groups):
         yield f"no bond takes the rank {bonds_text(plan.spec.rank)}: the layout, its split and the options set the size"
-    if plan.paper and not plan.spec.sum and (n := len({_tied(group) for group in plan.groups})) < len(plan.groups):
+    if plan.paper and (n := len({_tied(group) for group in plan.groups})) < len(plan.groups):
         yield f"split by shape: {len(plan.groups)} tensors where {plan.paper} has {n}; not the paper's count"
-
-
-def _term_text(term: Mapping[str, Any], groups: tuple[Group, ...]) -> str:
-    """Say what a term of a sum is: method, layouts, ranks and parameters."""
-    layouts = " and ".join(repr(text) for text in dict.fromkeys(str(group.network.layout) for group in groups))
-    ranks = ", ".join(dict.fromkeys(bonds_text(group.rank) for group in groups if group.rank)) or "none"
-    name = term["method"] if isinstance(term["method"], str) else type(term["method"]).__name__
-    more = "".join(f", {what}" for what in _variations(AdapterSpec(**term)))
-    return f"{name} over {layouts}, rank {ranks} ({sum(g.network.n_params for g in groups):,} parameters){more}"
 
 
 def _count_notes(plan: Plan) -> Iterator[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import nullcontext
-from typing import Any
 
 from tensoradapt.checks import check_rank, is_whole
 from tensoradapt.errors import BudgetError, TensorAdaptError, did_you_mean, located
@@ -75,28 +74,6 @@ def within_budget(
         )
     best = _largest(count, budget) if smallest == 1 else _best(count, budget, top)
     return _raise_bonds(builder, at(best), layouts, budget - n_extra)
-
-
-def within_budget_of_sum(
-    terms: Sequence[Mapping[str, Any]], budget: int, count: Callable[[Mapping[int, int]], int]
-) -> dict[int, int]:
-    """Return the ranks of the terms that have none: the largest for all that fits, then each raised while it fits.
-
-    ``count`` gives the parameters of the sum for ranks by the place of a term.
-    """
-    free = [i for i, term in enumerate(terms) if "rank" not in term]
-    if not free:
-        raise TensorAdaptError(f"budget={budget:,} was given and every term has its rank; leave one of them out")
-    if (least := count(dict.fromkeys(free, 1))) > budget:
-        raise BudgetError(f"budget {budget:,} is below the smallest possible: rank 1 takes {least:,} parameters")
-    ranks = dict.fromkeys(free, _largest(lambda rank: count(dict.fromkeys(free, rank)), budget))
-    while free:
-        i = free.pop(0)
-        wider = {**ranks, i: ranks[i] + 1}
-        if count(ranks) < count(wider) <= budget:
-            ranks = wider
-            free.append(i)
-    return ranks
 
 
 def total(nets: Mapping[Layout, Network], layouts: Mapping[Layout, int]) -> int:

@@ -23,14 +23,11 @@ from tensoradapt.planning.trained_modules import AUTO, patterns
 from tensoradapt.planning.variant import Variant, variant_of
 from tensoradapt.published import methods
 from tensoradapt.published.row import Published
-from tensoradapt.published.sums import SUM, named_sum
-from tensoradapt.records import changed, check_fields, documented, read, value
+from tensoradapt.records import changed, check_fields, documented, value
 from tensoradapt.text import COLUMNS, Rank, screen
 
 RULES = ("add", "dora", "hira")
 MISMATCH = ("split", "crop", "error")
-TERM = ("method", "layout", "rank", "options", "split", "on_mismatch", "rates", "frozen", "shared", "rank_pattern")
-SUM_EXAMPLE = 'sum=[{"method": "lora", "rank": 6}, {"method": "cp", "layout": "layer : out : in", "rank": 8}]'
 DEEPEST = 20  # tables and lists within each other
 PEFT_TARGETS = {
     **dict.fromkeys(("target_modules", "targets", "target"), "it is called projections"),
@@ -123,25 +120,6 @@ def _as_written(given: Any, where: str, deepest: int = DEEPEST) -> Any:
 
 def _width(key: Any) -> Any:
     return int(key) if isinstance(key, str) and key.isdecimal() and len(key) < 19 else key
-
-
-def _terms(given: Any, where: str) -> tuple[dict[str, Any], ...]:
-    """Return the terms of a sum, each the table of what it says."""
-    if not isinstance(given, list | tuple) or len(given) < 2:
-        raise TensorAdaptError(f"{where} is {shown(given)}; expected two or more terms, as in {SUM_EXAMPLE}")
-    return tuple(_term(one, f"term {i} of {where}") for i, one in enumerate(given, 1))
-
-
-def _term(given: Any, where: str) -> dict[str, Any]:
-    term = given if isinstance(given, AdapterSpec) else read(AdapterSpec, given, where)
-    said = changed(term)
-    if term.method is None:
-        raise TensorAdaptError(f"{where} has no method; expected one in every term, as in {SUM_EXAMPLE}")
-    if odd := [name for name in said if name not in TERM]:
-        raise TensorAdaptError(
-            f"{where} has {odd[0]}={shown(said[odd[0]])}, which is of the whole adapter; give it beside sum="
-        )
-    return said
 
 
 def _tasks(given: Any, where: str) -> Any:
@@ -257,13 +235,6 @@ class AdapterSpec:
         "index modes that a factor leaves out, by factor, as it is shared over them",
         later=True,
     )
-    sum: Sequence[Mapping[str, Any]] | None = value(
-        _terms,
-        "terms whose updates are added, in place of method, layout and rank: tables of these and of what else shapes "
-        "tensors",
-        listed=True,
-        later=True,
-    )
     map: str | Mapping[str, int] | None = value(
         mapped.checked,
         'what all trained factors are made of: {"unilora": n}, one vector of n numbers, or {"nola": n}, n coefficients '
@@ -310,7 +281,7 @@ class AdapterSpec:
 
 
 TITLES = {  # under which the help of commands has the fields
-    "method and size": tuple("method layout split rank budget sum paper rank_pattern options on_mismatch".split()),
+    "method and size": tuple("method layout split rank budget paper rank_pattern options on_mismatch".split()),
     "matrices": ("projections", "train", "tasks"),
 }
 TITLES["scale and training"] = tuple(f.name for f in fields(AdapterSpec) if f.name not in sum(TITLES.values(), ()))
@@ -342,8 +313,6 @@ def _is_layout(given: Any) -> bool:
 
 def _check_together(spec: AdapterSpec) -> None:
     """Raise for fields that exclude each other on any model."""
-    if spec.sum is not None:
-        _check_sum(spec)
     if spec.rank is not None and spec.budget is not None and not _maps(spec):  # the size of a map is not its rank
         raise TensorAdaptError(
             f"rank={shown(spec.rank)} and budget={shown(spec.budget)} were given; expected exactly one of them"
@@ -363,32 +332,6 @@ def _check_together(spec: AdapterSpec) -> None:
         raise TensorAdaptError(f"rank_pattern was given with {given}; expected rank=, the rank of all other tensors")
 
 
-def _check_sum(spec: AdapterSpec) -> None:
-    """Raise for what belongs to the terms of a sum and stands beside it; a published sum keeps its rank and options."""
-    published_sum = isinstance(spec.method, str) and named_sum(spec.method) is not None
-    if spec.method is not None and spec.method != SUM and not published_sum:
-        raise TensorAdaptError(
-            f"both sum= and method={shown(spec.method)} were given; expected a method in each term, as in {SUM_EXAMPLE}"
-        )
-    start = starts.get(spec.start or "zero")
-    if start.nearest:
-        raise TensorAdaptError(
-            f"start={spec.start!r} was given with a sum; each of its terms would take the whole step. Give a start "
-            "whose update is zero, such as 'gradient'"
-        )
-    if spec.rank_dropout and start.update == "subtract":
-        raise TensorAdaptError(
-            "rank_dropout was given with a sum that subtracts its start; expected one of them, as a component and its "
-            "initial value have to be dropped together. Give dropout=, or start='zero'"
-        )
-    own = ("method", "rank", "options") if published_sum else ("method",)
-    if given := [name for name in TERM if name not in own and name != "on_mismatch" and getattr(spec, name)]:
-        raise TensorAdaptError(
-            f"{given[0]}={shown(getattr(spec, given[0]))} was given beside sum=; expected it in the terms that it is "
-            f"for, as in {SUM_EXAMPLE}"
-        )
-
-
 def _maps(spec: AdapterSpec) -> bool:
     row = papers.named(spec.method) if isinstance(spec.method, str) else None
     return spec.map is not None or bool(row and row.map)
@@ -399,8 +342,6 @@ def with_defaults(spec: AdapterSpec) -> tuple[AdapterSpec, Published | None, Bui
 
     Raises TensorAdaptError for a method that is missing or unknown, and for ``paper`` where no paper is.
     """
-    if spec.sum is not None or methods.is_sum(spec.method):
-        return _sum_with_defaults(spec), None, Builder(SUM)
     if spec.method is None:
         if named := [text for text in spec.layout or () if text in methods.names()]:
             raise TensorAdaptError(
@@ -423,27 +364,6 @@ def with_defaults(spec: AdapterSpec) -> tuple[AdapterSpec, Published | None, Bui
     if row is not None and spec.paper:
         resolved = replace(resolved, train=tuple(dict.fromkeys((*resolved.train, *row.train))))
     return resolved, row, _builder(spec, resolved, row)
-
-
-def _sum_with_defaults(spec: AdapterSpec) -> AdapterSpec:
-    """Return the spec of a sum with its defaults; the terms of a published one are made where the layers are known."""
-    name = SUM if spec.method is None else methods.find(spec.method)[0]
-    row = named_sum(name)
-    if row is None and spec.sum is None:
-        raise TensorAdaptError(f"method {name!r} was given without terms; expected them, as in {SUM_EXAMPLE}")
-    if row is None and spec.paper:
-        raise TensorAdaptError("paper=True was given with a sum of terms, which no paper's settings belong to")
-    given: dict[str, Any] = {"scale": "matched", "start": "zero", "rates": {}, "rank_pattern": {}, "split": {}}
-    given |= {"on_mismatch": "split", "options": {}}
-    if row is not None:
-        given["options"] = {k: v for k, v in row.settings(spec.rank or 1, spec.options or {}).items() if k != "rank"}
-    if row is not None and spec.paper:
-        given |= {"scale": "paper", "projections": row.projections}
-    if row is not None and (spec.scale or given["scale"]) == "paper":
-        given["alpha"] = row.alpha
-    empty = {name: own for name, own in given.items() if getattr(spec, name) is None}
-    options = given["options"] if row is not None else empty.get("options", spec.options)
-    return replace(spec, method=name, **{**empty, "options": options})
 
 
 def _default(field: str, spec: AdapterSpec, name: str, row: Published | None) -> Any:
@@ -469,11 +389,7 @@ def batches_start(spec: AdapterSpec) -> str | None:
 
 
 def layouts_given(spec: AdapterSpec) -> tuple[str, ...]:
-    """Return the texts of a spec's layouts, or of its method's usual ones; of a sum, those of its terms."""
-    if spec.sum:
-        return tuple(text for term in spec.sum for text in layouts_given(AdapterSpec(**term)))
-    if methods.is_sum(spec.method):
-        return ()  # published sums have no task mode
+    """Return the texts of a spec's layouts, or of its method's usual ones."""
     every = spec.layout or with_defaults(spec)[0].layout
     return tuple(one if isinstance(one, str) else one[0] for one in every)
 

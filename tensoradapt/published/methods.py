@@ -12,7 +12,6 @@ from tensoradapt.checks import shown
 from tensoradapt.errors import TensorAdaptError, few
 from tensoradapt.habits import unknown_method
 from tensoradapt.published.row import Published
-from tensoradapt.published.sums import SUM, SUMS, named_sum
 
 SETTINGS: dict[str, Any] = {  # a row's fields that define no method: what all methods may be given, and texts
     **dict.fromkeys(("name", "source", "formula", "note", "scale"), ""),
@@ -23,14 +22,14 @@ SETTINGS: dict[str, Any] = {  # a row's fields that define no method: what all m
 
 
 def names() -> tuple[str, ...]:
-    """Return the names of all methods: parameterizations, then published adapters of other names, sums last.
+    """Return the names of all methods: parameterizations, then published adapters of other names.
 
     >>> [name for name in names() if "lora" in name][:4]
     ['lora', 'lora_xs', 'randlora', 'tinylora']
     """
     factored = parameterizations.names()
     others = (name for name in papers.names() if parameterizations.name_of(name) not in factored)
-    return (*factored, *others, *(row.name for row in SUMS), SUM)
+    return (*factored, *others)
 
 
 def find(method: Any, paper: bool = False) -> tuple[str, Published | None]:
@@ -54,8 +53,6 @@ def find(method: Any, paper: bool = False) -> tuple[str, Published | None]:
             )
         return parameterizations.name_of(method), None
     row, name = papers.named(method), parameterizations.name_of(method)
-    if row is None and name not in parameterizations.names() and (added := _sum_named(method)):
-        return added, None
     if paper and row is None:
         raise _unpublished(method, name)
     if row is None or (name in parameterizations.names() and not paper):
@@ -73,21 +70,6 @@ def spelled(method: str) -> str:
     """
     row, name = papers.named(method), parameterizations.name_of(method)
     return row.name if row and name not in parameterizations.names() else name
-
-
-def is_sum(method: Any) -> bool:
-    """Say whether a method is a published sum, or the sum whose terms the user gives.
-
-    >>> is_sum("RaSA"), is_sum("sum"), is_sum("lora")
-    (True, True, False)
-    """
-    return isinstance(method, str) and find(method)[0] in (SUM, *(row.name for row in SUMS))
-
-
-def _sum_named(method: str) -> str | None:
-    """Return the name of a published sum, or of the sum whose terms the user gives."""
-    row = named_sum(method)
-    return row.name if row else SUM if parameterizations.spelling(method) == SUM else None
 
 
 def _unpublished(method: str, name: str) -> TensorAdaptError:

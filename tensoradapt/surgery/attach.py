@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from tensoradapt.adapter.adapter import Adapter
 from tensoradapt.adapter.attachment import Attachment, origin_of
 from tensoradapt.adapter.sharding import refuse_sharded
-from tensoradapt.checks import check_is, shown
+from tensoradapt.checks import check_is, shown, strings
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.layers.stored_matrix import Matrices
 from tensoradapt.layers.weight_change import lengths
@@ -54,18 +54,26 @@ from tensoradapt.surgery.transaction import Transaction, transaction
 from tensoradapt.surgery.use import choose
 
 
+@overload
+def attach(model: nn.Module, plan: Sequence[Plan], **settings: Any) -> list[Adapter]: ...
+
+
+@overload
+def attach(model: nn.Module, plan: Plan | AdapterSpec | str | None = None, *size: Any, **settings: Any) -> Adapter: ...
+
+
 @keywords(AdapterSpec)
 def attach(
     model: nn.Module,
-    plan: Plan | AdapterSpec | str | None = None,
+    plan: Plan | Sequence[Plan] | AdapterSpec | str | None = None,
     *size: Any,
     seed: int = 0,
     values: Sequence[Mapping[str, Tensor | np.ndarray]] | None = None,
     batches: Iterable[Any] | None = None,
     loss: Callable[[nn.Module, Any], Tensor] | None = None,
-    name: str = "default",
+    name: str | Sequence[str] = "default",
     **settings: Any,
-) -> Adapter:
+) -> Any:
     """Wrap the plan's layers, register the adapter at the model's root, and freeze the base but for ``plan.train``.
 
     The output does not change, except with ``start="lora-sb"``, and with ``start="paper"`` where the paper does not
@@ -75,9 +83,10 @@ def attach(
     Args:
         model: the base model; it may have other adapters.
         plan: a plan whose sites are this model's, or those of the base model in it; or what ``plan`` takes after the
-            model, which is planned then: the name of a method, a layout, a rank, the fields below.
+            model, which is planned then: the name of a method, a layout, a rank, the fields below. A list of plans
+            attaches an adapter for each, and all are in use: the update of a weight is their sum.
         size: layout and rank, where the plan is a method's name.
-        seed: the seed of the factors that are drawn, from 0 to 2**63 - 1.
+        seed: the seed of the factors that are drawn, from 0 to 2**63 - 1; the next plans of a list have the next seeds.
         values: for each tensor of the plan all its stored factors, in place of drawn ones; ``compress`` returns them.
             Frozen factors that are drawn from ``seed``, such as VeRA's A and B, may be given too, or alone; given ones
             are saved with the adapter, for each tensor. A matched scale is that of the draws which the values replace:
@@ -87,11 +96,12 @@ def attach(
         batches: with a start that reads gradients or inputs of layers (docs/guides/starts.md), those it reads.
         loss: ``loss(model, batch)`` for one of them; by default ``model(**batch).loss``.
         name: the adapter's name in the model. It is used alone until ``use`` is called, and a warning says so of the
-            second.
+            second. For a list of plans a name for each, by default those of their methods.
         {fields}
 
     Returns:
-        The adapter, whose ``tensors`` hold the factors and ``delta(site)`` is an update (out, in).
+        The adapter, whose ``tensors`` hold the factors and ``delta(site)`` is an update (out, in); a list of adapters
+        for a list of plans.
 
     Raises:
         TensorAdaptError: with the model unchanged, for a container as root, a taken name, a seed out of range, missing
@@ -107,6 +117,10 @@ def attach(
     (50, ['tensoradapt.default.tensors.0.trained.model', 'tensoradapt.default.tensors.0.trained.proj'])
     """
     _check_model(model, plan)
+    if isinstance(plan, list | tuple) and plan and all(isinstance(one, Plan) for one in plan):
+        if size or settings or values is not None:
+            raise TensorAdaptError("other settings were given with a list of plans; expected them in the plans")
+        return _attach_all(model, plan, seed, batches, loss, name)
     planned, given = _planned(model, plan, size, settings), None
     if values is not None:
         planned, given = given_values(planned, values)
@@ -114,6 +128,34 @@ def attach(
     if len(every := adapters(model)) == 2:  # whoever attaches a third has read this
         warnings.warn(_at_rest(every), stacklevel=2)
     return adapter
+
+
+def _attach_all(
+    model: nn.Module,
+    plans: Sequence[Plan],
+    seed: int,
+    batches: Iterable[Any] | None,
+    loss: Callable[[nn.Module, Any], Tensor] | None,
+    name: str | Sequence[str],
+) -> list[Adapter]:
+    """Attach an adapter for each plan, all or none, and use them together."""
+    names = _names([plan.spec.name for plan in plans]) if name == "default" else strings(name, "name")
+    if len(set(names)) < len(names) or len(names) != len(plans):
+        raise TensorAdaptError(f"name is {shown(name)} for {len(plans)} plans; expected a name of its own for each")
+    read = list(batches) if isinstance(batches, Iterable) else batches  # every plan reads them anew
+    with transaction(model) as change:
+        made = []
+        for i, (plan, own) in enumerate(zip(plans, names, strict=True)):
+            check_same_model(model, plan)
+            made.append(attach_with(model, plan, seed + i, None, read, loss, name=own))
+        choose(model, dict.fromkeys(names, 1.0), change)
+    return made
+
+
+def _names(methods: Sequence[str]) -> list[str]:
+    """Return a name for each plan: its method's, and from the second of a method on with a number."""
+    nth = [methods[:i].count(method) + 1 for i, method in enumerate(methods)]
+    return [method if n == 1 else f"{method}{n}" for method, n in zip(methods, nth, strict=True)]
 
 
 def _at_rest(two: Mapping[str, Adapter]) -> str:
@@ -164,7 +206,7 @@ def attach_with(
     batches: Iterable[Any] | None = None,
     loss: Callable[[nn.Module, Any], Tensor] | None = None,
     scales: Sequence[float] | None = None,
-    name: str = "default",
+    name: Any = "default",
 ) -> Adapter:
     """Attach an adapter as ``attach`` does, with values for some factors only; the others are drawn.
 

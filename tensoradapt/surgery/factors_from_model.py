@@ -69,7 +69,7 @@ def _from_weights(matrices: Matrices, group: Group, plan: Plan, seed: int) -> di
     wanted = [factor for factor in based if not starts_at_zero(factor, plan.start)]
     if not wanted:
         return {}
-    decompose = getattr(parameterizations.get(plan.factoring_of(group)), "decompose", None)
+    decompose = getattr(parameterizations.get(plan.factoring), "decompose", None)
     if decompose is None:
         halves: ToHalves = lambda site, rank: pissa(_weight(matrices, site), None, rank)  # noqa: E731
         return {factor.name: _side(group, factor, halves) for factor in wanted}
@@ -260,7 +260,7 @@ def _fitted(plan: Plan, group: Group, tensor: Tensor, held: dict[str, Tensor], s
     """Return factors near a tensor; where some are held, the others are fitted by least squares."""
     network = group.network
     if not held:
-        decompose = getattr(parameterizations.get(plan.factoring_of(group)), "decompose", least_squares.decompose)
+        decompose = getattr(parameterizations.get(plan.factoring), "decompose", least_squares.decompose)
         return dict(decompose(network, tensor.numpy(), seed=seed))
     start = {**least_squares.draw(network, seed), **{name: value.double().numpy() for name, value in held.items()}}
     values, _ = least_squares.fit(network, (tensor / tensor.norm()).numpy(), start)

@@ -246,3 +246,18 @@ def test_the_report_says_what_it_cost_and_what_servers_need(tmp_path: Path) -> N
     assert "304 bytes native, 8,064 exported (26.5 times)" in text
     assert "vLLM needs --max-lora-rank 8" in text
     assert "model.layers.1.self_attn.q_proj  6     0" in text
+
+
+def test_adapters_in_use_are_one_lora_with_their_pairs_below_one_another(tmp_path: Path) -> None:
+    model = make("bert")
+    sites = ta.find_sites(model)
+    plans = [ta.plan(sites, "lora", rank=1, train=()), ta.plan(sites, "cp", "layer : out : in", rank=2, train=())]
+    for one in (adapters := ta.attach(model, plans)):
+        perturb(one)
+    ta.use(model, {"lora": 0.5, "cp": 1.0})
+    assert ta.export_lora(model, tmp_path, dtype="float64").rank == 3
+    own, tied = (updates(one, make("bert")) for one in adapters)
+    assert_same(products(tmp_path), {name: 0.5 * own[name] + tied[name] for name in own}, 1e-13)
+    ta.use(model, samples=["lora", "cp"])
+    with pytest.raises(ta.TensorAdaptError, match="of which 2 are in use; pass the one that is meant"):
+        ta.export_lora(model, tmp_path)

@@ -84,10 +84,6 @@ REFUSED: dict[str, list[tuple[Any, str]]] = {
         ("A", "shared is 'A'; expected a mapping with texts as keys"),
         ({"A": 3}, "shared of 'A' is 3; expected a text, or a list of texts"),
     ],
-    "sum": [
-        (3, "sum is 3; expected two or more terms, as in sum="),
-        ([{"rank": 2}, {"rank": 2}], "term 1 of sum has no method"),
-    ],
     "on_mismatch": [("crops", "on_mismatch is 'crops'; did you mean \"crop\"")],
     "rates": [(3, "rates is 3; expected a mapping"), ({"B": 0}, "rate of 'B' is 0; expected a finite number above 0")],
     "rank_pattern": [

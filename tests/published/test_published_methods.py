@@ -12,7 +12,6 @@ import tensoradapt as ta
 from tensoradapt import parameterizations, published
 from tensoradapt.parameterizations import spelling
 from tensoradapt.published.methods import find, names, same_as
-from tensoradapt.published.sums import SUM, SUMS
 
 MODEL = transformers.BertConfig(hidden_size=24, num_attention_heads=4, num_hidden_layers=2, intermediate_size=48)
 BOTH = ("lora", "vera", "randlora", "loha", "quanta", "lora-xs", "tinylora")  # a parameterization and a paper's adapter
@@ -20,12 +19,11 @@ BOTH = ("lora", "vera", "randlora", "loha", "quanta", "lora-xs", "tinylora")  # 
 
 def test_every_method_is_listed_once_and_found_by_its_name() -> None:
     assert len(set(names())) == len(names())
-    sums = {SUM, *(row.name for row in SUMS)}
-    assert set(names()) == {*parameterizations.names(), *published.names(), *sums} - {"lora-xs"}  # listed as lora_xs
+    assert set(names()) == {*parameterizations.names(), *published.names()} - {"lora-xs"}  # listed as lora_xs
     for name in names():
         found, row = find(name)
         assert found == name
-        assert (row is None) == (name in parameterizations.names() or name in sums)
+        assert (row is None) == (name in parameterizations.names())
 
 
 @pytest.mark.parametrize("name", published.names())

@@ -126,9 +126,9 @@ def plan(args: argparse.Namespace) -> int:
 
 def _check_size(spec: AdapterSpec) -> None:
     """Raise TensorAdaptError for a method that is missing, or takes a size and has none, in the words of options."""
-    if spec.method is None and spec.sum is None:
+    if spec.method is None:
         raise TensorAdaptError("a method is missing; give --method, as in --method cp; tensoradapt methods lists all")
-    if spec.rank is None and spec.budget is None and spec.sum is None and _takes_size(spec.method, spec.paper):
+    if spec.rank is None and spec.budget is None and _takes_size(spec.method, spec.paper):
         raise TensorAdaptError(f"{spec.name} needs a size; give --rank or --budget, as in --rank 8")
 
 

@@ -31,7 +31,6 @@ from tensoradapt.planning.method_table import (
     usual_arguments,
 )
 from tensoradapt.published import methods as known_methods
-from tensoradapt.published.sums import SUM, SUMS, PublishedSum, named_sum
 from tensoradapt.text import align, bonds_text, prose, size_text
 
 HEAD = """# Methods
@@ -160,10 +159,6 @@ def _print_tables(rows: Sequence[Row], args: argparse.Namespace, size: Mapping[s
             heading(title)
             texts = _counted_texts(found) if size else _formula_texts(found)
             show(*align(texts, width()), "")
-    if not size and args.kind != KINDS[0]:
-        heading("Sums")
-        cells = [(row.name, row.formula, row.source) for row in SUMS] + [(SUM, "of its terms", "sum= of plan")]
-        show(*align([("name", "parameters", "source"), *cells], width()), "")
     letters = [] if size or args.kind == KINDS[0] else [f"Letters: {published.LETTERS}.", ""]
     show_text(*letters, "tensoradapt methods NAME shows one in full; --model NAME or --budget N counts parameters.")
 
@@ -193,8 +188,6 @@ def _counted_texts(rows: Sequence[Row]) -> list[tuple[str, ...]]:
 def _meant(name: str) -> set[str]:
     """Return the names of the parameterization and of the published adapter that a spelling stands for."""
     row, chosen = published.named(name), parameterizations.name_of(name)
-    if known_methods.is_sum(name):
-        raise TensorAdaptError(f"{name} adds several networks and has no table of its own; tensoradapt plan counts it")
     found = {chosen} & {*parameterizations.names()} | ({row.name} if row else set())
     if not found:
         raise TensorAdaptError(unknown_method(name, known_methods.names()))
@@ -204,9 +197,6 @@ def _meant(name: str) -> set[str]:
 def in_full(name: str, config: Any, model: str, rank: int) -> Iterator[str]:
     """Yield formula, advice, factors, parameters and diagram of a parameterization, a published adapter, or both."""
     row, chosen = published.named(name), parameterizations.name_of(name)
-    if (added := named_sum(name)) is not None:
-        yield from _folded(_described_sum(added))
-        return
     if chosen in parameterizations.names():
         yield from _parameterization(chosen, config, model, rank)
     elif row is None:
@@ -357,21 +347,9 @@ def _described(row: Any) -> str:
     return "\n".join(lines + [f"  {row.note}"] * bool(row.note))
 
 
-def _described_sum(row: PublishedSum) -> str:
-    options = ", ".join(f"{name} ({usual})" for name, usual in row.options.items())
-    terms = row.terms(4, 2, **row.options)
-    lines = [
-        f"\n{row.name}: a sum of {' and '.join(str(term['method']) for term in terms)}  ({' '.join(row.projections)})",
-        f"  parameters {row.formula}; options {options}; alpha {row.alpha:g}",
-        f"  {row.source}",
-        f"  {row.note}",
-    ]
-    return "\n".join(lines)
-
-
 def methods_page() -> str:
     """Return the page in Markdown: parameterizations with their options, published adapters with formula and source."""
-    return HEAD + "\n".join([*_parameterization_rows(), "", *_published_rows(), "", *_sum_rows()]) + "\n"
+    return HEAD + "\n".join([*_parameterization_rows(), "", *_published_rows()]) + "\n"
 
 
 def _parameterization_rows() -> list[str]:
@@ -394,15 +372,6 @@ def _published_rows() -> list[str]:
         layouts = "; ".join(f"`{layout}` ({' '.join(projections)})" for layout, projections in row.tensors)
         formula, scale = f"`{row.formula}`", f"{row.scale}, alpha {row.alpha:g}"
         cells = (row.name, f"{row.parameterization}, {layouts}", formula, row.start, scale, row.source, row.note)
-        lines.append(f"| {' | '.join(cells)} |")
-    return lines
-
-
-def _sum_rows() -> list[str]:
-    lines = ["## Sums", "", "| name | targets | parameters | options | source | note |", "|---|---|---|---|---|---|"]
-    for row in SUMS:
-        options = ", ".join(f"`{name}` ({usual})" for name, usual in row.options.items())
-        cells = (row.name, " ".join(row.projections), f"`{row.formula}`", options, row.source, row.note)
         lines.append(f"| {' | '.join(cells)} |")
     return lines
 

@@ -47,7 +47,7 @@ def plan_text(spec: SweepSpec, cells: Sequence[Cell], now: Due, todo: int) -> st
 def _layouts(spec: SweepSpec) -> Iterator[str]:
     """Yield a line for each list of layouts that was given for one adapter, and might have been meant as a grid."""
     adapters = (method.adapters[0] for method in spec.method)
-    for texts in dict.fromkeys(layouts_given(one) for one in adapters if one and not one.sum and one.layout):
+    for texts in dict.fromkeys(layouts_given(one) for one in adapters if one and one.layout):
         if len(texts) > 1:
             lists = ", ".join(f"[{text!r}]" for text in texts)
             first = ", else ".join(map(repr, texts))

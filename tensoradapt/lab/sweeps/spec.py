@@ -513,8 +513,7 @@ class _Reader:
         of = own if own.keys() & set(SIZES) else self.axes
         given = [key for key in SIZES if key in of]
         settings = _part(choice, ADAPTER)
-        ranked = [term for term in choice.get("sum") or () if term.get("rank")]
-        if (row.parameterization if row else choice["method"]) in RANKLESS or (ranked and not of.keys() & set(SIZES)):
+        if (row.parameterization if row else choice["method"]) in RANKLESS:
             yield _plainest(read(AdapterSpec, settings))
             return
         if len(given) != 1:

@@ -30,7 +30,6 @@ from tensoradapt.networks.network import Factor, Network
 from tensoradapt.planning.scale import triangle
 from tensoradapt.training.distance import mode_products, polynomials
 from tensoradapt.training.distance.blocks import Block, Ranges, blocks_of, index_modes, ranges_of, squares_of
-from tensoradapt.training.distance.cross_terms import CrossTerms
 
 Values = Mapping[str, Tensor]  # factors by name
 
@@ -58,8 +57,6 @@ class Distance:
         self.networks = [tensor.network for tensor in adapter.factored]
         self._values, self._writes = _values(adapter), _writes(adapter)
         self._parts = _parts(adapter)
-        if adapter.plan.spec.sum:
-            self._parts.append(CrossTerms(adapter))
 
     def fits(self, adapter: Adapter) -> bool:
         """Say whether the adapter has the networks that it had, where they were, and the same frozen values."""
