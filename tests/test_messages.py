@@ -183,7 +183,7 @@ REFUSED: dict[str, tuple[Call, list[str]]] = {
     ),
     "an unknown argument": (
         plan(rnak=3),
-        ["unknown key rnak", 'did you mean "rank"?', "Valid: method, layout, rank, paper, budget and 19 more"],
+        ["unknown key rnak", 'did you mean "rank"?', "Valid: method, layout, rank, paper, budget and 18 more"],
     ),
     "parameterization without its functions": (
         plan(method=SimpleNamespace(build=cp.build)),

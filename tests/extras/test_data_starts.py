@@ -301,10 +301,3 @@ def test_without_batches_an_error_says_what_to_do_and_nothing_is_allocated(
     ):
         ta.attach(model, plan, batches=given)
     assert_identical(model, make("bert"))
-
-
-def test_a_sum_takes_no_start_that_is_a_whole_step() -> None:
-    terms = [{"method": "lora", "rank": 2}, {"method": "cp", "rank": 2}]
-    for start in (name for name in NAMES if starts.get(name).nearest):
-        with pytest.raises(ta.TensorAdaptError, match="each of its terms would take the whole step"):
-            ta.plan("tiny-random-bert", sum=terms, start=start)
