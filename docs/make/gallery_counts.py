@@ -94,6 +94,8 @@ def _text(node: ast.expr) -> str:
             return f"[{', '.join(map(_text, items))}]"
         case ast.Starred(value):
             return f"...{_text(value)}"
+        case ast.Subscript(value, ast.Slice()):  # from the last to the first
+            return f"[...{_text(value)}].reverse()"
         case ast.Subscript(value, at):
             return f"{_text(value)}[{_text(at)}]"
         case ast.Name(name):

@@ -1,7 +1,8 @@
 """Tensor-train: a chain of cores, ``delta[m1, ..., mN] = G1[m1] G2[m2] ... GN[mN]``, one bond per cut.
 
 Over ``layer proj : head dim : in`` in this order it is MetaTT-5D (Lopez-Piqueres et al., arXiv 2506.09105); over
-``: out1 out2 : in1 in2`` TT-LoRA. Choose it when neighbouring modes interact; the order of the modes matters.
+``: out1 out2 : in1 in2``, from in2 to in1 and on, TT-LoRA. Choose it when neighbouring modes interact; the order of the
+modes matters.
 """
 
 import itertools
@@ -91,10 +92,10 @@ def from_cp(network: Network, factors: Mapping[str, np.ndarray]) -> dict[str, np
 
 
 def chain_of(layout: Layout, order: Sequence[str] | None) -> tuple[str, ...]:
-    """Return the modes in chain order: columns, index, rows unless ``order`` is given."""
+    """Return the modes in chain order: columns, index, rows unless ``order`` is given, which may have more."""
     usual = tuple(m.name for m in (*layout.cols, *layout.index, *layout.rows))
-    if order is not None and sorted(order) != sorted(usual):
-        raise TensorAdaptError(
-            f"order {tuple(order)} is not a permutation of the modes {usual} of layout {str(layout)!r}"
-        )
-    return tuple(order or usual)
+    given = usual if order is None else tuple(order)
+    chain = tuple(mode for mode in given if mode in usual)
+    if sorted(chain) != sorted(usual):
+        raise TensorAdaptError(f"order {given} is not a permutation of the modes {usual} of layout {str(layout)!r}")
+    return chain

@@ -10,24 +10,24 @@ from dataclasses import replace
 from typing import Any
 
 from tensoradapt.networks.network import Paper
-from tensoradapt.published.row import Published, Splits
+from tensoradapt.published.row import Published, Splits, started
 
 ATTENTION = ("q", "k", "v", "o")
-ALL = (*ATTENTION, "up", "down")
 QV = ("q", "v")
 QKV = ("q", "k", "v")
 FREE = ": out : in"
 SPLIT = ": out* : in*"
 
-_FACT = ("(layer proj block) : out : in", ALL)
+_FACT = ("(layer proj block) : out : in", (*ATTENTION, "up", "down"))
 _CARA: Mapping[str, Paper] = {
-    "layer_proj": ("xavier_normal", 1.0),
-    "layer_proj_block": ("xavier_normal", 1.0),
+    **dict.fromkeys(("layer_proj", "layer_proj_block"), ("xavier_normal", 1.0)),
     **dict.fromkeys(("head", "dim", "out"), ("orthogonal", 1.0)),
 }
 # parts for the widths in the sources, and similar parts for other widths
 _THREE: Splits = {384: (6, 8, 8), 768: (12, 8, 8), 1024: (16, 8, 8), 4096: (16, 16, 16)}
-_BOTH_THREE: Mapping[str, Splits] = dict.fromkeys(("out", "in"), _THREE)
+_TT_LORA = {384: (3, 4, 32), 512: (2, 16, 16), 768: (3, 4, 64), 1024: (2, 2, 4, 4, 16), 2048: (4, 4, 8, 16)}
+_TT_LORA |= {3072: (2, 2, 3, 4, 4, 16), 4096: (2, 2, 4, 4, 4, 16), 8192: (2, 2, 2, 4, 4, 4, 16)}
+_MIRRORED = (*(f"in{k}" for k in range(12, 0, -1)), *(f"out{k}" for k in range(1, 13)))  # the finest parts at the ends
 _QUANTA: Splits = {384: (6, 8, 8), 768: (12, 8, 8), 1024: (16, 8, 8), 4096: (16, 8, 8, 4)}
 _LORETTA: Mapping[str, Splits] = {
     "in": {384: (8, 8, 6), 768: (8, 8, 12), 1024: (4, 8, 8, 4), 4096: (16, 16, 8, 2)},
@@ -242,13 +242,16 @@ ROWS: tuple[Published, ...] = (
         "tt-lora",
         ((SPLIT, QV),),
         "tensor_train",
-        "Anjum et al., arXiv 2408.01008",
-        "M*L*train([*n[i], *n[o]], r)",
+        "Anjum et al., arXiv 2408.01008; released code",
+        "M*L*train([*n[i][::-1], *n[o]], r)",
+        16,
         start="paper",
-        draws={f"{mode}{i}": ("unit", 1.0) for mode in ("out", "in") for i in range(1, 13)},
-        split=_BOTH_THREE,
+        draws=dict.fromkeys(_MIRRORED, ("unit", 1.0)),
+        split=dict.fromkeys(("out", "in"), _TT_LORA),
+        options={"order": _MIRRORED},
         note="does not start at zero: cores of norm 1, drawn for each matrix; in the other published start all layers "
-        f"share one truncated dense draw (seed 42); {_SPLIT_NOTE} (the paper searches for the parts)",
+        "share one truncated dense draw (seed 42); the code's parts, and such for 384; others with split= (the paper "
+        "searches for them)",
     ),
     Published(
         "loretta-rep",
@@ -276,16 +279,13 @@ ROWS: tuple[Published, ...] = (
         zero="core",
         draws={"in": ("kaiming", 1.0), "out": ("kaiming_bond", 1.0)},
     ),
-    Published(
+    started(
         "hira",
-        ((FREE, QV),),
-        "lora",
         "Huang et al., ICLR 2025; as in PEFT",
-        "M*L*r*(o + i)",
+        "has no alpha; the update multiplies the base weight, entry by entry, so it is of full rank from r=2 on and is "
+        "exported within the weights",
+        start="zero",
         rule="hira",
-        power=0,
-        note="has no alpha; the update multiplies the base weight, entry by entry, so it is of full rank from r=2 on "
-        "and is exported within the weights",
     ),
     Published("vera", ((FREE, QV),), "vera", "Kopiczko et al., arXiv 2310.11454, equation 2", "M*L*(o + r)"),
     Published(
@@ -465,7 +465,7 @@ ROWS: tuple[Published, ...] = (
         "M*L*mpo(n[o], n[i], r)",
         start="subtract",
         base=("*",),
-        split=_BOTH_THREE,
+        split=dict.fromkeys(("out", "in"), _THREE),
         note=f"starts as the weight's own truncated train; {_SPLIT_NOTE}",
     ),
 )

@@ -72,7 +72,7 @@ def test_every_count_is_the_closed_formula_at_real_sizes(name: str, model: str) 
 def test_grouped_queries_are_counted_matrix_by_matrix_or_refused_by_name(name: str, model: str) -> None:
     row, config = published.get(name), GROUPED[model]
     settings = {"method": name, "paper": True, "rank": 8, **TASKS.get(name, {})}
-    no_parts = row.split and model == "qwen3-0.6b"  # for its queries' width of 2048
+    no_parts = row.split and model == "qwen3-0.6b" and 2048 not in row.split["in"]  # its queries' width
     if name in TIED or row.one_shape or name == "quanta" or no_parts:
         with pytest.raises(ta.TensorAdaptError):
             ta.plan(config, **settings)

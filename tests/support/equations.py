@@ -252,10 +252,10 @@ def metatt_task(f: Factors, at: Place, o: int, i: int) -> float:  # the task is 
     return sum(row[a] * f["out"][a, o] for a in range(RANK))
 
 
-def tt_lora(f: Factors, at: Place, o: int, i: int) -> float:  # the input's parts, then the output's
+def tt_lora(f: Factors, at: Place, o: int, i: int) -> float:  # the input's parts, the last first, then the output's
     (i1, i2, i3), (o1, o2, o3) = digits(i, PARTS), digits(o, PARTS)
-    row: Sequence[float] = f["in1"][i1]
-    for core in (f["in2"][:, i2], f["in3"][:, i3], f["out1"][:, o1], f["out2"][:, o2]):
+    row: Sequence[float] = f["in3"][i3]
+    for core in (f["in2"][:, i2], f["in1"][:, i1], f["out1"][:, o1], f["out2"][:, o2]):
         row = through(row, core)
     return sum(row[a] * f["out3"][a, o3] for a in range(RANK))
 
@@ -329,7 +329,7 @@ ROWS: dict[str, tuple[Entry, float]] = {
     **{f"tenslora-{modes}": (functools.partial(tenslora, modes), 1) for modes in KINDS},
     **{f"tenslora-cp-{modes}": (functools.partial(tenslora_cp, modes), 1) for modes in KINDS},
     "tenslora+": (functools.partial(tenslora, "att_qkv_depth"), 1),
-    "tt-lora": (tt_lora, 1),
+    "tt-lora": (tt_lora, 16),
     "loretta-rep": (functools.partial(loretta, CORES, 4), 16 / 4),
     "flora": (flora, 16 / RANK),
     "polar": (flora, 32 / RANK),  # X Theta Y^T
