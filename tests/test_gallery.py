@@ -115,13 +115,19 @@ def test_the_formula_is_the_count_at_other_sizes(slug: str) -> None:
 
 
 def counted(entry: Entry, dims: Any, rank: int, projections: tuple[str, ...] | None = None) -> int:
-    return gallery_counts.evaluated(entry.count, letters(entry, dims, rank, projections) | entry.tables)
+    given = letters(entry, dims, rank, projections) | entry.tables
+    parts = [{}, {"M": given["mlp"], "o": given["f"]}][: 2 if given["mlp"] else 1]
+    return sum(gallery_counts.evaluated(entry.count, given | part) for part in parts)
 
 
 def letters(entry: Entry, dims: Any, rank: int, projections: tuple[str, ...] | None = None) -> dict[str, int]:
-    d, usual = dims.hidden_size, entry.row.projections if entry.row else "qkvo"
+    d, usual = dims.hidden_size, entry.row.projections if entry.row else tuple("qkvo")
+    if usual == ("all",):
+        usual = (*"qkvo", *(("gate",) if dims.model_type == "llama" else ()), "up", "down")
+    square = [proj for proj in projections or usual if proj in "qkvo"]
     found = {"d": d, "o": d, "i": d, "f": dims.intermediate_size, "L": dims.num_hidden_layers, "T": 2, "r": rank}
-    found |= {"H": dims.num_attention_heads, "h": d // dims.num_attention_heads, "M": len(projections or usual)}
+    found |= {"H": dims.num_attention_heads, "h": d // dims.num_attention_heads, "M": len(square)}
+    found["mlp"] = len(projections or usual) - len(square) if "M" in entry.count else 0
     return found
 
 
@@ -135,7 +141,7 @@ def test_the_calculators_say_the_same_as_the_formulas(pages: Path, tmp_path: Pat
             for rank in (1, 40):
                 given = letters(entry, config("bert", *sizes), rank)
                 key = f"{slug} {sizes} {rank}"
-                expected[key] = gallery_counts.evaluated(entry.count, given | entry.tables)
+                expected[key] = counted(entry, config("bert", *sizes), rank)
                 asked = json.dumps(given | {"projections": given["M"]})
                 calls.append(f"{script} found[{json.dumps(key)}] = count({asked}); }})();")
     page = tmp_path / "all.html"

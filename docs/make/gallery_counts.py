@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+ATTENTION, MLP = ("q", "k", "v", "o"), ("gate", "up", "down")  # square matrices, and those of d and f
 WIDTHS = (384, 512, 768, 1024, 1280, 2048, 2560, 3072, 4096, 5120, 8192)  # for a calculator whose matrices have parts
 
 
@@ -130,18 +131,20 @@ def calculator(
     Args:
         start: the letters that are asked for, with their first values.
         tables: parts by width; the widths are then chosen from a list.
-        projections: those of q, k, v, o that are chosen at first; none where the formula does not count them.
+        projections: the matrices that are chosen at first; none where the formula does not count them.
     """
     fields = [_field(letter, value, tables) for letter, value in start.items()]
     asked = "\n".join([*fields, *([_boxes(projections)] if projections else [])])
     letters = ", ".join(name for name in letters_of(formula) if name not in tables)
-    derived = "h: x.d / x.H, o: x.d, i: x.d, M: x.projections || 1"
     code = [
         "(() => {",
         BASE,
         *(text for name, text in SCRIPTS.items() if name in formula or (name == "train" and "mpo" in formula)),
         *(f"const {name} = {json.dumps(table)};" for name, table in tables.items()),
-        f"const count = x => {{ const {{{letters}}} = {{...x, {derived}}}; return {javascript(formula)}; }};",
+        f"const part = (x, y) => {{ const {{{letters}}} = {{...x, h: x.d / x.H, ...y}};",
+        f"  return {javascript(formula)}; }};",
+        "const count = x => part(x, {o: x.d, i: x.d, M: x.projections ?? 1})",
+        "  + (x.mlp ? part(x, {o: x.f, i: x.d, M: x.mlp}) : 0);",
         READ,
         "})();",
     ]
@@ -154,8 +157,9 @@ if (typeof document !== "undefined") {
   const form = document.currentScript.previousElementSibling, fields = [...form.elements].filter(e => e.name);
   const show = () => {
     const x = Object.fromEntries(fields.filter(e => e.type !== "checkbox").map(e => [e.name, Number(e.value)]));
-    if (fields.some(e => e.type === "checkbox")) x.projections = fields.filter(e => e.checked).length;
     const whole = Object.values(x).every(n => Number.isInteger(n) && n > 0) && (!x.H || x.d % x.H === 0);
+    for (const name of ["projections", "mlp"])
+      if (fields.some(e => e.name === name)) x[name] = fields.filter(e => e.name === name && e.checked).length;
     const text = whole ? count(x).toLocaleString("en") + " parameters" : "expected whole numbers, H a divisor of d";
     form.querySelector("output").value = text;
   };
@@ -169,8 +173,12 @@ NAMES = {"d": "width d", "H": "heads H", "L": "layers L", "f": "MLP width f", "T
 
 
 def _boxes(chosen: Sequence[str]) -> str:
-    marks = {name: " checked" * (name in chosen) for name in "qkvo"}
-    boxes = (f'<label><input name="projections" type="checkbox"{mark}> {name}</label>' for name, mark in marks.items())
+    kinds = {"projections": ATTENTION, "mlp": MLP if {*MLP} & {*chosen} else ()}
+    boxes = [
+        f'<label><input name="{kind}" type="checkbox"{" checked" * (name in chosen)}> {name}</label>'
+        for kind, names in kinds.items()
+        for name in names
+    ]
     return f"<span>matrices {' '.join(boxes)}</span>"
 
 

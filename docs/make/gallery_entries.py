@@ -61,6 +61,11 @@ class Entry:
         """The arguments of ``plan``, besides the rank."""
         return paper_arguments(self.row) if self.row else usual_arguments(self.name, model)
 
+    @property
+    def projections(self) -> tuple[str, ...]:
+        """The matrices of a layer that it adapts in BERT."""
+        return tuple(dict.fromkeys(str(site.coord["proj"]) for site in self.plan().sites))
+
     def plan(self, model: str = "BERT-base", rank: int = 8) -> ta.Plan:
         return _planned(self, model, rank)
 

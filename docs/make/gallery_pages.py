@@ -8,7 +8,7 @@ import math
 import re
 from functools import lru_cache
 
-from gallery_counts import FUNCTIONS, calculator, letters_of, names_of
+from gallery_counts import FUNCTIONS, MLP, calculator, letters_of, names_of
 from gallery_entries import DOCS, MODELS, TABLE, Entry, picture_name
 from gallery_formulas import latex, legend, mathml
 
@@ -150,10 +150,11 @@ def _counted(entry: Entry, model: str, rank: int, refused: dict[tuple[str, str],
 
 def _calculator(entry: Entry) -> str:
     has = set(letters_of(entry.count))
+    projections = entry.projections if "M" in has else ()
+    has |= {"f"} if {*MLP} & {*projections} else set()
     start = {"d": 768, "H": 12, "L": 12, "f": 3072, "T": 2, "r": 8}
     needs = {"d": {"d", "o", "i", "h"}, "H": {"H", "h"}}
     asked = {letter: value for letter, value in start.items() if has & needs.get(letter, {letter})}
-    projections = (entry.row.projections if entry.row else tuple("qkvo")) if "M" in has else ()
     return calculator(entry.count, asked, entry.tables, projections)
 
 

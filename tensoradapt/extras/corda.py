@@ -34,12 +34,8 @@ STARTS = {
     "corda-ipm": Start("subtract", "inputs", BOTH, partial(halves, leading), of_largest),
     "corda-kpm": Start("subtract", "inputs", BOTH, partial(halves, last), of_largest),
 }
+NOTE = "A and B start as the {} r singular directions of W C, C the second moments of inputs, times 1/C; needs batches"
 ROWS = {
-    "corda-ipm": started(
-        "corda-ipm",
-        SOURCE,
-        "A and B start as the first r singular directions of W C, C the second moments of inputs, times 1/C; needs "
-        "batches",
-    ),
-    "corda-kpm": started("corda-kpm", SOURCE, "as corda-ipm with the last r; needs batches"),
+    name: started(name, SOURCE, NOTE.format(which), tensors=((": out : in", ("all",)),))
+    for name, which in (("corda-ipm", "first"), ("corda-kpm", "last"))
 }

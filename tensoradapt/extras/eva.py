@@ -41,9 +41,9 @@ ROWS = {
     "eva": started(
         "eva",
         "Paischer et al., arXiv 2410.07170; as in PEFT",
-        "A starts as the r directions in which inputs vary most; needs batches; not expressible: ranks that are "
-        "redistributed among layers (rho), all have r",
-        alpha=1,
+        "A starts as the r directions in which inputs vary most; needs batches; targets as in the authors' code, which "
+        "adapts the head besides; not expressible: ranks that are redistributed among layers (rho), all have r",
+        tensors=((": out : in", ("all",)),),
         power=None,
     ),
 }

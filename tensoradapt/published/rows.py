@@ -116,16 +116,13 @@ ROWS: tuple[Published, ...] = (
         rates={"B": 16.0},
         note="B learns 16 times as fast as A",
     ),
-    Published(
+    started(
         "pissa",
-        ((FREE, QV),),
-        "lora",
-        "Meng et al., arXiv 2404.02948",
-        "M*L*r*(o + i)",
+        "Meng et al., arXiv 2404.02948; released code",
+        "A and B start as the weight's first r singular directions",
+        tensors=((FREE, ("all",)),),
         start="subtract",
-        power=0,
         base=("A", "B"),
-        note="A and B start as the weight's first r singular directions",
     ),
     Published(
         "lora-fa",
@@ -312,13 +309,13 @@ ROWS: tuple[Published, ...] = (
     ),
     Published(
         "lora-xs",
-        ((FREE, QV),),
+        ((FREE, ("q", "v", "o", "down")),),
         "lora_xs",
         "Balazy et al., arXiv 2405.17604; released code",
         "M*L*r**2",
         16,
         start="paper",
-        note="starts at 1e-5 times random numbers; its bases come from the weights",
+        note="starts at 1e-5 times random numbers; its bases come from the weights; targets as in the code for GLUE",
     ),
     Published(
         "tinylora",
