@@ -263,7 +263,7 @@ ROWS: tuple[Published, ...] = (
         train=("*[nN]orm*",),
         note="does not start at zero; trains every norm layer besides; for classification the source also puts a "
         "random tensor-train in the place of classifier.dense and pooler.dense, which this row leaves out; "
-        f"{_SPLIT_NOTE}",
+        f"its other form, two trains with a ReLU between, adds layers: it is no update of a matrix; {_SPLIT_NOTE}",
     ),
     Published(
         "flora",
@@ -306,6 +306,7 @@ ROWS: tuple[Published, ...] = (
         "Albert et al., arXiv 2502.00987; as in PEFT",
         "M*L*ceil(min(o, i)/r)*(min(o, i) + r)",
         640,
+        note="PEFT has the frozen columns of B in another order, which are random",
     ),
     Published(
         "lora-xs",
@@ -403,7 +404,7 @@ ROWS: tuple[Published, ...] = (
         power=0,
         split=_parted(4),
         note="neighbouring rows are of different blocks; r is the rank of a block: the source's blk_r is 4 times it; "
-        f"{_SPLIT_NOTE}",
+        f"not expressible: a blk_r that 4 does not divide, so of uneven blocks, and padded blocks; {_SPLIT_NOTE}",
     ),
     Published(
         "kradapter",
@@ -424,7 +425,8 @@ ROWS: tuple[Published, ...] = (
         "Chen et al., arXiv 2407.19342; as in PEFT",
         "M*L*o*i//n[i][1]",
         split=_parted(size=64),
-        note=f"has no rank; {_SPLIT_NOTE}",
+        note="has no rank; starts at zero, as with PEFT's init_weights=True, where its default draws K within "
+        f"sqrt(6/(o + i)); {_SPLIT_NOTE}",
     ),
     Published(
         "miss",
@@ -433,7 +435,8 @@ ROWS: tuple[Published, ...] = (
         "Kang and Yin, arXiv 2409.15371; as in PEFT",
         "M*L*o*n[i][1]",
         split={"out": {w: (1, w) for w in _WIDTHS}, "in": {w: (w // 64, 64) for w in _WIDTHS}},
-        note=f"has no rank: the source's r is the input's last part, here 64; not expressible: bat; {_SPLIT_NOTE}",
+        note="has no rank: the source's r is the input's last part, here 64; not expressible: bat, and an r that does "
+        f"not divide the inputs, whose last block is cut; {_SPLIT_NOTE}",
     ),
     Published(
         "miss-mini",

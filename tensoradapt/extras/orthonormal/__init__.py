@@ -50,7 +50,8 @@ ROWS = {
         "core",
         "M*L*(r*(o + i) + r**2)",
         note="does not start at zero: S is the identity; out and in stay orthonormal by ta.orthonormal's retraction; "
-        "not expressible: steps scaled by the width; its runs adapt k, up, down besides, and alpha = 2 r, as at r=8",
+        "not expressible: steps scaled by the width, and along the geodesic, the code's exp_map; its runs adapt k, up, "
+        "down besides, and alpha = 2 r, as at r=8",
     ),
     "stella-diagonal": _stella(
         "stella-diagonal",
