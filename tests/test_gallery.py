@@ -60,9 +60,9 @@ def test_there_is_a_page_for_every_parameterization_and_row(pages: Path) -> None
     )
 
 
-def test_the_table_names_every_method_once() -> None:
-    assert set(TABLE["parameterizations"]) == set(parameterizations.names())
-    assert set(TABLE["published"]) == set(published.names())
+def test_the_table_names_methods_that_are_there() -> None:
+    assert set(TABLE["parameterizations"]) <= set(parameterizations.names())
+    assert set(TABLE["published"]) <= set(published.names())
     for name, facts in TABLE["parameterizations"].items():
         numbers = re.findall(r"\d{4}\.\d{5}", facts["source"])
         assert not [number for number in numbers if number not in parameterizations.get(name).__doc__], name
@@ -195,7 +195,9 @@ def test_the_drawings_of_a_page_are_where_it_looks_for_them(tmp_path: Path) -> N
     assert names == set(re.findall(r"figures/([\w-]+\.png)", text)) and len(names) == 3
 
 
-def test_a_parameterization_of_ones_own_has_a_page_without_a_line_in_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_method_of_ones_own_has_a_page_without_a_line_in_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(TABLE["published"], "lotr")
+    assert "a line of `docs/make/gallery.toml` does" in gallery.page(ENTRIES["paper-lotr"])
     monkeypatch.delitem(TABLE["parameterizations"], "cp")
     text = gallery.page(Entry("cp"))
     assert "give cp a line in `docs/make/gallery.toml`" in text and "| 8 | 6,880 |" in text and "<script" not in text

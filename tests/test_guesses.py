@@ -13,7 +13,7 @@ import torch
 from support.models import make
 
 import tensoradapt as ta
-from tensoradapt.published import methods
+from tensoradapt.published.registry import names
 
 ROWS = [{"text": f"sentence {i}", "label": "good" if i % 2 else "bad"} for i in range(40)]
 RUNS = pandas.DataFrame({"method": ["lora", "cp"] * 2, "seed": [0, 0, 1, 1], "n_params": [9, 3] * 2, "score": 0.5})
@@ -88,7 +88,7 @@ ANSWERED: dict[str, tuple[Callable[[], Any], str]] = {
     "a method misspelled": (plan_of("loar", rank=2), 'did you mean "lora"?'),
     "a rule as method": (plan_of("DoRA", rank=2), 'it is a rule for any method: method="lora", rule="dora"'),
     "a method of PEFT's": (plan_of("(IA)3", rank=2), "it factors no update of a weight matrix"),
-    "any word as method": (plan_of("foo", rank=2), f"and {len(methods.names()) - 5} more; ta.methods() describes them"),
+    "any word as method": (plan_of("foo", rank=2), f"and {len(names()) - 5} more; ta.methods() describes them"),
     "ranks in an order": (plan_of("tucker", rank=(2, 2, 2, 2, 2)), "a number for each mode by its name"),
     "a sweep's schedule": (sweep_of(scheduler="cosine"), "fall to 0 along a line"),
     "a billion examples": (lambda: ta.load_task("planted", n_train=10**9), "n_train of the planted task is 1000000000"),

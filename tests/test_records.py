@@ -19,7 +19,7 @@ from support.written_records import to_toml, to_words
 import tensoradapt as ta
 from tensoradapt import checks, doors, published
 from tensoradapt.planning.spec import AdapterSpec, batches_start
-from tensoradapt.published.methods import names as methods
+from tensoradapt.published.registry import names as methods
 from tensoradapt.records import (
     add_options,
     as_json,

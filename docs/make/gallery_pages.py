@@ -203,7 +203,8 @@ def _when(entry: Entry) -> list[str]:
         said = parameterizations.advice(entry.factoring) or entry.told("when")
         return [said or f"Its file does not say; a line of its docstring does, or of {TOLD}."]
     note = f"Note: {entry.row.note}."
-    return [TABLE["published"][entry.name], *([note] if entry.row.note else [])]
+    said = TABLE["published"].get(entry.name, f"Its row does not say; a line of {TOLD} does.")
+    return [said, *([note] if entry.row.note else [])]
 
 
 def _source(entry: Entry) -> list[str]:

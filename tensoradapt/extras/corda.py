@@ -36,6 +36,6 @@ STARTS = {
 }
 NOTE = "A and B start as the {} r singular directions of W C, C the second moments of inputs, times 1/C; needs batches"
 ROWS = {
-    name: started(name, SOURCE, NOTE.format(which), tensors=((": out : in", ("all",)),))
-    for name, which in (("corda-ipm", "first"), ("corda-kpm", "last"))
+    f"corda-{which.lower()}": started(f"CorDA-{which}", SOURCE, NOTE.format(part), tensors=((": out : in", ("all",)),))
+    for which, part in (("IPM", "first"), ("KPM", "last"))
 }

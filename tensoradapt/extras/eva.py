@@ -39,7 +39,7 @@ def with_one(x: Any) -> Any:  # (n, in) -> (n, in + 1), tensors of torch
 STARTS = {"eva": Start("zero", "inputs", ("right",), halves, with_one)}
 ROWS = {
     "eva": started(
-        "eva",
+        "EVA",
         "Paischer et al., arXiv 2410.07170; as in PEFT",
         "A starts as the r directions in which inputs vary most; needs batches; targets as in the authors' code, which "
         "adapts the head besides; not expressible: ranks that are redistributed among layers (rho), all have r",

@@ -49,7 +49,7 @@ def begin_with_step(adapter: Adapter, measured: Measured) -> None:
 STARTS = {"lora-sb": Start("zero", "gradients", BOTH, halves, finish=begin_with_step)}
 ROWS = {
     "lora-sb": started(
-        "lora-sb",
+        "LoRA-SB",
         "Ponkshe et al., arXiv 2411.19557; released code",
         "starts as the nearest of rank r to a step of full fine-tuning, at start_rate, of which its bases are; the "
         "code's gradients are those of a model in train mode",

@@ -15,7 +15,7 @@ def halves(weight: Array, _: Array | None, rank: int) -> Halves:
 STARTS = {"mica": Start("zero", "weights", ("left",), halves)}
 ROWS = {
     "mica": started(
-        "mica",
+        "MiCA",
         "arXiv 2604.01694; as in PEFT",
         "B is frozen: the weight's last r left singular vectors; A starts at zero",
         formula="M*L*r*i",

@@ -15,7 +15,7 @@ def halves(weight: Array, _: Array | None, rank: int) -> Halves:
 STARTS = {"milora": Start("subtract", "weights", BOTH, halves)}
 ROWS = {
     "milora": started(
-        "milora",
+        "MiLoRA",
         "Wang et al., arXiv 2406.09044; released code",
         "A and B start as the weight's last r singular directions",
         tensors=((": out : in", ("q", "k", "v", "up", "down")),),

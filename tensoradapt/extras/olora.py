@@ -17,5 +17,5 @@ def halves(weight: Array, _: Array | None, rank: int) -> Halves:
 
 STARTS = {"olora": Start("subtract", "weights", BOTH, halves)}
 ROWS = {
-    "olora": started("olora", "Büyükakyüz, arXiv 2406.01775; as in PEFT", "A and B start as the weight's QR, cut to r"),
+    "olora": started("OLoRA", "Büyükakyüz, arXiv 2406.01775; as in PEFT", "A and B start as the weight's QR, cut to r"),
 }

@@ -3,7 +3,9 @@
 ``build(layout, rank, **options)`` returns a Network; ``count(layout, rank, **options)`` is the paper's closed formula
 for resolved ranks; ``oracle(layout, factors)`` is the paper's definition of the dense tensor. Optional:
 
-- ``layouts``, ``label`` and ``aliases``: the usual layouts, the name to show, and other names that are taken.
+- ``layouts``: the usual layouts.
+- ``label``, ``aliases`` and ``look``: the name to show, other names that are taken, and colour and marker in figures.
+- ``ranked = False``: it has no rank.
 - ``parts``: the numbers of row modes, and of as many column modes, that it takes; ``square``: these have equal sizes;
   ``near``: parts that a message advises the nearest of, by default equal ones.
 - ``largest(layout)``: the largest useful rank.
@@ -36,7 +38,7 @@ def names() -> tuple[str, ...]:
     >>> ta.parameterizations.names()[:4]
     ('block_circulant', 'block_low_rank', 'block_term', 'compacter')
     """
-    return tuple(sorted({*_builtin(), *_plugins()}))
+    return tuple(sorted({*builtin(), *plugins()}))
 
 
 def get(parameterization: str | Any) -> Any:
@@ -55,7 +57,11 @@ def get(parameterization: str | Any) -> Any:
     >>> ta.parameterizations.get("Tensor Train").__name__
     'tensoradapt.parameterizations.tensor_train'
     """
-    chosen = _named(parameterization) if isinstance(parameterization, str) else parameterization
+    chosen = parameterization
+    if isinstance(parameterization, str):
+        if (name := name_of(parameterization)) not in names():
+            raise TensorAdaptError(f"unknown parameterization {parameterization!r}{did_you_mean(name, names())}")
+        chosen = _loaded(name)
     if missing := [name for name in OBLIGATIONS if not callable(getattr(chosen, name, None))]:
         raise TensorAdaptError(
             f"parameterization {shown(parameterization)} has no {', '.join(missing)}; expected an object with "
@@ -65,25 +71,31 @@ def get(parameterization: str | Any) -> Any:
 
 
 def name_of(parameterization: str | Any) -> str:
-    """Return the name of a parameterization that is given by name, in any spelling, or as an object.
+    """Return the name of a parameterization that is given by name, label or alias in any spelling, or as an object.
+
+    A text that stands for none is returned as it is. Labels and aliases are those of files first, then of plug-ins.
 
     >>> name_of("CP (LoRTA)"), name_of("Tensor-train"), name_of("TT"), name_of("mine")
     ('cp', 'tensor_train', 'tensor_train', 'mine')
     """
-    if isinstance(parameterization, str):
-        return parameterization if parameterization in names() else _respelled(parameterization) or parameterization
-    return str(getattr(parameterization, "__name__", type(parameterization).__name__)).rpartition(".")[2]
+    if not isinstance(parameterization, str):
+        return str(getattr(parameterization, "__name__", type(parameterization).__name__)).rpartition(".")[2]
+    if parameterization in names():
+        return parameterization
+    asked = spelling(parameterization)
+    return spelled().get(asked) or _others(builtin(), tuple(plugins())).get(asked, parameterization)
 
 
-def label_of(name: str) -> str | None:
-    """Return the label of a plug-in's parameterization; None where it has none, cannot be loaded, or is no plug-in's.
+def spelled() -> dict[str, str]:
+    """Return the names by their spellings; where a plug-in has that of a file, the file's."""
+    return _spelled((*plugins(), *builtin()))
 
-    >>> label_of("no plug-in") is None
-    True
-    """
+
+def facts(parameterization: str | Any) -> Any:
+    """Return what says a parameterization's ``label`` and the like; a plug-in that cannot be loaded says nothing."""
     try:
-        return getattr(_plugins()[name].load(), "label", None) if name in _plugins() else None
-    except Exception:  # it is anybody's code, and only a name is asked of it
+        return _loaded(parameterization) if isinstance(parameterization, str) else parameterization
+    except Exception:  # it is anybody's code, and to show a name asks no more of it
         return None
 
 
@@ -115,42 +127,30 @@ def spelling(name: str) -> str:
     return re.sub(r"[\s_-]", "", re.sub(r"\(.*\)", "", name).casefold())
 
 
-def _respelled(name: str) -> str | None:
-    """Return the name that is meant by a spelling, a label or an alias."""
-    asked, spelled = spelling(name), _spelled(names())
-    return spelled[asked] if asked in spelled else _labelled(_folders()).get(asked)
-
-
 @lru_cache(maxsize=1)  # a plan of every method asks thousands of times
 def _spelled(every: tuple[str, ...]) -> dict[str, str]:
     return {spelling(name): name for name in every}
 
 
 @lru_cache(maxsize=1)
-def _labelled(folders: tuple[tuple[str, int], ...]) -> dict[str, str]:
-    """Return the names of built-in parameterizations by the spellings of their labels and aliases."""
-    modules = {name: _named(name) for name in _listed(folders)}
-    labels = {spelling(getattr(module, "label", name)): name for name, module in modules.items()}
-    return labels | {spelling(alias): name for name, m in modules.items() for alias in getattr(m, "aliases", ())}
+def _others(*names: tuple[str, ...]) -> dict[str, str]:
+    """Return names by the spellings of their labels and aliases; of two names, the first has it."""
+    words: dict[str, str] = {}
+    for name in sum(names, ()):
+        said = facts(name)
+        for word in (getattr(said, "label", name), *getattr(said, "aliases", ())):
+            words.setdefault(spelling(str(word)), name)
+    return words
 
 
-def _named(name: str) -> Any:
-    if name in _builtin():
-        return importlib.import_module(f"{__name__}.{name}")
-    if name in (plugins := _plugins()):
-        return plugins[name].load()
-    if (other := _respelled(name)) is not None:
-        return _named(other)
-    raise TensorAdaptError(f"unknown parameterization {name!r}{did_you_mean(name, names())}")
+def _loaded(name: str) -> Any:
+    return importlib.import_module(f"{__name__}.{name}") if name in builtin() else plugins()[name].load()
 
 
-def _builtin() -> tuple[str, ...]:
-    return _listed(_folders())
-
-
-def _folders() -> tuple[tuple[str, int], ...]:
+def builtin() -> tuple[str, ...]:
+    """Return the names of the files of this folder."""
     # a file dropped into the folder (or onto __path__) is there at once, as it changes the folder's time
-    return tuple((folder, Path(folder).stat().st_mtime_ns) for folder in __path__ if Path(folder).is_dir())
+    return _listed(tuple((folder, Path(folder).stat().st_mtime_ns) for folder in __path__ if Path(folder).is_dir()))
 
 
 @lru_cache(maxsize=1)  # rows of thousands of runs ask for the names
@@ -160,5 +160,6 @@ def _listed(folders: tuple[tuple[str, int], ...]) -> tuple[str, ...]:
 
 
 @lru_cache(maxsize=1)
-def _plugins() -> dict[str, Any]:
+def plugins() -> dict[str, Any]:
+    """Return the entry points of installed packages by name."""
     return {entry.name: entry for entry in entry_points(group="tensoradapt.parameterizations")}

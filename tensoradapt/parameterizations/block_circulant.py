@@ -18,6 +18,7 @@ from tensoradapt.networks.network import Factor, Network
 layouts = (": out* : in*",)
 parts = (2,)
 label = "Block circulant"
+ranked = False
 LARGEST = 128  # the pattern of shifts has b^3 numbers
 
 

@@ -17,7 +17,8 @@ from tensoradapt.networks.decomposition import checked, tensorly_on_numpy, unit_
 from tensoradapt.networks.layout import Layout
 from tensoradapt.networks.network import Factor, Network
 
-label = "CP (LoRTA)"
+label = "CP"
+look = ("#0072B2", "s")
 aliases = ("cpd", "parafac", "candecomp")
 RESTARTS = 4  # alternating least squares starts once from singular vectors, and else from random factors
 DEAD = 1e-13  # relative to the largest component: a smaller one is noise

@@ -15,6 +15,7 @@ from tensoradapt.networks.network import Factor, Network
 
 layouts = (": out : in",)
 label = "Dense"
+ranked = False
 
 
 def build(layout: Layout, rank: Any = None) -> Network:

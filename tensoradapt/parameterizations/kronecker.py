@@ -17,7 +17,8 @@ from tensoradapt.networks.network import Factor, Network
 
 layouts = (": out1 out2 : in1 in2",)
 parts = (2,)
-label = "Kronecker (LoKr)"
+label = "Kronecker"
+look = ("#E69F00", ">")
 
 
 def build(layout: Layout, rank: Any, full: bool = False) -> Network:

@@ -15,6 +15,7 @@ from tensoradapt.networks.network import Factor, Network
 
 layouts = (": out : in",)
 label = "LoHa"
+look = ("#882255", "h")
 
 
 def build(layout: Layout, rank: int, second: int | None = None) -> Network:

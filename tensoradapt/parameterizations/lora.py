@@ -16,6 +16,7 @@ from tensoradapt.networks.network import Factor, Network
 
 layouts = (": out : in",)
 label = "LoRA"
+look = ("#000000", "o")  # drawn in the ink of the style sheet, as all are compared with it
 
 
 def build(layout: Layout, rank: int) -> Network:

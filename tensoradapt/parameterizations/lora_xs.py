@@ -17,6 +17,7 @@ from tensoradapt.networks.network import Factor, Network
 
 layouts = (": out : in",)
 label = "LoRA-XS"
+look = ("#0072B2", "P")
 
 
 def build(layout: Layout, rank: int) -> Network:

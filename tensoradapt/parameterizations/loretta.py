@@ -22,6 +22,7 @@ from tensoradapt.networks.network import Factor, Network
 
 layouts = (": out* : in*",)
 label = "LoRETTA"
+look = ("#CC79A7", "s")
 Cores = Mapping[Any, Sequence[int]]
 Group = tuple[str, ...]
 

@@ -20,6 +20,8 @@ layouts = (": out* : in*",)
 parts = (2, 3)
 square = True
 label = "QuanTA"
+ranked = False
+look = ("#CC79A7", "<")
 
 
 def build(layout: Layout, rank: Any = None) -> Network:

@@ -15,6 +15,7 @@ from tensoradapt.networks.network import Factor, Network
 
 layouts = (": out : in",)
 label = "RandLoRA"
+look = ("#E69F00", "p")
 
 
 def build(layout: Layout, rank: int) -> Network:

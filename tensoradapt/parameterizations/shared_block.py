@@ -18,6 +18,7 @@ from tensoradapt.networks.network import Factor, Network
 layouts = (": out* : in*",)
 parts = (2,)
 label = "Shared block"
+ranked = False
 
 
 def build(layout: Layout, rank: Any = None) -> Network:

@@ -19,6 +19,7 @@ from tensoradapt.parameterizations import tensor_train
 from tensoradapt.parameterizations.tucker import per_mode
 
 label = "Tensor ring"
+look = ("#009E73", "h")
 aliases = ("tr",)
 
 

@@ -20,6 +20,7 @@ from tensoradapt.networks.network import Factor, Network
 from tensoradapt.parameterizations.tucker import per_mode
 
 label = "Tensor-train"
+look = ("#009E73", "^")
 aliases = ("tt", "mps")
 
 

@@ -18,6 +18,7 @@ from tensoradapt.networks.layout import Layout
 from tensoradapt.networks.network import Factor, Network
 
 label = "Tucker"
+look = ("#CC79A7", "D")
 
 
 def build(

@@ -16,6 +16,7 @@ from tensoradapt.networks.network import Factor, Network
 
 layouts = (": out : in",)
 label = "VeRA"
+look = ("#E69F00", "v")
 
 
 def build(layout: Layout, rank: int, trained: bool = False) -> Network:

@@ -21,7 +21,7 @@ from tensoradapt.planning.plan import Group, Plan
 from tensoradapt.planning.ranks import networks, with_rank_pattern, within_budget
 from tensoradapt.planning.spec import AdapterSpec, by_place, with_defaults
 from tensoradapt.planning.trained_modules import count_trained, with_heads
-from tensoradapt.published.methods import names, spelled
+from tensoradapt.published.registry import known
 from tensoradapt.published.row import Published
 from tensoradapt.records import sugared
 from tensoradapt.sites.find import config_of, find_sites
@@ -89,7 +89,7 @@ def _refuse_swapped(sites: Any, method: Any) -> None:
     """Raise for a method that stands where the model belongs."""
     if isinstance(sites, str) and (hasattr(method, "named_modules") or hasattr(method, "model_type")):
         second = f" and the method a {type(method).__name__}"
-    elif isinstance(sites, str) and spelled(sites) in names() and not is_folder(sites):
+    elif isinstance(sites, str) and known(sites) and not is_folder(sites):
         second = ", which is a method"
     else:
         return

@@ -15,7 +15,7 @@ from tensoradapt.errors import TensorAdaptError
 from tensoradapt.networks.layout import Pattern
 from tensoradapt.planning.build_plan import plan
 from tensoradapt.planning.splits import usual_split
-from tensoradapt.published import methods as every
+from tensoradapt.published import registry
 from tensoradapt.published.row import Published
 from tensoradapt.sites.find import config_of, find_sites
 from tensoradapt.text import bonds_text
@@ -34,7 +34,7 @@ MINILM = SimpleNamespace(
 
 def _refuse_method(model: Any) -> None:
     """Raise TensorAdaptError for the name of a method in the place of a model."""
-    if isinstance(model, str) and model in every.names():
+    if isinstance(model, str) and model in registry.names():
         raise TensorAdaptError(
             f"the model is {model!r}, which is a method; ta.methods() has a row for each, ta.plan(model, {model!r}, "
             f"rank=8) counts it on a model, and tensoradapt methods {model} describes it"
@@ -116,7 +116,7 @@ def method_rows(kind: str | None = None, layout: str | None = None) -> list[Row]
         layout: leaves out published adapters of other layouts; parameterizations take any.
     """
     asked = None if layout is None else Pattern.parse(layout)
-    factored = every.names()
+    factored = registry.names()
     names = {None: factored, KINDS[0]: parameterizations.names(), KINDS[1]: papers.names()}[kind]
     found = [_row(name, kind) for name in names]
     return found if asked is None else [row for row in found if _takes(row, asked)]
@@ -127,9 +127,9 @@ def _takes(row: Row, layout: Pattern) -> bool:
 
 
 def _row(name: str, kind: str | None) -> Row:
-    row = papers.get(name) if kind == KINDS[1] else every.find(name)[1]
+    found = registry.find(name, paper=kind == KINDS[1])
+    row, factored = found.row, found.parameterization
     paper = row or papers.named(name)
-    factored = row.parameterization if row else name
     factoring = parameterizations.get(factored)
     return {
         "name": name,
@@ -180,8 +180,7 @@ def usual_arguments(name: str, config: Any, layout: str | None = None) -> dict[s
         config: a model's, whose widths a parameterization over split modes divides.
         layout: the layout, in place of the method's usual ones.
     """
-    _, row = every.find(name)
-    if row is not None:
+    if (row := registry.find(name).row) is not None:
         return {"method": name, **_tasks(row.layout)}
     usual = (layout,) if layout else parameterizations.layouts_of(name)
     arguments = {"method": name, **_tasks(usual)} | ({"layout": layout} if layout else {})

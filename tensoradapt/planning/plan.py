@@ -24,7 +24,7 @@ from tensoradapt.planning.drawing import drawing
 from tensoradapt.planning.site_ways import regimes
 from tensoradapt.planning.spec import AdapterSpec
 from tensoradapt.published import every
-from tensoradapt.published.methods import same_as
+from tensoradapt.published.registry import same_as
 from tensoradapt.sites.site import RowBlock, Site, row_blocks
 from tensoradapt.text import Rank, align, bonds_text, count_text, cut, html_table, plain, screen
 

@@ -21,7 +21,7 @@ from tensoradapt.planning.builder import Builder
 from tensoradapt.planning.scale import SCALES
 from tensoradapt.planning.trained_modules import AUTO, patterns
 from tensoradapt.planning.variant import Variant, variant_of
-from tensoradapt.published import methods
+from tensoradapt.published import registry
 from tensoradapt.published.row import Published
 from tensoradapt.records import changed, check_fields, documented, value
 from tensoradapt.text import COLUMNS, Rank, screen
@@ -343,15 +343,16 @@ def with_defaults(spec: AdapterSpec) -> tuple[AdapterSpec, Published | None, Bui
     Raises TensorAdaptError for a method that is missing or unknown, and for ``paper`` where no paper is.
     """
     if spec.method is None:
-        if named := [text for text in spec.layout or () if text in methods.names()]:
+        if named := [text for text in spec.layout or () if text in registry.names()]:
             raise TensorAdaptError(
                 f"a list of methods was given, {few(named)}; expected one, as in method={named[0]!r}"
             )
         raise TensorAdaptError(
             "no method was given; expected a parameterization or a published adapter, as in method='cp' or 'lotr'. "
-            f"Valid: {few(methods.names())}"
+            f"Valid: {few(registry.names())}"
         )
-    name, row = methods.find(spec.method, spec.paper)
+    found = registry.find(spec.method, spec.paper)
+    name, row = found.name, found.row
     given = spec if isinstance(spec.method, str) else replace(spec, method=name)
     filled = {f.name: own for f in fields(spec) if (own := _default(f.name, spec, name, row)) is not None}
     resolved = replace(given, method=name, **{k: v for k, v in filled.items() if getattr(given, k) is None})

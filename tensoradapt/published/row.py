@@ -20,7 +20,7 @@ class Published:
     Nothing is checked here: ``plan`` raises what is wrong with a row.
 
     Attributes:
-        name: what ``method=`` takes.
+        name: what ``method=`` takes, which is stored in lower case.
         tensors: layouts with the projections of each.
         parameterization, options: how they are factored.
         source, formula, note: the paper, its closed count of parameters, departures from it.
@@ -35,6 +35,8 @@ class Published:
         blocks: whether MLP matrices are cut into square blocks.
         one_shape: whether it is defined on matrices of one shape alone.
         train, biases: modules and shared biases that are trained in addition and counted apart.
+        label: the name that figures and tables show; by default the name in the letters that it was given in.
+        look: its colour and marker in figures; by default each figure chooses.
 
     >>> import tensoradapt as ta
     >>> ta.published.Published("mine", ((": out : in", ("q", "v")),), "lora", "a paper", "2*d*r").projections
@@ -65,6 +67,12 @@ class Published:
     train: tuple[str, ...] = ()
     biases: tuple[str, ...] = ()
     note: str = ""
+    label: str = ""
+    look: tuple[str, str] | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "label", self.label or self.name)
+        object.__setattr__(self, "name", self.name.lower())
 
     @property
     def projections(self) -> tuple[str, ...]:
@@ -80,6 +88,6 @@ class Published:
 def started(name: str, source: str, note: str, **changes: Any) -> Published:
     """Return the row of LoRA, on q and v, with a start of the same name, and what else ``changes``."""
     usual = Published(
-        name, ((": out : in", ("q", "v")),), "lora", source, "M*L*r*(o + i)", start=name, power=0, note=note
+        name, ((": out : in", ("q", "v")),), "lora", source, "M*L*r*(o + i)", start=name.lower(), power=0, note=note
     )
     return replace(usual, **changes)

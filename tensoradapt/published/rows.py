@@ -15,6 +15,7 @@ from tensoradapt.published.row import Published, Splits, started
 ATTENTION = ("q", "k", "v", "o")
 QV = ("q", "v")
 QKV = ("q", "k", "v")
+CP, METATT = ("#0072B2", "s"), ("#D55E00", "p")  # looks
 FREE = ": out : in"
 SPLIT = ": out* : in*"
 
@@ -66,34 +67,33 @@ def _parted(n: int = 0, size: int = 0, widths: tuple[int, ...] = _WIDTHS) -> Map
 
 def _sharelora(kind: str, formula: str, **changes: Any) -> Published:
     source = "Song et al., arXiv 2406.10785"
-    return Published(f"sharelora-{kind}", (("layer : out : in", QV),), "lora", source, formula, 16, **changes)
+    return Published(f"ShareLoRA-{kind}", (("layer : out : in", QV),), "lora", source, formula, 16, **changes)
 
 
 def _lorta(name: str, cols: str, source: str, alpha: float, note: str) -> Published:
     layout = f"layer proj : head dim : {cols}"
     paper = f"Hounie et al., arXiv 2410.04060; {source}"
-    return Published(name, ((layout, ATTENTION),), "cp", paper, "r*(d + h + H + L + M)", alpha, note=note)
+    return Published(name, ((layout, ATTENTION),), "cp", paper, "r*(d + h + H + L + M)", alpha, note=note, look=CP)
 
 
 def _metatt(name: str, layout: str, formula: str, note: str = "") -> Published:
     source = "Lopez-Piqueres et al., arXiv 2506.09105"
-    return Published(name, ((layout, QV),), "tensor_train", source, formula, note=note + _METATT_NOTE)
+    return Published(name, ((layout, QV),), "tensor_train", source, formula, note=note + _METATT_NOTE, look=METATT)
 
 
-def _tenslora(kind: str) -> Published:
+def _tenslora(kind: str, name: str) -> Published:
     layout, sides, tensors = _TENSLORA[kind]
     order = len(layout.replace(":", " ").split())
     source = "Marmoret et al., arXiv 2509.19391; heads in the model's order, where the released code mixes them up"
     formula = f"{tensors}*(r*({sides}) + r**{order})"
-    return Published(f"tenslora-{kind}", ((layout, QKV),), "tucker", source, formula, options=_CORE, one_shape=True)
+    return Published(name, ((layout, QKV),), "tucker", source, formula, options=_CORE, one_shape=True)
 
 
 def _tenslora_cp(kind: str) -> Published:
     layout, sides, tensors = _TENSLORA[kind]
     drawn = [name for name in layout.replace(":", " ").split() if name != "in"]
     return replace(
-        _tenslora(kind),
-        name=f"tenslora-cp-{kind}",
+        _tenslora(kind, f"TensLoRA-CP-{kind}"),
         parameterization="cp",
         options={},
         formula=f"{tensors}*r*({sides})",
@@ -104,10 +104,10 @@ def _tenslora_cp(kind: str) -> Published:
 
 
 ROWS: tuple[Published, ...] = (
-    Published("lora", ((FREE, QV),), "lora", "Hu et al., arXiv 2106.09685", "M*L*r*(o + i)", 16),
-    Published("rslora", ((FREE, QV),), "lora", "Kalajdzievski, arXiv 2312.03732", "M*L*r*(o + i)", 16, power=0.5),
+    Published("LoRA", ((FREE, QV),), "lora", "Hu et al., arXiv 2106.09685", "M*L*r*(o + i)", 16),
+    Published("rsLoRA", ((FREE, QV),), "lora", "Kalajdzievski, arXiv 2312.03732", "M*L*r*(o + i)", 16, power=0.5),
     Published(
-        "lora+",
+        "LoRA+",
         ((FREE, QV),),
         "lora",
         "Hayou et al., arXiv 2402.12354",
@@ -117,15 +117,16 @@ ROWS: tuple[Published, ...] = (
         note="B learns 16 times as fast as A",
     ),
     started(
-        "pissa",
+        "PiSSA",
         "Meng et al., arXiv 2404.02948; released code",
         "A and B start as the weight's first r singular directions",
         tensors=((FREE, ("all",)),),
         start="subtract",
         base=("A", "B"),
+        look=("#0072B2", "<"),
     ),
     Published(
-        "lora-fa",
+        "LoRA-FA",
         ((FREE, QV),),
         "lora",
         "Zhang et al., arXiv 2308.03303",
@@ -134,10 +135,10 @@ ROWS: tuple[Published, ...] = (
         frozen=("A",),
         note="A is drawn for each matrix and stays; ta.preconditioned corrects gradients as the second version does",
     ),
-    _sharelora("a", "M*r*(i + L*o)", shared={"A": ("layer",)}, note="all layers of a projection share A"),
-    _sharelora("b", "M*r*(o + L*i)", shared={"B": ("layer",)}, note="all layers of a projection share B"),
+    _sharelora("A", "M*r*(i + L*o)", shared={"A": ("layer",)}, note="all layers of a projection share A"),
+    _sharelora("B", "M*r*(o + L*i)", shared={"B": ("layer",)}, note="all layers of a projection share B"),
     replace(
-        _sharelora("ab", "M*r*(o + i)", power=1, zero="B", draws={"A": ("kaiming", 1.0)}),
+        _sharelora("AB", "M*r*(o + i)", power=1, zero="B", draws={"A": ("kaiming", 1.0)}),
         parameterization="vera",
         options={"trained": True},
         frozen={"d": "ones", "b": "ones"},
@@ -145,18 +146,18 @@ ROWS: tuple[Published, ...] = (
         note="all layers of a projection share A and B: VeRA's form with trained bases, and ones for its vectors",
     ),
     _lorta(
-        "lorta", "model", "factors and draws as in the authors' code", 16, "each head reads and writes its own slice"
+        "LoRTA", "model", "factors and draws as in the authors' code", 16, "each head reads and writes its own slice"
     ),
     _lorta(
-        "lorta-litgpt",
+        "LoRTA-litgpt",
         "in",
         "the instruction-tuning code",
         16,
         "heads on the output of all four; the released code then reads q, k, v interleaved",
     ),
-    _lorta("lorta-peft", "out", "the released fork of PEFT", 8, "heads on the input of all four"),
+    _lorta("LoRTA-PEFT", "out", "the released fork of PEFT", 8, "heads on the input of all four"),
     Published(
-        "lotr",
+        "LoTR",
         (("(layer proj) : out : in", QV),),
         "tucker",
         "Bershatsky et al., arXiv 2402.01376",
@@ -165,9 +166,10 @@ ROWS: tuple[Published, ...] = (
         zero="core",
         options={"only": ("out", "in")},
         draws=dict.fromkeys(("out", "in"), ("normal", 1.0)),
+        look=("#56B4E9", "P"),
     ),
     Published(
-        "fact-tt",
+        "FacT-TT",
         (_FACT,),
         "tucker",
         "Jie & Deng, arXiv 2212.03145",
@@ -180,7 +182,7 @@ ROWS: tuple[Published, ...] = (
         "code draws down's within 1/sqrt(r f/d)",
     ),
     Published(
-        "fact-tk",
+        "FacT-TK",
         (_FACT,),
         "tucker",
         "Jie & Deng, arXiv 2212.03145",
@@ -192,7 +194,7 @@ ROWS: tuple[Published, ...] = (
         "cores of up and down with rank and block exchanged, and down's with its two ranks exchanged besides",
     ),
     Published(
-        "aurora",
+        "Aurora",
         (("(layer proj) : out : in", QKV),),
         "tucker",
         "Wang et al., arXiv 2305.08381; the released code",
@@ -203,16 +205,16 @@ ROWS: tuple[Published, ...] = (
         "matrix, within sqrt(6/(r + M L)), so 0.37 at r=8 and 12 layers, where the code draws (r, 1) for each matrix "
         "of the text encoder and (r, 4) for each layer of the image encoder, within 0.82 and 0.71",
     ),
-    _metatt("metatt-4d", "layer proj : out : in", "r*(o + i) + (L + M)*r**2"),
-    _metatt("metatt-5d", "layer proj : head dim : in", "(i + h)*r + (L + M + H)*r**2"),
+    _metatt("MetaTT-4D", "layer proj : out : in", "r*(o + i) + (L + M)*r**2"),
+    _metatt("MetaTT-5D", "layer proj : head dim : in", "(i + h)*r + (L + M + H)*r**2"),
     _metatt(
-        "metatt-4+1d",
+        "MetaTT-4+1D",
         "layer proj task : out : in",
         "r*(o + i) + (L + M + T)*r**2",
         "needs tasks=; adapter.select(task=...) chooses one, or one per sample; ",
     ),
     Published(
-        "cara",
+        "CaRA",
         (("(layer proj) : head dim : in", QKV), ("(layer proj block) : out : in", ("o", "up", "down"))),
         "cp",
         "Veeramacheneni et al., ICML 2025",
@@ -226,17 +228,16 @@ ROWS: tuple[Published, ...] = (
         note=f"{_BLOCKS_NOTE}; 6 d of its numbers are shared biases; o, up and down have one orientation, with zero on "
         "the input, where the released code turns down around: zero on the output of o and up, on the input of down",
     ),
-    *(row for kind in _TENSLORA for row in (_tenslora(kind), _tenslora_cp(kind))),
+    *(row for kind in _TENSLORA for row in (_tenslora(kind, f"TensLoRA-{kind}"), _tenslora_cp(kind))),
     replace(
-        _tenslora("att_qkv_depth"),
-        name="tenslora+",
+        _tenslora("att_qkv_depth", "TensLoRA+"),
         source="TensLoRA+, released code",
         formula="r*(i + h + H + M + L) + r**5",
         rates={"core": 8.0},
         note="att_qkv_depth whose core learns 8 times as fast",
     ),
     Published(
-        "tt-lora",
+        "TT-LoRA",
         ((SPLIT, QV),),
         "tensor_train",
         "Anjum et al., arXiv 2408.01008; released code",
@@ -251,7 +252,7 @@ ROWS: tuple[Published, ...] = (
         "searches for them)",
     ),
     Published(
-        "loretta-rep",
+        "LoRETTA-rep",
         ((SPLIT, QV),),
         "loretta",
         "Yang et al., arXiv 2402.11417",
@@ -266,7 +267,7 @@ ROWS: tuple[Published, ...] = (
         f"its other form, two trains with a ReLU between, adds layers: it is no update of a matrix; {_SPLIT_NOTE}",
     ),
     Published(
-        "flora",
+        "FLoRA",
         ((FREE, QV),),
         "tucker",
         "Si et al., arXiv 2405.14739; as in the authors' PEFT code",
@@ -277,16 +278,16 @@ ROWS: tuple[Published, ...] = (
         draws={"in": ("kaiming", 1.0), "out": ("kaiming_bond", 1.0)},
     ),
     started(
-        "hira",
+        "HiRA",
         "Huang et al., ICLR 2025; as in PEFT",
         "has no alpha; the update multiplies the base weight, entry by entry, so it is of full rank from r=2 on and is "
         "exported within the weights",
         start="zero",
         rule="hira",
     ),
-    Published("vera", ((FREE, QV),), "vera", "Kopiczko et al., arXiv 2310.11454, equation 2", "M*L*(o + r)"),
+    Published("VeRA", ((FREE, QV),), "vera", "Kopiczko et al., arXiv 2310.11454, equation 2", "M*L*(o + r)"),
     Published(
-        "tied-lora",
+        "Tied-LoRA",
         (("layer proj : out : in", QKV),),
         "vera",
         "Renduchintala et al., arXiv 2311.09578",
@@ -300,7 +301,7 @@ ROWS: tuple[Published, ...] = (
         "B starts at zero and they at one, where the paper's own start is not confirmed",
     ),
     Published(
-        "randlora",
+        "RandLoRA",
         ((FREE, QV),),
         "randlora",
         "Albert et al., arXiv 2502.00987; as in PEFT",
@@ -309,7 +310,7 @@ ROWS: tuple[Published, ...] = (
         note="PEFT has the frozen columns of B in another order, which are random",
     ),
     Published(
-        "lora-xs",
+        "LoRA-XS",
         ((FREE, ("q", "v", "o", "down")),),
         "lora_xs",
         "Balazy et al., arXiv 2405.17604; released code",
@@ -319,7 +320,7 @@ ROWS: tuple[Published, ...] = (
         note="starts at 1e-5 times random numbers; its bases come from the weights; targets as in the code for GLUE",
     ),
     Published(
-        "tinylora",
+        "TinyLoRA",
         ((FREE, QV),),
         "tinylora",
         "arXiv 2602.04118; as in PEFT",
@@ -327,9 +328,9 @@ ROWS: tuple[Published, ...] = (
         note="r numbers for each matrix; PEFT's weight_tying=1 is options={'tied': True} over layer proj : out : in, "
         "and between 0 and 1 it is not expressible; its bases come from the weights",
     ),
-    Published("loha", ((FREE, QV),), "loha", _LOHA, "2*M*L*r*(o + i)", 8),
+    Published("LoHa", ((FREE, QV),), "loha", _LOHA, "2*M*L*r*(o + i)", 8),
     Published(
-        "abba",
+        "ABBA",
         ((FREE, QV),),
         "loha",
         "Singhal et al., arXiv 2505.14238; released code",
@@ -344,7 +345,7 @@ ROWS: tuple[Published, ...] = (
         "code's start ignores",
     ),
     Published(
-        "lokr",
+        "LoKr",
         ((SPLIT, QV),),
         "kronecker",
         "LyCORIS, arXiv 2309.14859; as in PEFT",
@@ -354,7 +355,7 @@ ROWS: tuple[Published, ...] = (
         note=f"{_SPLIT_NOTE}; not expressible: PEFT's decompose_both, both sides low-rank",
     ),
     Published(
-        "krona",
+        "KronA",
         ((SPLIT, QV),),
         "kronecker",
         "Edalati et al., arXiv 2212.10650",
@@ -365,7 +366,7 @@ ROWS: tuple[Published, ...] = (
         note=f"has no rank; the paper tunes the multiplier; {_SPLIT_NOTE}",
     ),
     Published(
-        "phm",
+        "PHM",
         ((SPLIT, QV),),
         "tt_matrix",
         "Zhang et al., arXiv 2102.08597",
@@ -375,7 +376,7 @@ ROWS: tuple[Published, ...] = (
         f"parts; {_SPLIT_NOTE}",
     ),
     Published(
-        "compacter",
+        "Compacter",
         (("layer proj : out* : in*", QV),),
         "compacter",
         "Karimi Mahabadi et al., arXiv 2106.04647",
@@ -385,18 +386,19 @@ ROWS: tuple[Published, ...] = (
         f"zero, where the code draws S; {_SPLIT_NOTE}",
     ),
     Published(
-        "gralora",
+        "GraLoRA",
         ((SPLIT, QV),),
         "block_low_rank",
         "Jung et al., arXiv 2505.20355; as in PEFT",
         "M*L*r*(n[i][0]*o + n[o][0]*i)",
         64,
         split=_parted(2),
+        look=("#D55E00", "P"),
         note="r is the rank of a block: the source's r is that times the number of blocks along a side, here 2, and "
         f"excludes its hybrid rank, which in the authors' code it includes; {_SPLIT_NOTE}",
     ),
     Published(
-        "more",
+        "MoRe",
         ((": out2 out1 : in1 in2", QV),),
         "block_low_rank",
         "Tan et al., arXiv 2408.17383; released code",
@@ -407,7 +409,7 @@ ROWS: tuple[Published, ...] = (
         f"not expressible: a blk_r that 4 does not divide, so of uneven blocks, and padded blocks; {_SPLIT_NOTE}",
     ),
     Published(
-        "kradapter",
+        "KRAdapter",
         ((SPLIT, QV),),
         "khatri_rao",
         "Albert et al., arXiv 2508.00230; released code",
@@ -419,7 +421,7 @@ ROWS: tuple[Published, ...] = (
         f"its own merge adds the transposed update; {_SPLIT_NOTE}",
     ),
     Published(
-        "c3a",
+        "C3A",
         ((SPLIT, QV),),
         "block_circulant",
         "Chen et al., arXiv 2407.19342; as in PEFT",
@@ -429,7 +431,7 @@ ROWS: tuple[Published, ...] = (
         f"sqrt(6/(o + i)); {_SPLIT_NOTE}",
     ),
     Published(
-        "miss",
+        "MiSS",
         ((SPLIT, QV),),
         "shared_block",
         "Kang and Yin, arXiv 2409.15371; as in PEFT",
@@ -439,7 +441,7 @@ ROWS: tuple[Published, ...] = (
         f"not divide the inputs, whose last block is cut; {_SPLIT_NOTE}",
     ),
     Published(
-        "miss-mini",
+        "MiSS-mini",
         ((SPLIT, QV),),
         "shared_block",
         "Kang and Yin, arXiv 2409.15371; as in PEFT",
@@ -448,7 +450,7 @@ ROWS: tuple[Published, ...] = (
         note=f"has no rank: the source's r and mini_r are the last parts, here 64; {_SPLIT_NOTE}",
     ),
     Published(
-        "quanta",
+        "QuanTA",
         ((SPLIT, QV),),
         "quanta",
         "Chen et al., arXiv 2406.00132",
@@ -458,7 +460,7 @@ ROWS: tuple[Published, ...] = (
         note=f"has no rank; {_SPLIT_NOTE}",
     ),
     Published(
-        "dota",
+        "DoTA",
         ((SPLIT, QV),),
         "tt_matrix",
         "Hu et al., arXiv 2412.20891",

@@ -10,7 +10,7 @@ import tensoradapt as ta
 from tensoradapt import parameterizations, published
 from tensoradapt.planning.choose import PURPOSES
 from tensoradapt.planning.method_table import COLUMNS, MINILM, paper_arguments, usual_arguments
-from tensoradapt.published import methods as every
+from tensoradapt.published import registry as every
 
 TABLE = ta.methods()
 

@@ -48,11 +48,17 @@ class Change:
 CHANGES = (
     Change(
         "a parameterization",
-        'assert ta.plan(BERT, "cp twin", rank=2).n_params == ta.plan(BERT, "cp", rank=2).n_params',
+        """
+from tensoradapt.lab.analysis.names import Look, looks
+assert ta.plan(BERT, "cp twin", rank=2).n_params == ta.plan(BERT, "cp", rank=2).n_params
+assert looks(["cp", "cp_twin"])["cp_twin"] == Look("CP twin", "#D55E00", "X")
+assert [method.adapters[0].rank for method in read_spec({**SWEEP, "method": "twin"}).method] == [None]
+""",
         new={
             "parameterizations/cp_twin.py": '"""CP under another name."""\n\n'
             "from tensoradapt.parameterizations.cp import build, count, oracle\n\n"
             '__all__ = ["build", "count", "oracle"]\nlabel = "CP twin"\n'
+            'look = ("#D55E00", "X")\naliases = ("twin",)\nranked = False\n'
         },
         tests="the laws find it",
     ),
@@ -61,13 +67,15 @@ CHANGES = (
         """
 assert ta.plan(BERT, "mine-cp", paper=True, rank=2).n_params == 2 * (48 + 48 + 2 * 2)
 assert ta.plan(BERT, "Mine CP", rank=2).spec.scale == "matched"
+from tensoradapt.lab.analysis.names import display
+assert display("mine-cp") == "Mine-CP"
 """,
         edits={
             "published/rows.py": [
                 (
-                    '    Published("loha",',
-                    '    Published("mine-cp", (("layer proj : out : in", QV),), "cp", "mine", "r*(o + i + L + M)"),\n'
-                    '    Published("loha",',
+                    '    Published("LoHa",',
+                    '    Published("Mine-CP", (("layer proj : out : in", QV),), "cp", "mine", "r*(o + i + L + M)"),\n'
+                    '    Published("LoHa",',
                 )
             ]
         },

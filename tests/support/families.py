@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable
 from typing import Any
 
 import tensoradapt as ta
+from tensoradapt.published.registry import find
 from tensoradapt.sites.site import Site
 
 PLANNED = tuple(
@@ -21,7 +22,7 @@ SPLIT = tuple(  # whose layouts need a split
     for name in ta.parameterizations.names()
     if any("*" in text or "1" in text for text in ta.parameterizations.layouts_of(name))
 )
-RANKLESS = ("dense", "quanta", "khatri_rao", "block_circulant", "shared_block")
+RANKLESS = tuple(name for name in ta.parameterizations.names() if not find(name).ranked)
 
 
 def few(names: Collection[str]) -> set[str]:

@@ -41,7 +41,7 @@ MAPS = {
 FACTORS = dict.fromkeys(MAPS, "factors.FactorMap")
 ROWS = {
     "unilora": Published(
-        "unilora",
+        "UniLoRA",
         LAYOUT,
         "lora",
         "Li et al., arXiv 2506.00799; as in PEFT",
@@ -52,7 +52,7 @@ ROWS = {
         note="theta starts uniform within 0.02, so the update does not start at zero",
     ),
     "nola": Published(
-        "nola",
+        "NOLA",
         LAYOUT,
         "lora",
         "Koohpayegani et al., arXiv 2310.02556; the released code",

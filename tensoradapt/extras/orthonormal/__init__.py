@@ -33,7 +33,7 @@ NAMES = {"orthonormal": "steps.orthonormal"}
 STEPS = {"landing": "steps.landing", "retraction": "steps.retraction"}
 ROWS = {
     "polar": Published(
-        "polar",
+        "PoLAR",
         LAYOUT,
         "tucker",
         "Lion et al., arXiv 2506.03133; released code",
@@ -45,7 +45,7 @@ ROWS = {
         note="out and in stay orthonormal with ta.orthonormal, by landing; its runs adapt k, up and down besides",
     ),
     "stella": _stella(
-        "stella",
+        "StelLA",
         "tucker",
         "core",
         "M*L*(r*(o + i) + r**2)",
@@ -54,7 +54,7 @@ ROWS = {
         "down besides, and alpha = 2 r, as at r=8",
     ),
     "stella-diagonal": _stella(
-        "stella-diagonal",
+        "StelLA-diagonal",
         "cp",
         "weights",
         "M*L*r*(o + i + 1)",

@@ -13,7 +13,7 @@ from tensoradapt.integrations.peft.config import TensorConfig
 from tensoradapt.layers.stored_matrix import StoredMatrix
 from tensoradapt.planning.build_plan import build_plan
 from tensoradapt.planning.plan import Plan
-from tensoradapt.published import methods
+from tensoradapt.published import registry
 from tensoradapt.published.row import Published
 from tensoradapt.sites.find import find_sites
 from tensoradapt.sites.from_names import linear_site
@@ -58,7 +58,7 @@ def planned(
 
 
 def _row(config: TensorConfig) -> Published | None:
-    return methods.find(config.method, config.paper)[1] if config.method else None
+    return registry.find(config.method, config.paper).row if config.method else None
 
 
 def _known(model: nn.Module, row: Published | None) -> tuple[Sequence[Site], str]:

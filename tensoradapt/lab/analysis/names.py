@@ -1,18 +1,18 @@
-"""The one table of methods: the name that each is shown by, and its place in the colours and markers of figures.
+"""How figures and tables show methods: the label, colour and marker that each says itself, no two of a figure alike.
 
-Names are shown by ``display`` and never stored: tables, ids and folders have the name that a run was given.
+Labels are shown by ``display`` and never stored: tables, ids and folders have the name that a run was given.
 """
 
 from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Iterable, Sequence, Set
-from functools import lru_cache
+from collections.abc import Collection, Iterable
 from typing import Any, NamedTuple
 
 from tensoradapt.checks import check_is
-from tensoradapt.parameterizations import label_of
+from tensoradapt.parameterizations import spelling
+from tensoradapt.published import registry
 
 # Okabe and Ito's colours, told apart with any colour vision, and Tol's wine in place of their yellow, which white paper
 # swallows.
@@ -32,41 +32,12 @@ class Look(NamedTuple):
     line: str = "-"
 
 
-# Place i of this table has colour i modulo 8 and marker i modulo 11; line and fill change with every row of eight. A
-# place may have several names, as of a paper and of what its method is made of; behind "=" are other spellings.
-TABLE: tuple[tuple[str, ...], ...] = (
-    *(("CP", "CP (LoRTA)", "LoRTA"), ("MetaTT-4D", "MetaTT"), ("Tensor-train = TT = TT (MetaTT)",), ("Tucker",)),
-    *(("VeRA",), ("LoTR",), ("LoRA",), ("LoHa",)),
-    *(("PiSSA",), ("FacT-TT",), ("TT-LoRA",), ("LoRETTA", "LoRETTA_rep"), ("RandLoRA",), ("FacT-TK",), ("rsLoRA",)),
-    *(("CaRA",), ("LoRA-XS",), ("DoRA",), ("Tensor ring",), ("QuanTA",), ("Kronecker", "Kronecker (LoKr)", "LoKr")),
-    *(("Block-term",), ("LoRA+",), ("Aurora",), ("LoRTA (lit-gpt) = lorta-litgpt",), ("MetaTT-5D",), ("TT-matrix",)),
-    *(("FLoRA",), ("TinyLoRA",), ("DoTA",), ("Dense",), ("TensLoRA-att",), ("LoRTA (PEFT) = lorta-peft",)),
-    *(("MetaTT-(4+1)D = metatt-4+1d",), ("TensLoRA-qkv",), ("TensLoRA-depth",), ("TensLoRA-att_qkv",), ("TensLoRA+",)),
-    *(("TensLoRA-att_depth",), ("TensLoRA-qkv_depth",), ("TensLoRA-att_qkv_depth",), ("TensLoRA-CP-att",)),
-    *(("TensLoRA-CP-qkv",), ("TensLoRA-CP-depth",), ("TensLoRA-CP-att_qkv",), ("TensLoRA-CP-att_depth",)),
-    *(("TensLoRA-CP-qkv_depth",), ("TensLoRA-CP-att_qkv_depth",), ("HiRA",), ("GraLoRA", "Block low-rank"), ("MoRe",)),
-    *(
-        ("KRAdapter", "Khatri-Rao"),
-        ("C3A", "Block circulant"),
-        ("Compacter",),
-        ("MiSS", "Shared block"),
-        ("MiSS-mini",),
-    ),
-    *(("RaSA",), (), ()),  # RaSA stands in results; the two places keep what follows in its colours
-    *(("KronA",), ("PHM",), ("LoRA-FA",), ("ShareLoRA-A",), ("ShareLoRA-B",), ("ShareLoRA-AB",), ("Tied-LoRA",)),
-    *(("MiLoRA",), ("OLoRA",), ("CorDA-IPM",), ("CorDA-KPM",), ("MiCA",), ("EVA",), ("LoRA-SB",), ("ABBA",)),
-    *(("PoLAR",), ("StelLA",), ("StelLA-diagonal",)),
-    *(("Uni-LoRA",), ("NOLA",)),
-)
-
-
 def display(method: str) -> str:
     """Return the name to show for a method, as its paper writes it.
 
     Case, spaces, hyphens and underscores of the given name do not count.
 
-    A name that is not in the table keeps its letters, but for a first word that is, or that is a plug-in's with a
-    label.
+    A name that is no method's keeps its letters, but for a first word that is.
 
     Raises:
         TensorAdaptError: for what is no text.
@@ -75,11 +46,13 @@ def display(method: str) -> str:
     ('LoTR', 'Tensor-train', 'CP over layer proj : out : in', 'My own')
     """
     check_is("method", method, str)
-    if (name := known(method)) is not None:
+    if (name := _reference(method)) is not None:
         return name
-    word = first_word(method)
-    name = known(word) or label_of(word)
-    return method if name is None else method.replace(word, name, 1)
+    if (parts := re.fullmatch(r"([^(]+?)\s*\((.+)\)", method)) and registry.known(parts[1]):
+        return f"{display(parts[1])} ({display(parts[2])})"
+    word = method if "(" not in method and registry.known(method) else _first_word(method)
+    found = registry.known(word)
+    return method.replace(word, found.label, 1) if found else method
 
 
 def displayed(methods: Iterable[str]) -> dict[str, str]:
@@ -92,27 +65,27 @@ def displayed(methods: Iterable[str]) -> dict[str, str]:
 def looks(methods: Iterable[str]) -> dict[str, Look]:
     """Return the look of each method of a figure; the same methods have the same looks in every figure.
 
-    Each has the colour and marker of its place in the table, where no other method of the figure asks for them first:
-    known names choose before others, and by their order in the table. Up to eight methods have eight colours; LoRA, to
-    which all are compared, has the ink of the style sheet. Of more than eight, names of one first word share a colour,
-    and differ by marker and line. No two of 88 are alike. References have the grey of ``tone``.
+    Each has the colour and marker that it says, where no other method of the figure asks for them first, and else those
+    that its letters choose: methods choose before other names, and parameterizations before published adapters. Up to
+    eight methods have eight colours; LoRA, to which all are compared, has the ink of the style sheet. Of more than
+    eight, names of one first word share a colour, and differ by marker and line. No two of 88 are alike. References
+    have the grey of ``tone``.
 
     >>> looks(["lora", "cp"])["cp"]
     Look(name='CP', colour='#0072B2', marker='s', line='-')
     """
-    drawn_names = displayed(sorted(set(methods)))
-    ordered = sorted(drawn_names, key=lambda m: (known(m) is None, number_of(m) if known(m) is not None else 0, m))
-    ordered = [method for method in ordered if known(method) not in REFERENCES]
-    colours, taken = _colours(ordered), dict[str, tuple[int, str]]()
+    shown = displayed(sorted(set(methods)))
+    found = {method: Look(name, tone(0.42), "x") for method, name in shown.items() if _reference(method)}
+    places = {name: i for i, name in enumerate(registry.names())}
+    known = {method: registry.known(method) for method in shown if method not in found}
+    ordered = sorted(known, key=lambda m: (not (it := known[m]), not (it and it.look), places[it.name] if it else 0, m))
+    taken: list[tuple[str, str]] = []
     for method in ordered:
-        taken[method] = _pair(method, colours[method], set(taken.values()))
-    found = {
-        method: Look(drawn_names[method], tone(0.42), "x") for method in drawn_names if known(method) in REFERENCES
-    }
-    for method, (colour, marker) in taken.items():
-        alike = [look.colour for look in found.values()].count(colour_of(colour))
-        found[method] = Look(drawn_names[method], colour_of(colour), marker, LINES[alike % len(LINES)])
-    return {method: found[method] for method in drawn_names}
+        colour, marker = pair = _free(_wish(method), taken, few=len(ordered) <= len(COLOURS))
+        alike = [colour for colour, _ in taken].count(colour)
+        found[method] = Look(shown[method], ink(colour), marker, LINES[alike % len(LINES)])
+        taken.append(pair)
+    return {method: found[method] for method in shown}
 
 
 def tone(share: float, colour: Any = None, ink: bool = False) -> str:
@@ -131,75 +104,40 @@ def tone(share: float, colour: Any = None, ink: bool = False) -> str:
     return to_hex((red, green, blue))
 
 
-def known(method: str) -> str | None:
-    """Return the name in the table that a name is a spelling of; None without one."""
-    return _spellings().get(_spelling(method))
-
-
-def first_word(method: str) -> str:
+def _first_word(method: str) -> str:
     """Return the start of a name up to a space, comma, colon or bracket."""
     return (re.findall(r"[^\s,:(]+", method) or [""])[0]
 
 
-def number_of(method: str) -> int:
-    """Return the place of a method in the table, a number below 88.
-
-    An unknown name has one that its letters choose, in the colour of its first word where that is known.
-    """
-    if (name := known(method)) is not None:
-        return _numbers()[name]
-    n, drawn = len(COLOURS), zlib.crc32(method.encode(errors="replace"))
-    first = known(first_word(method))
-    if first is not None:
-        return _numbers()[first] % n + n * (drawn // n % len(MARKERS))
-    colour = drawn % (n - 1)
-    return colour + (colour >= COLOURS.index(BLACK)) + n * (drawn // n % len(MARKERS))  # ink is left out
-
-
-def colour_of(i: int) -> str:
-    """Return a colour by its place; black is the ink of the style sheet."""
-    return tone(0) if COLOURS[i] == BLACK else COLOURS[i]
+def _wish(method: str) -> tuple[str, str]:
+    """Return the colour and marker that a method says, or else that its letters choose, in its first word's colour."""
+    found = registry.known(method)
+    if found and found.look:
+        return found.look
+    family = found or registry.known(_first_word(method))
+    colour, marker = (
+        zlib.crc32(text.encode(errors="replace"))
+        for text in (family.name if family else _first_word(method), found.name if found else method)
+    )
+    free = [each for each in COLOURS if each != BLACK]
+    own = family.look[0] if family and family.look else free[colour % len(free)]
+    return own, MARKERS[marker // len(COLOURS) % len(MARKERS)]
 
 
-def _colours(ordered: Sequence[str]) -> dict[str, int]:
-    """Return the colour of each method: its own where it is the first to ask for it, else a free one, ink the last."""
-    few = len(ordered) <= len(COLOURS)
-    family = {m: m if few or known(m) is not None else known(first_word(m)) or m for m in ordered}
-    found: dict[str, int] = {}
-    for is_known in (True, False):
-        own = [m for m in dict.fromkeys(family.values()) if (known(m) is not None) is is_known]
-        for method in own:
-            if (colour := number_of(method) % len(COLOURS)) not in found.values():
-                found[method] = colour
-        for method in own:
-            if method not in found:
-                left = [i for i in range(len(COLOURS)) if i not in found.values()]
-                left.sort(key=lambda i: COLOURS[i] == BLACK)
-                found[method] = left[0] if left else number_of(method) % len(COLOURS)
-    return {method: found[family[method]] for method in ordered}
+def ink(colour: str) -> str:
+    """Return a colour; black is the ink of the style sheet."""
+    return tone(0) if colour == BLACK else colour
 
 
-def _pair(method: str, colour: int, taken: Set[tuple[int, str]]) -> tuple[int, str]:
-    """Return a colour and marker that no other method has; where it can, a marker that none has."""
-    markers = [MARKERS[(number_of(method) + i) % len(MARKERS)] for i in range(len(MARKERS))]
-    near = [((colour + i) % len(COLOURS), marker) for i in range(len(COLOURS)) for marker in markers]
-    free = [pair for pair in near if pair not in taken] or near[:1]
-    used = {marker for _, marker in taken}
-    return next((pair for pair in free if pair[0] == colour and pair[1] not in used), free[0])
+def _reference(method: str) -> str | None:
+    """Return the reference that a name is a spelling of; None where it is none."""
+    return {spelling(name): name for name in REFERENCES}.get(spelling(method))
 
 
-def _spelling(method: str) -> str:
-    return re.sub(r"[\s_-]", "", method.lower())
-
-
-@lru_cache(maxsize=1)
-def _spellings() -> dict[str, str]:
-    """Return the names in the table by each of their spellings."""
-    entries = [entry.split(" = ") for names in TABLE for entry in names] + [[name] for name in REFERENCES]
-    return {_spelling(spelled): name for name, *others in entries for spelled in (name, *others)}
-
-
-@lru_cache(maxsize=1)
-def _numbers() -> dict[str, int]:
-    numbers = {entry.split(" = ")[0]: i for i, names in enumerate(TABLE) for entry in names}
-    return numbers | dict.fromkeys(REFERENCES, COLOURS.index(BLACK))
+def _free(wished: tuple[str, str], taken: Collection[tuple[str, str]], few: bool) -> tuple[str, str]:
+    """Return the colour and marker nearest to those wished for that are free: of few methods another colour."""
+    colours = sorted(dict.fromkeys((wished[0], *COLOURS)), key=lambda colour: (colour != wished[0], colour == BLACK))
+    pairs = [(colour, marker) for colour in colours for marker in dict.fromkeys((wished[1], *MARKERS))]
+    used, markers = {colour for colour, _ in taken}, {marker for _, marker in taken}
+    free = [pair for pair in pairs if pair not in taken] or pairs[:1]
+    return min(free, key=lambda pair: (few and pair[0] in used, colours.index(pair[0]), pair[1] in markers))

@@ -10,9 +10,8 @@ from tensoradapt.errors import TensorAdaptError
 from tensoradapt.lab.cli.options import DEFAULT_MODEL, add_layout, n_params, path, picked
 from tensoradapt.lab.cli.output import show, show_json, show_text, width
 from tensoradapt.lab.cli.parser import add_command
-from tensoradapt.lab.sweeps.spec import RANKLESS
 from tensoradapt.planning.spec import TITLES, AdapterSpec
-from tensoradapt.published import methods
+from tensoradapt.published import registry
 from tensoradapt.records import add_options, given_options, names, of_words, read
 from tensoradapt.text import align
 
@@ -128,13 +127,8 @@ def _check_size(spec: AdapterSpec) -> None:
     """Raise TensorAdaptError for a method that is missing, or takes a size and has none, in the words of options."""
     if spec.method is None:
         raise TensorAdaptError("a method is missing; give --method, as in --method cp; tensoradapt methods lists all")
-    if spec.rank is None and spec.budget is None and _takes_size(spec.method, spec.paper):
+    if spec.rank is None and spec.budget is None and registry.find(spec.method, spec.paper).ranked:
         raise TensorAdaptError(f"{spec.name} needs a size; give --rank or --budget, as in --rank 8")
-
-
-def _takes_size(method: Any, paper: bool = False) -> bool:
-    name, row = methods.find(method, paper)
-    return (row.parameterization if row else name) not in RANKLESS
 
 
 def compress(args: argparse.Namespace) -> int:
@@ -143,7 +137,7 @@ def compress(args: argparse.Namespace) -> int:
     from tensoradapt.lab.cli.documents import compressed_document
     from tensoradapt.lab.data import models
 
-    if args.rank is args.max_error is args.budget is None and _takes_size(args.method):
+    if args.rank is args.max_error is args.budget is None and registry.find(args.method).ranked:
         raise TensorAdaptError(f"{args.method} needs a size; give --rank, --max-error or --budget, as in --rank 8")
     result = compressed(
         args.folder if len(args.folder) > 1 else args.folder[0],

@@ -66,12 +66,12 @@ def _names(argument: str) -> list[str]:
     from tensoradapt.lab.data import models
     from tensoradapt.lab.tasks import registry
     from tensoradapt.planning.choose import PURPOSES
-    from tensoradapt.published import methods
+    from tensoradapt.published.registry import names
 
     known: dict[str, Callable[[], Iterable[str]]] = {
-        "method": methods.names,
-        "name": methods.names,
-        "reference": methods.names,
+        "method": names,
+        "name": names,
+        "reference": names,
         "model": models.names,
         "task": registry.names,
         "figures": lambda: (*plots.NAMES, "all"),

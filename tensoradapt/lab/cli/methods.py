@@ -13,7 +13,6 @@ from typing import Any
 from tensoradapt import checks, parameterizations, published
 from tensoradapt.checks import shown
 from tensoradapt.errors import TensorAdaptError, did_you_mean
-from tensoradapt.habits import unknown_method
 from tensoradapt.lab.cli.options import DEFAULT_MODEL, n_params, path
 from tensoradapt.lab.cli.output import complain, heading, show, show_json, show_text, width
 from tensoradapt.lab.cli.parser import add_command
@@ -30,7 +29,8 @@ from tensoradapt.planning.method_table import (
     paper_arguments,
     usual_arguments,
 )
-from tensoradapt.published import methods as known_methods
+from tensoradapt.published import registry
+from tensoradapt.published.registry import Method
 from tensoradapt.text import align, bonds_text, prose, size_text
 
 HEAD = """# Methods
@@ -114,7 +114,7 @@ def _print_one(args: argparse.Namespace, rank: int) -> None:
     model = args.model or DEFAULT_MODEL
     config = models.config(model)
     if args.json:
-        rows = [row for row in method_rows() if row["name"] in _meant(args.name)]
+        rows = [row for row in method_rows() if row["name"] in {found.name for found in _meant(args.name)}]
         show_json({"model": model, "methods": counted(rows, config, {"rank": rank})})
     else:
         show(*in_full(args.name, config, model, rank))
@@ -185,25 +185,20 @@ def _counted_texts(rows: Sequence[Row]) -> list[tuple[str, ...]]:
     return [head, *cells]
 
 
-def _meant(name: str) -> set[str]:
-    """Return the names of the parameterization and of the published adapter that a spelling stands for."""
-    row, chosen = published.named(name), parameterizations.name_of(name)
-    found = {chosen} & {*parameterizations.names()} | ({row.name} if row else set())
-    if not found:
-        raise TensorAdaptError(unknown_method(name, known_methods.names()))
-    return found
+def _meant(name: str) -> list[Method]:
+    """Return the parameterization and the published adapter that a text stands for."""
+    found, paper = registry.find(name), registry.known(name, paper=True)
+    return [found] if paper in (None, found) else [found, paper]
 
 
 def in_full(name: str, config: Any, model: str, rank: int) -> Iterator[str]:
     """Yield formula, advice, factors, parameters and diagram of a parameterization, a published adapter, or both."""
-    row, chosen = published.named(name), parameterizations.name_of(name)
-    if chosen in parameterizations.names():
-        yield from _parameterization(chosen, config, model, rank)
-    elif row is None:
-        _meant(name)
-    if row is not None:
-        yield from _folded(f"{_described(row)}\n")
-        yield from _planned(config, model, rank, **paper_arguments(row))
+    for found in _meant(name):
+        if found.row is None:
+            yield from _parameterization(found, config, model, rank)
+        else:
+            yield from _folded(f"{_described(found.row)}\n")
+            yield from _planned(config, model, rank, **paper_arguments(found.row))
 
 
 def _drawing(name: str, config: Any, rank: int, path: Path) -> tuple[str, str]:
@@ -217,22 +212,22 @@ def _drawing(name: str, config: Any, rank: int, path: Path) -> tuple[str, str]:
 
     if (kind := path.suffix[1:]) not in UNDATED:
         raise TensorAdaptError(f"{path} has no ending of a figure; expected one of .{', .'.join(UNDATED)}")
-    chosen = parameterizations.name_of(name)
-    is_factoring = chosen in parameterizations.names()
-    given = usual_arguments(chosen, config) if is_factoring else paper_arguments(published.get(name))
+    found = registry.find(name)
+    given = paper_arguments(found.row) if found.row else usual_arguments(found.name, config)
     plan = ta.plan(config, rank=rank, **given)
     figure = Figure(figsize=size(plan))
     draw(plan, figure.add_axes((0, 0, 1, 1)))
     return str(replace_file(path, rendered(figure, kind))), prose(described(plan))
 
 
-def _parameterization(name: str, config: Any, model: str, rank: int) -> Iterator[str]:
+def _parameterization(method: Method, config: Any, model: str, rank: int) -> Iterator[str]:
+    name = method.name
     factoring = parameterizations.get(name)
     layouts = parameterizations.layouts_of(factoring)
     options = list(inspect.signature(factoring.build).parameters)[2:]
     rows = [row.name for row in published.every() if row.parameterization == name]
     yield from (
-        f"{name}: {getattr(factoring, 'label', name)}\n",
+        f"{name}: {method.label}\n",
         *_folded(bare(inspect.getdoc(factoring) or "")),
         "",
     )

@@ -14,7 +14,7 @@ from tensoradapt.errors import TensorAdaptError, located
 from tensoradapt.lab.tasks.splits import DataSpec as DataSpec
 from tensoradapt.networks.layout import RUNTIME
 from tensoradapt.planning.spec import AdapterSpec, batches_start, layouts_given
-from tensoradapt.published import methods
+from tensoradapt.published import registry
 from tensoradapt.records import as_json, check_fields, digest, needed, of_record, read, said, value
 from tensoradapt.text import size_text
 from tensoradapt.training.options import Training
@@ -49,7 +49,7 @@ def _adapter(given: Any, where: str) -> AdapterSpec:
             if getattr(adapter, name) != default:
                 raise TensorAdaptError(f"{name} is {shown(getattr(adapter, name))}; leave it out, as the task sets it")
     with suppress(TensorAdaptError):  # a method that another process knew is refused where it is planned
-        name = methods.find(adapter.method, adapter.paper)[0]
+        name = registry.find(adapter.method, adapter.paper).name
         return adapter if name == adapter.method else replace(adapter, method=name)
     return adapter
 

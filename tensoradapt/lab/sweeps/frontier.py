@@ -24,7 +24,7 @@ from tensoradapt.lab.sweeps.run_sweep import SweepResult, sweep
 from tensoradapt.lab.sweeps.spec import SIZES, SweepSpec, read_spec
 from tensoradapt.lab.tasks.rates import ENCODER, HEAD_RATES, shares
 from tensoradapt.lab.tasks.registry import resolve
-from tensoradapt.published import methods
+from tensoradapt.published import registry
 
 WORKERS = 4  # at most by default, on CPUs: each has a model of its own
 REDRAW_SECONDS = 15.0  # between two drawings of the figure, each of which takes one or two
@@ -110,7 +110,7 @@ def _adapters(
     for i, row in enumerate(asked):
         own = row if isinstance(row, Mapping) and "method" in given else {}
         name = row.get("method") if isinstance(row, Mapping) else row
-        found = methods.find(str(name), bool(own.get("paper", table.get("paper", False))))[0]
+        found = registry.find(str(name), bool(own.get("paper", table.get("paper", False)))).name
         kept = {key: item for key, item in named.get(found, {}).items() if key not in replaced}
         tuned = {"lr": _part(share, rate(found))} if table.get("optimizer") == "adamw" and "lr" not in given else {}
         rows.setdefault(found if not own else str(i), {**kept, **tuned, "method": found, **own})

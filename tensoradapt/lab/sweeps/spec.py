@@ -32,7 +32,7 @@ from tensoradapt.lab.tasks.splits import DataSpec
 from tensoradapt.networks import starts
 from tensoradapt.planning.scale import SCALES
 from tensoradapt.planning.spec import AdapterSpec, with_defaults
-from tensoradapt.published import methods
+from tensoradapt.published import registry
 from tensoradapt.records import (
     as_json,
     changed,
@@ -51,7 +51,6 @@ from tensoradapt.training.options import Training
 Size = Mapping[str, Any]  # {"rank": r}, {"budget": n}, or empty for a method without a rank
 Rates = tuple[float, ...]
 SIZES = ("rank", "budget")
-RANKLESS = ("dense", "quanta")  # parameterizations without a rank
 OPTIMIZER = "equal_steps"  # the optimizer of adapters, where a specification names none
 AT = ("size", "method", "none")
 MOST_PACKED = 1000  # runs in one process
@@ -480,8 +479,9 @@ class _Reader:
         axes = {key: values for key, values in {**_without(self.axes, own), **own}.items() if key not in SIZES}
         layouts = [] if "layout" in own else axes.pop("layout", [])
         for choice in _combinations(axes):
-            choice["method"], row = methods.find(choice["method"], choice.get("paper", False))
-            yield from ({**choice, "layout": one} for one in layouts) if layouts and row is None else [choice]
+            found = registry.find(choice["method"], choice.get("paper", False))
+            choice["method"] = found.name
+            yield from ({**choice, "layout": one} for one in layouts) if layouts and not found.row else [choice]
 
     def _references(self, own: Mapping[str, list[Any]]) -> Iterator[dict[str, Any]]:
         shared = {f.name: self.axes[f.name] for f in OF_REFERENCES if f.name in self.axes}
@@ -509,11 +509,11 @@ class _Reader:
 
     def _sized(self, choice: Mapping[str, Any], own: Mapping[str, list[Any]]) -> Iterator[AdapterSpec]:
         """Yield the adapter at each of its own ranks or budgets, or else at those of the sweep."""
-        _, row = methods.find(choice["method"], choice.get("paper", False))
+        found = registry.find(choice["method"], choice.get("paper", False))
         of = own if own.keys() & set(SIZES) else self.axes
         given = [key for key in SIZES if key in of]
         settings = _part(choice, ADAPTER)
-        if (row.parameterization if row else choice["method"]) in RANKLESS:
+        if not found.ranked:
             yield _plainest(read(AdapterSpec, settings))
             return
         if len(given) != 1:
@@ -540,7 +540,7 @@ class _Reader:
                 raise TensorAdaptError(f"{names[0]}: lr is missing; every method needs it")
             return tuple(self.lr)
         found = [name for name in names if name in self.lr]
-        found += [key for key in self.lr if methods.spelled(key) in names]
+        found += [key for key in self.lr if getattr(registry.known(key), "name", key) in names]
         if not found:
             raise TensorAdaptError(
                 f"lr has no grid for {names[-1]!r}, only for {', '.join(self.lr)}; expected one for each method, such "
@@ -601,7 +601,7 @@ def _check_methods(spec: SweepSpec, table: Mapping[str, Any], reader: _Reader) -
         raise TensorAdaptError(
             'the sweep has no methods; expected method or reference, such as method = ["lora", "cp"]'
         )
-    factored = any(not methods.find(m.adapters[0].method, m.adapters[0].paper)[1] for m in found if m.adapters[0])
+    factored = any(not registry.find(m.adapters[0].method, m.adapters[0].paper).row for m in found if m.adapters[0])
     if "layout" in table and not factored:
         raise TensorAdaptError(
             "layout is given, and no method is a parameterization; a published adapter has its own layout, unless its "
@@ -612,7 +612,8 @@ def _check_methods(spec: SweepSpec, table: Mapping[str, Any], reader: _Reader) -
         raise TensorAdaptError(
             f"two methods are called {twice[0]!r}; give one of them another name, in a table of method"
         )
-    meant = {name: methods.spelled(name) for name in reader.lr} if isinstance(reader.lr, Mapping) else {}
+    grids = reader.lr if isinstance(reader.lr, Mapping) else ()
+    meant = {name: getattr(registry.known(name), "name", name) for name in grids}
     known = [name for name in meant.values() if name in reader.called]
     if odd := [name for name in meant if name not in reader.called and known.count(meant[name]) != 1]:
         raise TensorAdaptError(f"lr names {odd[0]!r}, which is no method{did_you_mean(odd[0], reader.called)}")

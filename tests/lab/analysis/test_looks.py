@@ -1,4 +1,4 @@
-"""Names, colours and markers of methods: one table, and no two methods of a figure look alike."""
+"""Names, colours and markers of methods: each says its own, and no two methods of a figure look alike."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tensoradapt import parameterizations, published
-from tensoradapt.lab.analysis import names as table
-from tensoradapt.lab.analysis.names import COLOURS, MARKERS, REFERENCES, Look, display, looks
+from tensoradapt.lab.analysis.names import REFERENCES, Look, display, looks
 from tensoradapt.lab.runs import config
+from tensoradapt.published import registry
 
 LABELS = [getattr(parameterizations.get(name), "label", name) for name in parameterizations.names()]
-KNOWN = sorted({*published.names(), *parameterizations.names(), *LABELS, *REFERENCES, "dora"})
+KNOWN = sorted({*published.names(), *parameterizations.names(), *LABELS, *REFERENCES})
 names = st.text("abcXY -:_()+0123", max_size=12)
 
 
@@ -26,10 +26,9 @@ def no_two_alike(found: dict[str, Look]) -> bool:
     return len(set(pairs)) == len(pairs)
 
 
-def test_every_published_row_and_parameterization_is_in_the_table() -> None:
-    lacking = [name for name in KNOWN if table.known(name) is None]
-    assert not lacking, f"names.TABLE has no entry for {lacking}"
-    assert tuple(config.REFERENCES.values()) == REFERENCES and len(table.TABLE) <= len(COLOURS) * len(MARKERS)
+def test_every_label_is_a_spelling_of_its_method_and_no_two_are_alike() -> None:
+    assert [registry.find(registry.find(name).label).name for name in registry.names()] == [*registry.names()]
+    assert tuple(config.REFERENCES.values()) == REFERENCES
     assert no_two_alike(looks(published.names())) and no_two_alike(looks(parameterizations.names()))
 
 
@@ -38,6 +37,8 @@ def test_every_published_row_and_parameterization_is_in_the_table() -> None:
     [
         ("lotr", "LoTR"),
         ("CP (LoRTA)", "CP (LoRTA)"),
+        ("tt", "Tensor-train"),
+        ("cp(lorta)", "CP (LoRTA)"),
         ("tensor_train", "Tensor-train"),
         ("metatt-4d", "MetaTT-4D"),
         ("lora_xs", "LoRA-XS"),
@@ -73,10 +74,14 @@ def test_lora_has_the_ink_of_the_style_sheet(style: str) -> None:
 
 
 def test_a_plug_in_is_shown_by_its_label(monkeypatch: pytest.MonkeyPatch) -> None:
-    modules = {"mine": SimpleNamespace(label="My Tree"), "plain": SimpleNamespace(), "cp": SimpleNamespace(label="no")}
+    modules = {
+        "mine": SimpleNamespace(label="My Tree", look=("#D55E00", "X")),
+        "plain": SimpleNamespace(),
+        "cp": SimpleNamespace(label="no"),
+    }
     entries = {name: SimpleNamespace(load=lambda module=module: module) for name, module in modules.items()}
     entries["broken"] = SimpleNamespace(load=lambda: 1 / 0)
-    monkeypatch.setattr(parameterizations, "_plugins", lambda: entries)
+    monkeypatch.setattr(parameterizations, "plugins", lambda: entries)
     shown = [display(name) for name in ("mine", "mine over layer : out : in", "plain", "broken", "cp", "mineral")]
     assert shown == ["My Tree", "My Tree over layer : out : in", "plain", "broken", "CP", "mineral"]
-    assert looks(["mine", "cp"])["mine"].name == "My Tree"
+    assert looks(["mine", "cp"])["mine"] == Look("My Tree", "#D55E00", "X")

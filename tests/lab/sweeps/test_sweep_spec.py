@@ -5,6 +5,7 @@ from __future__ import annotations
 import tomllib
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from support.synthetic_runs import write_scored
 
 import tensoradapt as ta
+from tensoradapt import parameterizations
 from tensoradapt.lab.data import models
 from tensoradapt.lab.runs.config import RunConfig
 from tensoradapt.lab.runs.execute import execute
@@ -55,6 +57,15 @@ def test_the_smallest_specification_is_every_method_at_every_rank_and_seed(tmp_p
     assert {(c.model, c.task, c.training) for c in found} == {
         ("tiny-random-bert", "planted", Training(1e-3, 60, optimizer="equal_steps"))
     }
+
+
+def test_a_method_without_a_rank_has_one_size(monkeypatch):
+    build = parameterizations.get("dense")
+    own = SimpleNamespace(build=build.build, count=build.count, oracle=build.oracle, ranked=False)
+    monkeypatch.setattr(parameterizations, "plugins", lambda: {"tree": SimpleNamespace(load=lambda: own)})
+    for method in ("tree", "dense", "kradapter"):
+        assert [m.adapters[0].rank for m in spec(method=method).method] == [None]
+        assert [m.adapters[0].rank for m in spec(method=method, rank=None).method] == [None]
 
 
 def test_one_meaning_said_otherwise_is_the_same_runs():

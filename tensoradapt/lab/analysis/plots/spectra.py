@@ -20,7 +20,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator
 
 from tensoradapt.errors import TensorAdaptError
-from tensoradapt.lab.analysis.names import COLOURS, MARKERS, colour_of, tone
+from tensoradapt.lab.analysis.names import COLOURS, MARKERS, ink, tone
 from tensoradapt.lab.analysis.plots._parts import GREY, bare, end_names, figure_of, inches, narrow, plain
 from tensoradapt.lab.analysis.statistics.spectra import Spectra, check_mode, similarity
 from tensoradapt.lab.analysis.statistics.spectra import spectra as spectra_of
@@ -177,7 +177,7 @@ def _marks(ax: Axes) -> None:
 
 
 def _style(i: int) -> dict[str, Any]:
-    return {"color": colour_of(i % len(COLOURS)), "ls": LINES[i % len(LINES)]}
+    return {"color": ink(COLOURS[i % len(COLOURS)]), "ls": LINES[i % len(LINES)]}
 
 
 def _draw_cosines(rows: pd.DataFrame, ax: Axes) -> Axes:
