@@ -39,7 +39,8 @@ SECTIONS = (
     "Measured",
 )
 SIZES = [(768, 12, 12, 3072), (384, 2, 6, 1536), (1024, 24, 16, 4096)]
-every_page = pytest.mark.parametrize("slug", ENTRIES)
+COUNTED = {slug: entry for slug, entry in ENTRIES.items() if entry.count}  # the others have no line in the table
+every_page = pytest.mark.parametrize("slug", COUNTED)
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +136,7 @@ def letters(entry: Entry, dims: Any, rank: int, projections: tuple[str, ...] | N
 def test_the_calculators_say_the_same_as_the_formulas(pages: Path, tmp_path: Path) -> None:
     """Every calculator's function in Chromium, at the sizes that its page offers."""
     calls, expected = [], {}
-    for slug, entry in ENTRIES.items():
+    for slug, entry in COUNTED.items():
         script = (pages / f"{slug}.md").read_text().split("<script>\n")[1].split("if (typeof document")[0]
         for sizes in SIZES:
             for rank in (1, 40):
