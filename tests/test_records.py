@@ -18,6 +18,7 @@ from support.written_records import to_toml, to_words
 
 import tensoradapt as ta
 from tensoradapt import checks, doors, published
+from tensoradapt.networks.modes import RUNTIME
 from tensoradapt.planning.spec import AdapterSpec, batches_start
 from tensoradapt.published.registry import names as methods
 from tensoradapt.records import (
@@ -153,6 +154,7 @@ MAPS = doors.names("maps")
 EACH_RANK = RANKS | st.dictionaries(KEYS, RANKS, min_size=1, max_size=3)
 LAYOUTS = st.sampled_from((": out : in", "layer proj : head dim : model", "(layer proj) : out* : in*"))
 PARTS = st.lists(RANKS, min_size=1, max_size=3)
+NAMES = st.lists(WORDS, max_size=3, unique=True)
 SIMPLE = st.booleans() | st.integers(-9, 2**40) | st.floats(allow_nan=False) | WORDS
 VALUES = st.recursive(
     SIMPLE, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3), max_leaves=6
@@ -187,7 +189,7 @@ FIELDS: dict[str, Any] = {
     else st.none(),
     "rank_pattern": st.dictionaries(KEYS, EACH_RANK, max_size=3),
     "train": st.lists(WORDS, max_size=3),
-    "tasks": st.lists(WORDS, max_size=3),
+    "tasks": NAMES | st.dictionaries(st.sampled_from(RUNTIME), NAMES, max_size=3),
     "dropout": st.floats(0, 0.99),
     "rank_dropout": st.floats(0, 0.99),
 }

@@ -68,7 +68,7 @@ class Adapter(nn.Module):
         self.empty = empty  # True while its values are yet to come
         self.given = False  # True where attach was given values
         self.gate = Gate()
-        self.task_choice = TaskChoice(plan.spec.tasks)
+        self.task_choice = TaskChoice(plan.spec.runtime)
         self.attachment = Attachment()
         self.forward_pass = ForwardPass()
         self.averaged_by = 0  # id of the DDP model that is known to hold the parameters
@@ -178,19 +178,24 @@ class Adapter(nn.Module):
         scale = self.factored[self._at(site).number].scale
         return self.biases[proj] * (1.0 if is_matched(self.plan.scale) else scale)
 
-    def select(self, *, task: str | int | Sequence[str | int] | Tensor) -> None:
+    def select(self, **chosen: str | int | Sequence[str | int] | Tensor) -> None:
         """Select the task of a plan made with ``tasks=``, by name or index; a sequence has one for each sample.
 
-        Raises TensorAdaptError for anything that is not a task of the plan, and while merged; the old choice stays.
+        Each runtime mode of the layout is an argument: ``select(task="rte")``, or ``select(scene="hall", env="rain")``,
+        of which a mode that is left out keeps its value. Raises TensorAdaptError for anything that is not of the plan,
+        for a mode that has no value yet, and while merged; the old choice stays.
         """
         if self.gate.merged:
             raise TensorAdaptError(
                 f"the adapter is merged into the weights with task {self.task()!r}; call unmerge(model) first"
             )
-        self.task_choice.select(task)
+        self.task_choice.select(**chosen)
 
-    def task(self) -> str | None:
-        """Return the selected task, None without tasks; raise TensorAdaptError where it is not exactly one."""
+    def task(self) -> str | Mapping[str, str] | None:
+        """Return the selected task, by mode where there are several; None without tasks.
+
+        Raises TensorAdaptError where it is not exactly one.
+        """
         return self.task_choice.name()
 
     def delta(self, site: Site | str) -> Tensor:  # (out, in)

@@ -5,7 +5,8 @@ A Gate says whether they are added, to which samples, and multiplied by what; a 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,7 +14,8 @@ from torch import Tensor, nn
 
 from tensoradapt.adapter.places import Places
 from tensoradapt.errors import TensorAdaptError, did_you_mean
-from tensoradapt.networks.layout import RUNTIME, At
+from tensoradapt.networks.layout import At
+from tensoradapt.networks.modes import only
 
 
 class Samples:
@@ -103,53 +105,82 @@ class Gate(nn.Module):
 
 
 class TaskChoice:
-    """The selected task of a plan with ``tasks``; without tasks there is nothing to select."""
+    """The selected task of a plan with ``tasks``: a value of each runtime mode. Without tasks there is none to select.
 
-    def __init__(self, tasks: Sequence[str]) -> None:
-        self.tasks = tuple(tasks)
-        self.selected: int | Tensor | None = None  # a task's index, or one for each sample of the batch
+    ``places`` are all that can be selected, as positions in tensors; ``names`` are those of each mode's values.
+    """
+
+    def __init__(self, names: Mapping[str, Sequence[str]]) -> None:
+        self.names = dict(names)
+        every = itertools.product(*(range(len(values)) for values in names.values()))
+        self.places: Sequence[At] = tuple(dict(zip(names, place, strict=True)) for place in every)
+        # indices by mode, each one number or one for each sample of the batch, and with them the index of a place
+        self.chosen: dict[str, int | Tensor] = {mode: 0 for mode, values in names.items() if len(values) == 1}
+        self.selected: int | Tensor | None = None if names else 0
         self._rows: dict[tuple[Samples | None, torch.device], tuple[list[Tensor], Tensor]] = {}
 
-    def select(self, task: Any) -> None:
-        """Select a task by name or index, or a sequence with one for each sample; the old choice stays on errors."""
-        tasks = self.tasks
-        last = len(self.tasks) - 1
-        if not tasks:
+    def select(self, **given: Any) -> None:
+        """Select values of modes by name or index, or a sequence with one for each sample; others stay selected.
+
+        The old choice stays on errors.
+        """
+        if not self.names:
             raise TensorAdaptError(
                 "the adapter was planned without tasks, so none can be selected; plan with tasks= and a layout with "
                 "task"
             )
-        given = _plain(task)
+        if odd := [mode for mode in given if mode not in self.names]:
+            raise TensorAdaptError(f"the adapter has no mode {odd[0]!r} to select{did_you_mean(odd[0], self.names)}")
+        chosen = {**self.chosen, **{mode: self._indices(mode, value) for mode, value in given.items()}}
+        if missing := [mode for mode in self.names if mode not in chosen]:
+            first = ", ".join(f"{mode}={values[0]!r}" for mode, values in self.names.items())
+            of = ", ".join(self.names[missing[0]])
+            raise TensorAdaptError(f"no {missing[0]} is selected; give one of {of} too, as in select({first})")
+        several = {mode: len(value) for mode, value in chosen.items() if isinstance(value, Tensor)}
+        if len(set(several.values())) > 1:
+            n_each = " and ".join(f"{n} {mode}s" for mode, n in several.items())
+            raise TensorAdaptError(f"{n_each} are selected; expected one of each for every sample, or one for all")
+        number: int | Tensor = 0
+        for mode, values in self.names.items():
+            number = number * len(values) + chosen[mode]
+        self.chosen, self.selected, self._rows = chosen, number, {}
+
+    def _indices(self, mode: str, task: Any) -> int | Tensor:
+        tasks, given = self.names[mode], _plain(task)
+        last = len(tasks) - 1
         several = isinstance(given, Sequence) and not isinstance(given, str)
         wanted = list(map(_plain, given)) if several else [given]
         if not wanted or any(isinstance(name, bool) or not isinstance(name, str | int) for name in wanted):
             raise TensorAdaptError(
-                f"task is {task!r}; expected a name or index of {', '.join(tasks)} (0 to {last}), or a sequence with "
+                f"{mode} is {task!r}; expected a name or index of {', '.join(tasks)} (0 to {last}), or a sequence with "
                 "one for each sample"
             )
         if wrong := [name for name in wanted if name not in tasks and name not in range(len(tasks))]:
             valid = f"{did_you_mean(wrong[0], tasks)}, or their indices 0 to {last}"
-            raise TensorAdaptError(f"task {wrong[0]!r} is not in this adapter{valid}")
+            raise TensorAdaptError(f"{mode} {wrong[0]!r} is not in this adapter{valid}")
         numbers = [tasks.index(name) if isinstance(name, str) else name for name in wanted]
-        self.selected, self._rows = torch.tensor(numbers) if several else numbers[0], {}
+        return torch.tensor(numbers) if several else numbers[0]
 
-    def name(self) -> str | None:
-        """Return the selected task, None without tasks; raise TensorAdaptError where it is not exactly one."""
-        if not self.tasks:
-            return None
-        if not isinstance(self.selected, int):
-            state = "no task is selected" if self.selected is None else "a task for each sample is selected"
-            raise TensorAdaptError(
-                f"{state}, and a site's update is of one task; call adapter.select(task=...) with one of "
-                f"{', '.join(self.tasks)}"
-            )
-        return self.tasks[self.selected]
+    def name(self) -> str | Mapping[str, str] | None:
+        """Return the selected task, by mode where there are several, None without tasks.
+
+        Raises TensorAdaptError where it is not exactly one.
+        """
+        at: Mapping[str, Any] = self.at()
+        return only({mode: self.names[mode][i] for mode, i in at.items()}) if at else None
 
     def at(self, number: int | None = None) -> At:
-        """Return the position of a task in its tensors, by default that of the selected one."""
-        if number is None and (name := self.name()) is not None:
-            number = self.tasks.index(name)
-        return {} if number is None else {RUNTIME[0]: number}
+        """Return the place of a number, by default the selected one; raise TensorAdaptError where that is not one."""
+        chosen = self.selected if number is None else number
+        if not isinstance(chosen, int):
+            what = " and ".join(self.names)
+            state = f"no {what} is selected" if self.selected is None else f"a {what} for each sample is selected"
+            raise TensorAdaptError(
+                f"{state}, and a site's update is of one {what}; call adapter.select("
+                f"{', '.join(f'{mode}=...' for mode in self.names)}) with one of "
+                f"{'; '.join(', '.join(values) for values in self.names.values())}"
+            )
+        return self.places[chosen]
 
     @property
     def by_sample(self) -> bool:
@@ -167,12 +198,13 @@ class TaskChoice:
             return None
         n = len(x) if gate.samples is None else len(gate.samples)
         if len(self.selected) != n:
+            mode = next(mode for mode, value in self.chosen.items() if isinstance(value, Tensor))
             raise TensorAdaptError(
-                f"select(task=) was given {len(self.selected)} tasks and the batch has {n} samples; give one each"
+                f"select({mode}=) was given {len(self.selected)} {mode}s and the batch has {n} samples; give one each"
             )
         if (key := (gate.samples, x.device)) not in self._rows:
             own = gate.own(self.selected)
-            rows = [(own == task).nonzero().squeeze(1) for task in range(len(self.tasks))]
+            rows = [(own == task).nonzero().squeeze(1) for task in range(len(self.places))]
             self._rows = {kept: value for kept, value in self._rows.items() if kept[0] is gate.samples}
             with torch.inference_mode(False):  # a pass with gradients uses them too
                 self._rows[key] = [one.to(x.device) for one in rows], torch.cat(rows).argsort().to(x.device)

@@ -36,7 +36,7 @@ from tensoradapt.compression.fit import Factors, Fit, Job, fit_within, in_best_o
 from tensoradapt.compression.library import is_library, left_out_of, read_library
 from tensoradapt.compression.sources import TrainedUpdates, difference, norm_of, read, update_of
 from tensoradapt.errors import TensorAdaptError, located
-from tensoradapt.networks.layout import RUNTIME
+from tensoradapt.networks.modes import TASK
 from tensoradapt.networks.network import Network
 from tensoradapt.planning.plan import Plan
 from tensoradapt.planning.spec import AdapterSpec
@@ -121,8 +121,8 @@ class Compressed:
     @property
     def n_params_each(self) -> int:
         """The numbers that each adapter of a library has of its own: those of factors with the mode ``task``."""
-        factors = [(g.network, f) for g in self.plan.groups for f in g.network.factors if RUNTIME[0] in f.labels]
-        return sum(math.prod(net.shape(f)) // net.sizes[RUNTIME[0]] for net, f in factors)
+        factors = [(g.network, f) for g in self.plan.groups for f in g.network.factors if TASK in f.labels]
+        return sum(math.prod(net.shape(f)) // net.sizes[TASK] for net, f in factors)
 
     def with_adapter(self, name: str, source: Any) -> Compressed:
         """Return a library with one more adapter in its bases: only the adapter's own numbers are solved for.
@@ -307,7 +307,7 @@ def _check_task_mode(tasks: Sequence[str], layout: Any) -> None:
     """Raise TensorAdaptError where several adapters are given without a mode for them."""
     every = layout if isinstance(layout, list | tuple) and layout else (layout,)
     texts = [one for one in every if isinstance(one, str)]  # what else a layout can be, or cannot, the plan says
-    if tasks and (layout is None or not all(RUNTIME[0] in one.partition(":")[0].split() for one in texts)):
+    if tasks and (layout is None or not all(TASK in one.partition(":")[0].split() for one in texts)):
         raise TensorAdaptError(
             f"{len(tasks)} adapters and layout={shown(layout)} were given; their mode in a layout is called task: give "
             "one with it, as in layout='task layer proj : out : in'"
@@ -398,7 +398,7 @@ def _relative(left: np.ndarray, norms: np.ndarray) -> list[float]:
 
 def _task_spectrum(core: Core) -> np.ndarray:
     """Return the singular values of a core's unfolding along the mode of its adapters, the largest first."""
-    axis = core.layout.names.index(RUNTIME[0])
+    axis = core.layout.names.index(TASK)
     unfolded = np.moveaxis(core.values, axis, 0).reshape(core.values.shape[axis], -1)
     triangle = np.linalg.qr(unfolded.T, mode="r")
     values = np.linalg.svd(triangle, compute_uv=False)

@@ -21,7 +21,8 @@ import numpy as np
 from tensoradapt.compression.sources import Update, norm_of
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.lora.pair import LoraPair, triangular
-from tensoradapt.networks.layout import RUNTIME, Layout, Mode
+from tensoradapt.networks.layout import Layout, Mode
+from tensoradapt.networks.modes import TASK
 from tensoradapt.networks.network import Network
 from tensoradapt.planning.plan import Group
 
@@ -99,7 +100,7 @@ def within(group: Group, updates: Updates, bases: Mapping[str, np.ndarray], exac
     for number, own in enumerate(updates.values()):
         for member in group.members:
             update = own[member.site.name]
-            at = {**member.at, RUNTIME[0]: number}
+            at = {**member.at, TASK: number}
             position = tuple(at[mode.name] for mode in layout.index)  # no ranges there
             projected = _projected(update.T if member.transposed else update, u, v)
             values[position] = projected.reshape(small.shape[len(layout.index) :])

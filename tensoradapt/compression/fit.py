@@ -17,7 +17,7 @@ from tensoradapt.compression.core import Core, Updates, can_be_cut, core_of, res
 from tensoradapt.compression.sources import TrainedUpdates
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.networks import least_squares
-from tensoradapt.networks.layout import RUNTIME
+from tensoradapt.networks.modes import TASK
 from tensoradapt.networks.network import Network
 from tensoradapt.planning.build_plan import build_plan
 from tensoradapt.planning.plan import Group, Plan
@@ -99,7 +99,7 @@ class Job:
 
 def with_row(group: Group, factors: Factors, updates: Updates) -> tuple[Network, Factors]:
     """Return a library's network and factors with a place for one more adapter, by least squares in their bases."""
-    network, (mode,) = group.network, RUNTIME
+    network, mode = group.network, TASK
     holders = [factor for factor in network.factors if mode in factor.labels]
     if len(holders) != 1:
         raise TensorAdaptError(

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from tensoradapt.adapter.adapter import Adapter
 from tensoradapt.adapter.sharding import refuse_sharded
-from tensoradapt.checks import Check, as_path, check_arguments, dtype_of, flag, of_kind, one_of, optional, text
-from tensoradapt.errors import TensorAdaptError
+from tensoradapt.checks import Check, as_path, check_arguments, dtype_of, flag, named, of_kind, one_of, optional, text
+from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.lora.experts import for_llama_cpp, for_peft, side_by_side
 from tensoradapt.lora.pair import LoraPair, ModulePair, Part, module_pairs, sites_of
 from tensoradapt.lora.write_folder import (
@@ -27,6 +27,7 @@ from tensoradapt.lora.write_folder import (
     task_type_known,
     write_lora,
 )
+from tensoradapt.networks.modes import only
 from tensoradapt.sites.modules import is_conv1d
 from tensoradapt.surgery.checks import check_site
 from tensoradapt.surgery.registry import attached, original_modules, required
@@ -124,7 +125,7 @@ CHECKS: Mapping[str, Check] = {
     "adapter": optional(of_kind(Adapter)),
     "round_up": flag,
     "dtype": _dtype,
-    "task": optional(text),
+    "task": optional(lambda given, where: (partial(named, text) if isinstance(given, Mapping) else text)(given, where)),
     "task_type": optional(task_type_known),
     "heads": partial(one_of, HEADS),
     "prefix": module_path,
@@ -142,7 +143,7 @@ def export_lora(
     rank: int | None = None,
     round_up: bool = False,
     dtype: str | torch.dtype = "float32",
-    task: str | None = None,
+    task: str | Mapping[str, str] | None = None,
     task_type: str | None = None,
     heads: str = "refuse",
     prefix: str = "",
@@ -164,7 +165,8 @@ def export_lora(
         rank: truncate every pair to at most this rank; default exact.
         round_up: zero-pad to the next rank that vLLM supports.
         dtype: float32, float16, bfloat16 or float64.
-        task: the task to export, of an adapter with tasks.
+        task: the task to export, of an adapter with tasks; of one with several runtime modes a name for each, such as
+            ``{"scene": "hall", "env": "rain"}``.
         task_type: PEFT's name of the task; default CAUSAL_LM for a causal language model, else none.
         heads: "leave" exports without trained modules and shared biases, which a LoRA cannot hold. With target "peft"
             an attached adapter's trained modules are written too, as ``modules_to_save``.
@@ -297,7 +299,9 @@ def _unwrapped(base: nn.Module) -> dict[str, nn.Module]:
     return {name: module for name, module in modules.items() if name}
 
 
-def _check(exported: Sequence[Adapter], task: str | None, heads: str, left_out: Sequence[str]) -> None:
+def _check(
+    exported: Sequence[Adapter], task: str | Mapping[str, str] | None, heads: str, left_out: Sequence[str]
+) -> None:
     """Raise for what a LoRA of these adapters cannot hold, before any pair is made."""
     if rules := [one.plan.spec.rule for one in exported if one.plan.spec.rule != "add"]:
         raise TensorAdaptError(
@@ -310,11 +314,13 @@ def _check(exported: Sequence[Adapter], task: str | None, heads: str, left_out: 
             "reads has no place for them. Save the whole model (ta.save_model(ta.merge_and_unload(model), folder)), "
             "write the modules for PEFT alone (target='peft'), or pass heads='leave' to export the updates alone"
         )
-    tasks = [name for one in exported for name in one.plan.spec.tasks]
-    if tasks and task is None:
-        raise TensorAdaptError(
-            f"the adapter has tasks {', '.join(tasks)}, and a LoRA folder holds one; pass task={tasks[0]!r}"
-        )
+    tasks = {mode: names for one in exported for mode, names in one.plan.spec.runtime.items()}
+    if tasks and not isinstance(task, Mapping) and (task is None or len(tasks) > 1):
+        listed = " and ".join(f"{mode}s {', '.join(names)}" for mode, names in tasks.items())
+        first = only({mode: names[0] for mode, names in tasks.items()})
+        raise TensorAdaptError(f"the adapter has {listed}, and a LoRA folder holds one; pass task={first!r}")
+    if isinstance(task, Mapping) and (odd := [mode for mode in task if mode not in tasks]):
+        raise TensorAdaptError(f"task names {odd[0]!r}{did_you_mean(odd[0], tasks)}")
     if task is not None and not tasks:
         raise TensorAdaptError(f"task={task!r} was given, and this adapter has no tasks; leave it out")
 

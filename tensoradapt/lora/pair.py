@@ -104,7 +104,7 @@ def sites_of(parts: Sequence[Part]) -> list[Site]:
 def module_pairs(
     parts: Sequence[Part],
     modules: Mapping[str, nn.Module],
-    task: str | None,
+    task: str | Mapping[str, str] | None,
     rank: int | None,
     experts: Mapping[str, ExpertMatrix] | None = None,
 ) -> dict[str, ModulePair]:
@@ -185,7 +185,7 @@ def _of_module(
 
 
 @torch.no_grad()
-def in_double(adapter: Adapter, task: str | None) -> Adapter:
+def in_double(adapter: Adapter, task: str | Mapping[str, str] | None) -> Adapter:
     """Return a copy of the adapter in float64 on the CPU, with a task of its own.
 
     Its products are those of the factors as they are stored, without float32's rounding.
@@ -196,8 +196,9 @@ def in_double(adapter: Adapter, task: str | None) -> Adapter:
     twin = Adapter(adapter.plan, adapter.seed, values, [t.scale for t in tensors]).double()
     known = twin.state_dict()  # an adapter of the PEFT plug-in saves its multipliers too, which the twin was given
     twin.load_state_dict({key: value for key, value in adapter.state_dict().items() if key in known})
-    if task is not None and adapter.plan.spec.tasks:
-        twin.select(task=task)
+    if task is not None and (modes := adapter.plan.spec.runtime):
+        given = task if isinstance(task, Mapping) else dict.fromkeys(modes, task)
+        twin.select(**{mode: name for mode, name in given.items() if mode in modes})
     own = dict(twin.named_buffers())
     for name, base in adapter.named_buffers():  # not all are in the state, and rounded where the adapter was cast
         own[name].copy_(base)

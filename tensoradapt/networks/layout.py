@@ -14,15 +14,10 @@ from functools import cached_property
 
 from tensoradapt.checks import check_whole, shown
 from tensoradapt.errors import TensorAdaptError, did_you_mean
+from tensoradapt.networks.modes import COLS, INDEX, ROWS
 
 At = Mapping[str, "int | range"]  # a position: index modes -> int; row and column modes may carry a range
 
-RUNTIME = ("task",)  # chosen when the adapter runs, not a property of a site
-INDEX = ("stack", "layer", "attn", "proj", "expert", "block", *RUNTIME)  # the coordinates a site can have
-COLS = ("in", "model", "out")  # as stored; the residual stream; as stored and transposed
-_PARTS = ("head", "dim", "ff", "token", "channel", "kh", "kw")  # modes in attention, MLPs, embeddings, convolutions
-ROWS = ("out", *_PARTS)
-ROWS_TRANSPOSED = ("in", *_PARTS)
 _TOKEN = re.compile(r"\(([^()]*)\)|([A-Za-z_]\w*)")
 
 
@@ -70,7 +65,7 @@ class Pattern:
         names = [name for axis in self.axes for name in axis]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise TensorAdaptError(f"layout {text!r} names {', '.join(twice)} more than once; each mode has one place")
-        rows = ROWS_TRANSPOSED if self.orientation == "out" else ROWS
+        rows = [name for name in ROWS if name != ("out" if self.orientation == "out" else "in")]
         for role, axes, valid in (("index", self.index, INDEX), ("column", self.cols, COLS), ("row", self.rows, rows)):
             for name in (name for axis in axes for name in axis):
                 if stem(name) not in valid:

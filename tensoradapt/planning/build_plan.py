@@ -259,7 +259,7 @@ def _check(planned: Plan, request: Request) -> None:
         )
     ranked = any(group.rank for group in planned.groups) or not request.spec.split
     smaller = "lower the rank or the budget" if ranked else "split the widths into more, and more equal, parts"
-    tasks = max(1, len(planned.spec.tasks))
+    tasks = planned.spec.n_tasks
     if planned.n_params > tasks * planned.n_dense:  # as many are dense: the ceiling
         each = f" for each of {tasks} tasks" if tasks > 1 else ""
         raise (TensorAdaptError if planned.spec.budget is None else BudgetError)(

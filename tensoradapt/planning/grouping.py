@@ -8,11 +8,11 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from tensoradapt.checks import shown
 from tensoradapt.errors import TensorAdaptError
-from tensoradapt.networks.layout import INDEX, RUNTIME, Layout, Pattern, split_sizes, stem
+from tensoradapt.networks.layout import Layout, Pattern, split_sizes, stem
+from tensoradapt.networks.modes import INDEX, RUNTIME
 from tensoradapt.planning.plan import Member
-from tensoradapt.planning.spec import AdapterSpec
+from tensoradapt.planning.spec import AdapterSpec, tasks_of
 from tensoradapt.planning.splits import (
     Split,
     check_parts,
@@ -52,14 +52,14 @@ def tied_sites(
         free = tuple((k, v) for k, v in site.coords if k not in {n for axis in pattern.index for n in axis})
         grids.setdefault((pattern, free), []).append(site)
     for pattern, _ in grids:
-        _check_tasks(pattern, spec.tasks)
+        _check_runtime(pattern, spec)
     shaped = [(pattern, _by_shape(grid, pattern, split)) for (pattern, _), grid in grids.items()]
     if spec.on_mismatch == "error":
         tensors = [shapes for _, shapes in shaped]
         where = "" if one_shape else "of the same tensor "
         _refuse_mismatch([_joined(tensors)] if one_shape else tensors, spec.name if spec.paper else None, where)
     return [
-        _tied(group, pattern, split, spec.tasks)
+        _tied(group, pattern, split, spec.runtime)
         for (pattern, shapes), grid in zip(shaped, grids.values(), strict=True)
         for group in ([grid] if spec.on_mismatch == "crop" else shapes.values())
     ]
@@ -81,21 +81,17 @@ def _expanded(text: str, parts: Mapping[str, Sequence[int]], sites: Sequence[Sit
     return Pattern.parse(text)
 
 
-def _check_tasks(pattern: Pattern, tasks: Sequence[str]) -> None:
-    sequence = isinstance(tasks, Sequence) and not isinstance(tasks, str)
-    if not sequence or not all(isinstance(name, str) and name.strip() and name.isprintable() for name in tasks):
-        raise TensorAdaptError(
-            f"tasks={shown(tasks)}; expected a sequence of distinct, printable names, as in tasks=('rte', 'cola')"
-        )
-    named = any(set(axis) & set(RUNTIME) for axis in pattern.index)
-    if merged := [axis for axis in pattern.index if len(axis) > 1 and set(axis) & set(RUNTIME)]:
-        raise TensorAdaptError(f"layout {str(pattern)!r} merges {' '.join(merged[0])}; task needs a mode of its own")
-    if named and not tasks:
-        raise TensorAdaptError(f"layout {str(pattern)!r} has a task mode; name the tasks, as in tasks=('rte', 'cola')")
-    if tasks and not named:
-        raise TensorAdaptError(f"tasks={tuple(tasks)} were given, and layout {str(pattern)!r} has no task mode")
-    if len(set(tasks)) < len(tasks):
-        raise TensorAdaptError(f"tasks={tuple(tasks)} names one twice; each has a place of its own")
+def _check_runtime(pattern: Pattern, spec: AdapterSpec) -> None:
+    """Raise unless ``tasks`` names the values of the modes that a batch chooses, each a mode of its own."""
+    text, modes = str(pattern), [mode for axis in pattern.index for mode in axis if mode in RUNTIME]
+    for mode in modes:
+        if merged := [axis for axis in pattern.index if len(axis) > 1 and mode in axis]:
+            raise TensorAdaptError(f"layout {text!r} merges {' '.join(merged[0])}; {mode} needs a mode of its own")
+        if mode not in spec.runtime:
+            usual = tasks_of((text,), ("a", "b"))
+            raise TensorAdaptError(f"layout {text!r} has the mode {mode}; name the {mode}s, as in tasks={usual}")
+    if odd := [mode for mode in spec.runtime if mode not in modes]:
+        raise TensorAdaptError(f"tasks={spec.tasks} were given, and layout {text!r} has no mode {odd[0]}")
 
 
 def _pattern_for(site: Site, patterns: Sequence[Pattern]) -> Pattern:
@@ -180,12 +176,12 @@ def _check_cover(site: Site, pattern: Pattern, sizes: Sizes) -> None:
             )
 
 
-def _tied(sites: list[Site], pattern: Pattern, split: Split, tasks: Sequence[str]) -> Tied:
+def _tied(sites: list[Site], pattern: Pattern, split: Split, runtime: Mapping[str, Sequence[str]]) -> Tied:
     blocks = {site.name: block_sizes(site, pattern, split) for site in sites}
     axes = [axis for axis in pattern.index if not set(axis) & set(RUNTIME)]
     values = {axis: list(dict.fromkeys(_value(site, axis) for site in sites)) for axis in axes}
     _refuse_holes(sites, axes, values)
-    sizes = {" ".join(axis): len(values.get(axis, tasks)) for axis in pattern.index}
+    sizes = {" ".join(axis): len(values[axis] if axis in values else runtime[axis[0]]) for axis in pattern.index}
     sizes |= {name: max(block[name] for block in blocks.values()) for name in blocks[sites[0].name]}
     layout = Layout.parse(pattern, sizes)
     return layout, tuple(_member(site, pattern, layout, values, blocks[site.name]) for site in sites)

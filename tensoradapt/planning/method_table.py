@@ -14,6 +14,7 @@ from tensoradapt import published as papers
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.networks.layout import Pattern
 from tensoradapt.planning.build_plan import plan
+from tensoradapt.planning.spec import tasks_of
 from tensoradapt.planning.splits import usual_split
 from tensoradapt.published import registry
 from tensoradapt.published.row import Published
@@ -167,7 +168,7 @@ def _counts(name: str, config: Any, size: Mapping[str, Any], layout: str | None)
         "lora_rank": max(group.network.cut.rank for group in groups),
         "layout": "; ".join(dict.fromkeys(str(group.network.layout) for group in groups)),
         "small": all(group.pairs_are_small for group in groups),
-        "tasks": len(given.get("tasks", ())),
+        "tasks": made.spec.n_tasks if made.spec.tasks else 0,
         "fault": None,
     }
 
@@ -197,7 +198,7 @@ def paper_arguments(row: Published) -> dict[str, Any]:
 
 
 def _tasks(layouts: Sequence[str]) -> dict[str, Any]:
-    return {"tasks": ("a", "b")} if any("task" in text.split(":")[0] for text in layouts) else {}
+    return {"tasks": tasks} if (tasks := tasks_of(layouts, ("a", "b"))) else {}
 
 
 def formula(factoring: Any) -> str:

@@ -290,8 +290,8 @@ def _variations(spec: AdapterSpec) -> Iterator[str]:
 
 def _trained_notes(plan: Plan) -> Iterator[str]:
     """Say which tasks there are, and what is trained in place."""
-    if plan.spec.tasks:
-        yield f"tasks: {', '.join(plan.spec.tasks)}; adapter.select(task=...) chooses"
+    for mode, names in plan.spec.runtime.items():
+        yield f"{mode}s: {', '.join(names)}; adapter.select({mode}=...) chooses"
     if plan.train == ("auto",):
         yield "trained in place: the head, if the model is a transformers classifier (not in the figure above)"
     elif plan.train:

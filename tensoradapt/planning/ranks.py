@@ -8,14 +8,12 @@ from contextlib import nullcontext
 from tensoradapt.checks import check_rank, is_whole
 from tensoradapt.errors import BudgetError, TensorAdaptError, did_you_mean, located
 from tensoradapt.networks.layout import Layout
+from tensoradapt.networks.modes import LETTERS
 from tensoradapt.networks.network import Network
 from tensoradapt.planning.builder import Builder, free_bonds
 from tensoradapt.planning.grouping import Tied
 from tensoradapt.sites.site import matches
 from tensoradapt.text import Rank
-
-# modes by the letters that papers have for them
-MODES = {"dh": "dim", "d_h": "dim", "h": "dim", "H": "head", "qkv": "proj", "M": "proj", "L": "layer", "T": "task"}
 
 
 def networks(
@@ -35,7 +33,7 @@ def networks(
 
 def _by_mode(rank: Mapping[str, int], names: Collection[str]) -> dict[str, int]:
     """Return ranks under the names of a network's bonds; a rank may name its mode by a paper's letter for it."""
-    meant = {name: name if name in names else MODES.get(name, name) for name in rank}
+    meant = {name: name if name in names else LETTERS.get(name, name) for name in rank}
     if unknown := sorted(name for name, mode in meant.items() if mode not in names):
         raise TensorAdaptError(
             f"rank names {unknown[0]!r}, which no tensor has{did_you_mean(unknown[0], sorted(names))}"

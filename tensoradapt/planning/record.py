@@ -11,7 +11,8 @@ from typing import Any, get_args
 
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.networks import mapped
-from tensoradapt.networks.layout import RUNTIME, Layout
+from tensoradapt.networks.layout import Layout
+from tensoradapt.networks.modes import RUNTIME
 from tensoradapt.networks.network import Draws, Factor, Network
 from tensoradapt.planning.plan import Group, Member, Plan
 from tensoradapt.planning.spec import AdapterSpec
@@ -99,8 +100,6 @@ def _check_values(plan: Plan) -> None:
     spec = plan.spec
     if not isinstance(spec.method, str) or None in (spec.scale, spec.start):
         raise ValueError(f"method {spec.method!r}, scale {spec.scale!r} and start {spec.start!r} of no plan")
-    for name in spec.tasks:
-        text(name)
     for count in (plan.n_trained_base, spec.budget):
         if count is not None:
             whole(count)
@@ -121,8 +120,9 @@ def _check_members(plan: Plan) -> None:
     for group in plan.groups:
         layout = group.network.layout
         index = {mode.name for mode in layout.index} - set(RUNTIME)
-        if layout.size_of.get(RUNTIME[0], len(plan.spec.tasks)) != len(plan.spec.tasks):
-            raise ValueError(f"the task mode has size {layout.size_of[RUNTIME[0]]} for {len(plan.spec.tasks)} tasks")
+        sizes = {mode.name: mode.size for mode in layout.index if mode.name in RUNTIME}
+        if sizes != {mode: len(names) for mode, names in plan.spec.runtime.items()}:
+            raise ValueError(f"modes of sizes {sizes} for tasks={plan.spec.tasks}")
         for member in group.members:
             sides = {m.name for m in (*layout.rows, *layout.cols)}
             picked = {k: v for k, v in member.at.items() if k in index and isinstance(v, int)}

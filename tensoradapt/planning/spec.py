@@ -6,6 +6,7 @@ are made from its fields. To add one, declare it here and use it where it acts.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, fields, replace
 from functools import partial
@@ -16,6 +17,7 @@ from tensoradapt import published as papers
 from tensoradapt.checks import shown
 from tensoradapt.errors import TensorAdaptError, did_you_mean, few
 from tensoradapt.networks import mapped, starts
+from tensoradapt.networks.modes import RUNTIME, TASK
 from tensoradapt.networks.varied import DRAWN, HOWS, hows, modes
 from tensoradapt.planning.builder import Builder
 from tensoradapt.planning.scale import SCALES
@@ -123,7 +125,29 @@ def _width(key: Any) -> Any:
 
 
 def _tasks(given: Any, where: str) -> Any:
-    return tuple(given) if isinstance(given, list) else given  # ``grouping`` says what they have to be
+    """Return names of tasks as a tuple; a table of those of other runtime modes, in the order of the modes."""
+    if not isinstance(given, Mapping):
+        return _distinct(given, where)
+    if odd := [mode for mode in given if mode not in RUNTIME]:
+        raise TensorAdaptError(f"{where} has {shown(odd[0])}, which no batch chooses{did_you_mean(odd[0], RUNTIME)}")
+    by_mode = {mode: names for mode in RUNTIME if (names := _distinct(given.get(mode, ()), f"{where} of {mode}"))}
+    return by_mode.get(TASK, ()) if by_mode.keys() <= {TASK} else by_mode
+
+
+def _distinct(given: Any, where: str) -> tuple[str, ...]:
+    names = given if isinstance(given, Sequence) and not isinstance(given, str) else [None]
+    sound = all(isinstance(name, str) and name.strip() and name.isprintable() for name in names)
+    if not sound or len(set(names)) < len(names):
+        raise TensorAdaptError(
+            f"{where}={shown(given)}; expected a sequence of distinct, printable names, as in tasks=('rte', 'cola')"
+        )
+    return tuple(names)
+
+
+def tasks_of(layouts: Sequence[str], names: Sequence[str]) -> Any:
+    """Return ``tasks`` with the same names for each runtime mode of some layouts; () where they have none."""
+    modes = {mode for text in layouts for mode in text.partition(":")[0].split()}
+    return _tasks({mode: names for mode in RUNTIME if mode in modes}, "tasks")
 
 
 def _dropout(given: Any, where: str) -> float:
@@ -255,7 +279,9 @@ class AdapterSpec:
             **dict.fromkeys(("bias", "fan_in_fan_out", "inference_mode", "task_type"), "leave it out"),
         },
     )
-    tasks: Sequence[str] = value(_tasks, "names of the values of a task mode", (), listed=True)
+    tasks: Sequence[str] | Mapping[str, Sequence[str]] = value(
+        _tasks, f"names of the values of a task mode, or a table of those of {', '.join(RUNTIME)}", (), listed=True
+    )
     dropout: float = value(
         _dropout, "probability of dropout for the input of the updates", 0.0, former=("lora_dropout",)
     )
@@ -278,6 +304,17 @@ class AdapterSpec:
     def name(self) -> str:
         """The name of the method: that of an object is its class's or module's."""
         return parameterizations.name_of(self.method) if not isinstance(self.method, str) else self.method
+
+    @property
+    def runtime(self) -> dict[str, Sequence[str]]:
+        """The names of the values of each mode that a batch chooses."""
+        by_mode = self.tasks if isinstance(self.tasks, Mapping) else {TASK: self.tasks}
+        return {mode: names for mode, names in by_mode.items() if names}
+
+    @property
+    def n_tasks(self) -> int:
+        """The number of updates that a site has: one for each choice of the runtime modes."""
+        return math.prod(map(len, self.runtime.values()))
 
 
 TITLES = {  # under which the help of commands has the fields

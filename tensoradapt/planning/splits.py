@@ -11,7 +11,8 @@ from typing import Any
 
 from tensoradapt.checks import is_whole, shown
 from tensoradapt.errors import TensorAdaptError, did_you_mean
-from tensoradapt.networks.layout import COLS, ROWS, Pattern, near_equal, split_sizes, stem
+from tensoradapt.networks.layout import Pattern, near_equal, split_sizes, stem
+from tensoradapt.networks.modes import SIDES
 from tensoradapt.sites.site import Site
 
 Parts = Sequence[int] | Mapping[int, Sequence[int]]  # the parts of a split mode, or of each width that it can have
@@ -26,8 +27,8 @@ def check_parts(split: Any) -> None:
             f"split is {shown(split)}; expected a mapping of modes to the sizes of their parts: {example}"
         )
     for mode, parts in split.items():
-        if mode not in (valid := dict.fromkeys((*ROWS, *COLS))):
-            raise TensorAdaptError(f"split names {shown(mode)}, no row or column mode{did_you_mean(mode, valid)}")
+        if mode not in SIDES:
+            raise TensorAdaptError(f"split names {shown(mode)}, no row or column mode{did_you_mean(mode, SIDES)}")
         for sizes in parts.values() if isinstance(parts, Mapping) else (parts,):
             if isinstance(sizes, str) or not isinstance(sizes, Sequence):
                 raise TensorAdaptError(
@@ -79,11 +80,7 @@ def check_split(
     names = split_sizes(split)
     if unknown := sorted(name for name in used if name != stem(name) and name not in names):
         numbered = [name for name in used if name != stem(name)]
-        modes = {
-            mode: n
-            for mode in (*ROWS, *COLS)
-            if (n := max((_number(x) for x in numbered if stem(x) == mode), default=0))
-        }
+        modes = {mode: n for mode in SIDES if (n := max((_number(x) for x in numbered if stem(x) == mode), default=0))}
         raise TensorAdaptError(
             f"a layout names {unknown[0]!r}, but split={dict(split)} makes {', '.join(names) or 'no modes'}; "
             f"give the sizes of its parts, as in {_advised(sites, modes, near)}"
@@ -96,7 +93,7 @@ def _number(name: str) -> int:
 
 def refuse_unsplit(text: str, sites: Sequence[Site], near: Sequence[int]) -> None:
     """Raise for ``out*`` in a layout where no split says what the parts of out are."""
-    modes = re.findall(r"\b(out|in|model|ff|head|dim)[*]", text)
+    modes = re.findall(rf"\b({'|'.join(SIDES)})[*]", text)
     if modes:
         raise TensorAdaptError(
             f"layout {text!r} names the parts of {' and '.join(modes)}, and no split says what they are; give e.g. "

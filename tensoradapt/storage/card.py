@@ -10,6 +10,7 @@ from tensoradapt.adapter.adapter import Adapter
 from tensoradapt.adapter.attachment import Origin
 from tensoradapt.checks import check_arguments, optional, shown, text
 from tensoradapt.errors import TensorAdaptError, of_extra
+from tensoradapt.networks.modes import only
 from tensoradapt.planning.plan import Plan
 from tensoradapt.surgery.registry import attached, registered
 from tensoradapt.text import bonds_text
@@ -119,8 +120,8 @@ def _facts(adapter: Adapter) -> Iterator[tuple[str, Any]]:
     yield "scale", f"{plan.scale}" + (f", alpha {plan.spec.alpha:g}" if plan.spec.alpha is not None else "")
     yield "start, rule, seed", f"{plan.start}, {plan.spec.rule}, {adapter.seed}"
     yield "dropout, of the input and of ranks", f"{plan.spec.dropout:g}, {plan.spec.rank_dropout:g}"
-    if plan.spec.tasks:
-        yield "tasks", f"{', '.join(plan.spec.tasks)}: `adapter.select(task={plan.spec.tasks[0]!r})` chooses"
+    for mode, names in plan.spec.runtime.items():
+        yield f"{mode}s", f"{', '.join(names)}: `adapter.select({mode}={names[0]!r})` chooses"
     if plan.train:
         count = "" if plan.n_trained_base is None else f" ({plan.n_trained_base:,} parameters, saved with it)"
         yield "also trained", ", ".join(f"`{name}`" for name in plan.train) + count
@@ -154,4 +155,5 @@ def _as_lora(plan: Plan) -> Iterator[str]:
 
 def _export_options(plan: Plan) -> str:
     left = ', heads="leave"' if plan.train or plan.biases else ""
-    return left + (f", task={plan.spec.tasks[0]!r}" if plan.spec.tasks else "")
+    first = {mode: names[0] for mode, names in plan.spec.runtime.items()}
+    return left + (f", task={only(first)!r}" if first else "")

@@ -208,7 +208,7 @@ def restore(model: nn.Module, path: str | Path, name: str | None = None) -> None
 def _computed(plan: Plan) -> list[Any]:
     """Return what of a plan decides how its numbers are used: neither how it was asked for, nor its dropout."""
     spec = plan.spec
-    asked = [spec.scale, spec.alpha, spec.start, spec.rule, tuple(spec.tasks), spec.map]
+    asked = [spec.scale, spec.alpha, spec.start, spec.rule, spec.tasks, spec.map]
     return [{key: value for key, value in plan_record(plan).items() if key != "spec"}, asked]
 
 

@@ -21,7 +21,8 @@ from typing import Any
 
 from tensoradapt import parameterizations
 from tensoradapt.errors import NetworkError, TensorAdaptError, missing_extra
-from tensoradapt.networks.layout import INDEX, RUNTIME, At, Layout, Pattern
+from tensoradapt.networks.layout import At, Layout, Pattern
+from tensoradapt.networks.modes import INDEX, RUNTIME
 from tensoradapt.networks.network import Network
 from tensoradapt.planning.builder import Builder
 from tensoradapt.planning.scale import SCALES

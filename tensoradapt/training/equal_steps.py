@@ -134,7 +134,7 @@ class StepRescaler:
 def squared_target(adapter: Adapter) -> float:
     """Return the squared distance of a step at rate 1, summed over all entries of the adapter's matrices."""
     squared = sum(site.out * site.in_ * first_step(site.in_) ** 2 for site in adapter.plan.sites)
-    return squared * max(1, len(adapter.plan.spec.tasks))
+    return squared * adapter.plan.spec.n_tasks
 
 
 def learning_rate(optimizer: torch.optim.Optimizer, adapter: Adapter) -> float:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,7 @@ import tensoradapt as ta
 from tensoradapt.testing.laws import float64
 
 TIED = "layer proj : head dim : model"
+SCENES = "env layer scene : out : in"
 
 
 def logits(model: nn.Module) -> torch.Tensor:
@@ -72,6 +75,64 @@ def test_a_tasks_delta_is_its_slice_of_the_train() -> None:
     torch.testing.assert_close(adapter.delta(site).detach(), tensor.scale * row.T)
 
 
+def rooms(**changes: Any) -> tuple[nn.Module, ta.Adapter]:
+    model, names = make("bert"), {"scene": ("kitchen", "hall"), "env": ("day", "night", "rain")}
+    plan = ta.plan(model, "tucker", SCENES, 2, tasks=names, train=(), **changes)
+    with float64():
+        adapter = ta.attach(model, plan)
+    perturb(adapter)
+    return model, adapter
+
+
+def test_an_update_of_two_modes_is_the_slice_of_its_tensor_at_both() -> None:
+    _, adapter = rooms()
+    group, tensor = adapter.plan.groups[0], adapter.factored[0]
+    assert tensor.network.layout.shape[:3] == (3, 3, 2) and adapter.plan.spec.n_tasks == 6
+    for (i, env), (j, scene) in itertools.product(enumerate(("day", "night", "rain")), enumerate(("kitchen", "hall"))):
+        adapter.select(scene=scene, env=env)
+        assert adapter.task() == {"scene": scene, "env": env}
+        for member in group.members:
+            torch.testing.assert_close(adapter.delta(member.site), tensor.full()[i, member.at["layer"], j])
+
+
+def test_two_modes_are_chosen_for_all_or_for_each_sample_and_one_that_is_not_named_stays(tmp_path: Path) -> None:
+    model, adapter = rooms()
+    alone = {}
+    for scene, env in itertools.product((0, 1), (0, 1, 2)):
+        adapter.select(scene=scene, env=env)
+        alone[scene, env] = logits(model)
+    assert not any(torch.allclose(alone[a], alone[b]) for a, b in itertools.combinations(alone, 2))
+    adapter.select(scene="hall", env=["rain", "day"])
+    torch.testing.assert_close(logits(model), torch.stack([alone[1, 2][0], alone[1, 0][1]]), rtol=1e-10, atol=1e-10)
+    adapter.select(scene=["kitchen", "hall"])
+    torch.testing.assert_close(logits(model), torch.stack([alone[0, 2][0], alone[1, 0][1]]), rtol=1e-10, atol=1e-10)
+    adapter.save(tmp_path / "rooms")
+    loaded = ta.load(again := make("bert"), tmp_path / "rooms")
+    assert loaded.plan.spec.tasks == adapter.plan.spec.tasks
+    loaded.select(env="night", scene="hall")
+    assert torch.equal(logits(again), alone[1, 1])
+
+
+@pytest.mark.parametrize(
+    ("chosen", "says"),
+    [
+        (
+            {"scene": "hall"},
+            r"no env is selected; give one of day, night, rain too, as in select\(scene='kitchen'",
+        ),
+        ({"task": "hall"}, "the adapter has no mode 'task' to select.*Valid: scene, env"),
+        ({"scene": "hall", "env": "hail"}, "env 'hail' is not in this adapter.*Valid: day, night, rain.*0 to 2"),
+        ({"scene": ["hall", 0, 1], "env": [0, 1]}, "3 scenes and 2 envs are selected; expected one of each for every"),
+    ],
+)
+def test_a_choice_of_two_modes_that_does_not_fit_is_refused(chosen: dict[str, Any], says: str) -> None:
+    model, adapter = rooms()
+    with pytest.raises(ta.TensorAdaptError, match=says):
+        adapter.select(**chosen)
+    with pytest.raises(ta.TensorAdaptError, match=r"no scene and env is selected.*select\(scene=..., env=...\)"):
+        logits(model)
+
+
 @pytest.mark.parametrize(
     ("run", "says"),
     [
@@ -119,17 +180,22 @@ def test_a_batch_of_another_size_than_its_tasks_is_refused() -> None:
 @pytest.mark.parametrize(
     ("asked", "says"),
     [
-        ({"layout": "layer task : out : in"}, "has a task mode; name the tasks"),
-        ({"layout": "layer : out : in", "tasks": ("a",)}, "tasks=.*'a'.* has no task mode"),
+        ({"layout": "layer task : out : in"}, "has the mode task; name the tasks, as in tasks=.'a', 'b'"),
+        ({"layout": "layer : out : in", "tasks": ("a",)}, "tasks=.*'a'.* has no mode task"),
         ({"layout": "(layer task) : out : in", "tasks": ("a",)}, "merges layer task; task needs a mode of its own"),
-        ({"layout": "layer task : out : in", "tasks": ("a", "a")}, "names one twice"),
+        ({"layout": SCENES}, r"has the mode env; name the envs, as in tasks=\{'scene': \('a', 'b'\), 'env': .*\}"),
+        ({"layout": SCENES, "tasks": {"env": ("day",), "scene": ()}}, "has the mode scene; name the scenes"),
+        ({"layout": "task : out : in", "tasks": {"task": ("a",), "env": ("b",)}}, "tasks=.*'b'.* has no mode env"),
+        ({"layout": SCENES, "tasks": {"scenes": ("a",)}}, "tasks has 'scenes'.*; did you mean \"scene\"?"),
+        ({"layout": SCENES, "tasks": {"scene": "hall"}}, "tasks of scene='hall'; expected a sequence of distinct"),
+        ({"layout": "layer task : out : in", "tasks": {"rte": 1}}, "tasks has 'rte'.* Valid: task, scene, env"),
         *(
             (
                 {"layout": layout, "tasks": tasks},
                 rf"tasks={re.escape(repr(tasks))}; expected a sequence of distinct, printable names",
             )
             for layout in ("layer task : out : in", "layer : out : in")
-            for tasks in ("rte", (1, 2), (None, ""), ("rte", ""), ("rte", " "), {"rte": 1}, None, 2)
+            for tasks in ("rte", (1, 2), (None, ""), ("rte", ""), ("rte", " "), ("a", "a"), None, 2)
         ),
     ],
 )

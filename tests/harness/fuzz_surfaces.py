@@ -29,6 +29,7 @@ from tensoradapt.files import FORMULA, csv_bytes
 from tensoradapt.lab.runs.store import SUMS, read_run
 from tensoradapt.lab.sweeps.spec import read_spec
 from tensoradapt.lora.read_folder import read_lora
+from tensoradapt.networks import modes
 from tensoradapt.storage.load import unattached
 from tensoradapt.text import align
 
@@ -49,7 +50,7 @@ class Surface:
 
 
 MODES = (
-    "layer", "proj", "block", "expert", "task", "head", "dim", "model", "out", "in", "out1", "out2", "in1", "in2",
+    *(mode.name for mode in modes.MODES), "out1", "out2", "in1", "in2",
     "(", ")", ":", "*", "out*", "in*", "é", "Layer", "1", "-", "layer layer", "(layer proj)", "(head dim)", "", "\t",
 )  # fmt: skip
 LAYOUTS = (

@@ -205,6 +205,15 @@ def test_each_task_is_a_folder_of_its_own(tmp_path: Path) -> None:
         assert_same(products(tmp_path / task), updates(adapter, make("bert")))
 
 
+def test_a_value_of_each_mode_is_a_folder(tmp_path: Path) -> None:
+    model, names = make("bert"), {"scene": ("kitchen", "hall"), "env": ("day", "night")}
+    adapter = ta.attach(model, ta.plan(model, "cp", "env proj scene : out : in", 2, tasks=names, train=()))
+    perturb(adapter)
+    ta.export_lora(model, tmp_path / "lora", task={"env": "night", "scene": "kitchen"}, dtype="float64")
+    adapter.select(scene="kitchen", env="night")
+    assert_same(products(tmp_path / "lora"), updates(adapter, make("bert")))
+
+
 def test_whatever_state_the_adapter_is_in_the_updates_are_the_same(tmp_path: Path) -> None:
     model, adapter = attached("gpt2")
     base, expected = make("gpt2"), updates(adapter, make("gpt2"))

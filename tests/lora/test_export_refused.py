@@ -37,10 +37,14 @@ def with_biases() -> Case:
     return model, ta.attach(model, ta.plan(model, method="cara", paper=True, rank=2, train=()))
 
 
-def with_tasks() -> Case:
+def with_tasks(layout: str = "layer task proj : out : in", tasks: Any = ("rte", "cola")) -> Case:
     model = make("bert")
-    plan = ta.plan(ta.find_sites(model), "layer task proj : out : in", "cp", 2, tasks=("rte", "cola"), train=())
+    plan = ta.plan(ta.find_sites(model), layout, "cp", 2, tasks=tasks, train=())
     return model, ta.attach(model, plan)
+
+
+def rooms() -> Case:
+    return with_tasks("scene env : out : in", {"scene": ("hall", "loft"), "env": ("day", "night")})
 
 
 def with_another_rule() -> Case:
@@ -75,6 +79,12 @@ REFUSED: dict[str, tuple[Callable[[], Case], dict[str, Any], list[str]]] = {
     ),
     "biases": (with_biases, {}, ["the adapter trains the shared biases of o, up, down", "heads='leave'"]),
     "no task": (with_tasks, {}, ["the adapter has tasks rte, cola", "holds one; pass task='rte'"]),
+    "no task of two modes": (
+        rooms,
+        {"task": "hall"},
+        ["scenes hall, loft and envs day, night", "task={'scene': 'hall'"],
+    ),
+    "a mode too few": (rooms, {"task": {"scene": "hall"}}, ["no env is selected; give one of day, night too"]),
     "a task too much": (lambda: attached("bert"), {"task": "rte"}, ["task='rte' was given", "has no tasks"]),
     "another rule": (with_another_rule, {}, ["rule 'dora', and a LoRA can only add"]),
     "NaN": (diverged, {}, ["the update of module bert.encoder.layer.1.attention.self.query has non-finite entries"]),

@@ -124,6 +124,8 @@ def test_every_field_refuses_what_no_model_makes_right(field: str) -> None:
         ("rates", {"A": 2}, {"A": 2.0}),
         ("train", "classifier", ("classifier",)),
         ("tasks", ["a"], ("a",)),
+        ("tasks", {"task": ["a"], "env": ()}, ("a",)),
+        ("tasks", {"env": ["a"], "task": ["b"]}, {"task": ("b",), "env": ("a",)}),
         ("dropout", 0, 0.0),
         ("rank", 8.0, 8),
     ],

@@ -11,6 +11,7 @@ from support.models import CONFIGURED, FAMILIES, logical, make
 from torch import nn
 
 import tensoradapt as ta
+from tensoradapt.networks.modes import MODES
 from tensoradapt.sites.recipe import Part, Recipe
 from tensoradapt.sites.site import Site
 
@@ -49,8 +50,10 @@ def test_sites_on_the_meta_device_are_those_of_real_weights(name: str) -> None:
 def test_a_site_has_the_shape_of_its_block_and_a_name_and_coordinates_of_its_own(name: str) -> None:
     model, sites = make(name), ta.find_sites(make(name), "all")
     assert len({site.name for site in sites}) == len({site.coords for site in sites}) == len(sites)
-    values = dict(model.named_parameters())
+    values, sources = dict(model.named_parameters()), {mode.name: mode.size for mode in MODES}
     for site in sites:
+        assert {sources[name] for name in site.coord} == {"coordinate"}
+        assert {sources[name] for name, _ in site.inner} <= {"inner"}
         assert tuple(logical(model, site, values)[site.block].shape) == (site.out, site.in_)
         assert site.modes("model")["model"] == (site.in_ if site.reads else site.out)
 

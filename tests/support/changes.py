@@ -328,6 +328,21 @@ TASKS = {"translation": Kind(("source", "target"), Instruct, examples)}
         tests="a task of its own besides, where its loss is another",
     ),
     Change(
+        "a mode of layouts",
+        """
+from tensoradapt.adapter.adapter import Adapter
+ranks = {"U": 1, "L": 2, "out": 3, "in": 3}
+adapter = Adapter(ta.plan(BERT, "tucker", "layer user : out : in", ranks, tasks={"user": ("ada", "bob")}))
+adapter.select(user="bob")
+assert adapter.task() == "bob" and adapter.plan.groups[0].rank["user"] == 1
+""",
+        edits={
+            "networks/modes.py": [
+                ('    ModeKind("env"', '    ModeKind("user", ("index",), "names", ("U",)),\n    ModeKind("env"')
+            ]
+        },
+    ),
+    Change(
         "a model family",
         'assert len(ta.find_sites(SimpleNamespace(model_type="novel", **SIZES), ("q", "v"))) == 4',
         edits={"sites/recipe_table.py": [('        ("bert", "roberta",', '        ("bert", "novel", "roberta",')]},

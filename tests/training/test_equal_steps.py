@@ -36,11 +36,10 @@ OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
 
 def deltas(adapter: ta.Adapter) -> Tensor:
     """Every update of every site and task, dense."""
-    tasks = adapter.plan.spec.tasks or (None,)
     every = []
-    for task in tasks:
-        if task is not None:
-            adapter.select(task=task)
+    for place in adapter.task_choice.places:
+        if place:
+            adapter.select(**place)
         every += [adapter.delta(site).detach().flatten() for site in adapter.plan.sites]
     return torch.cat(every)
 
@@ -96,6 +95,13 @@ def test_every_step_of_a_published_row_moves_the_weights_as_far_as_asked(name: s
     optimizer = ta.equal_steps(torch.optim.AdamW(ta.parameter_groups(model, 3e-3)), model)
     assert moves(adapter, optimizer, 3) == pytest.approx([3e-3 * rms_target(adapter)] * 3, rel=1e-6)
     assert optimizer.equal_steps.unchanged == 0
+
+
+def test_every_step_moves_the_weights_of_two_runtime_modes_as_far_as_asked() -> None:
+    model, names = make("bert"), {"scene": ("kitchen", "hall"), "env": ("day", "night", "rain")}
+    adapter = ta.attach(model, ta.plan(model, "tucker", "env layer scene : out : in", 2, tasks=names, train=()))
+    optimizer = ta.equal_steps(torch.optim.AdamW(adapter.parameters(), lr=3e-3), model)
+    assert moves(adapter, optimizer, 3) == pytest.approx([3e-3 * rms_target(adapter)] * 3, rel=1e-6)
 
 
 @pytest.mark.parametrize("parameterization", ["cp", "tucker", "lora", "vera", "loha", "tensor_ring"])

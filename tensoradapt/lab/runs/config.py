@@ -12,8 +12,7 @@ from tensoradapt import checks
 from tensoradapt.checks import shown
 from tensoradapt.errors import TensorAdaptError, located
 from tensoradapt.lab.tasks.splits import DataSpec as DataSpec
-from tensoradapt.networks.layout import RUNTIME
-from tensoradapt.planning.spec import AdapterSpec, batches_start, layouts_given
+from tensoradapt.planning.spec import AdapterSpec, batches_start, layouts_given, tasks_of
 from tensoradapt.published import registry
 from tensoradapt.records import as_json, check_fields, digest, needed, of_record, read, said, value
 from tensoradapt.text import size_text
@@ -140,10 +139,9 @@ class RunConfig:
         return size_text(self.adapter.rank, self.adapter.budget) if self.adapter else ""
 
     def to_plan(self, heads: tuple[str, ...] = ()) -> AdapterSpec:
-        """Return the adapter with the modules trained beside it, and the task where its layout has a task mode."""
+        """Return the adapter with the modules trained beside it, and the task as the one value of runtime modes."""
         assert self.adapter is not None
-        with_task = any(RUNTIME[0] in text.split(":")[0].split() for text in layouts_given(self.adapter))
-        return replace(self.adapter, train=heads, tasks=(self.task,) if with_task else ())
+        return replace(self.adapter, train=heads, tasks=tasks_of(layouts_given(self.adapter), (self.task,)))
 
     def _size(self) -> str:
         rank, budget = (self.adapter.rank, self.adapter.budget) if self.adapter else (None, None)

@@ -135,7 +135,7 @@ def _trainable(model: nn.Module, task: Task, config: RunConfig) -> tuple[nn.Modu
     if config.kind == "adapter":
         adapter = attach(model, build_plan(model, config.to_plan(heads)), seed=config.seed)
         if adapter.plan.spec.tasks:
-            adapter.select(task=config.task)
+            adapter.select()  # the one value of each mode
         return model, adapter.plan
     in_head = {name for name, _ in model.named_parameters() if any(name.startswith(f"{head}.") for head in heads)}
     in_base = _trained_of_base(model, config.kind) - in_head

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tensoradapt.networks.layout import RUNTIME
+from tensoradapt.networks.modes import RUNTIME
 from tensoradapt.networks.network import Network
 from tensoradapt.planning.plan import Group, Member, Plan
 from tensoradapt.planning.scale import multiplier
@@ -38,7 +38,7 @@ def ranges_of(member: Member) -> Ranges:
 
 
 def index_modes(network: Network) -> tuple[str, ...]:
-    """Return the index modes that tell sites apart, without that of tasks."""
+    """Return the index modes that tell sites apart, without those that a batch chooses."""
     return tuple(mode.name for mode in network.layout.index if mode.name not in RUNTIME)
 
 
