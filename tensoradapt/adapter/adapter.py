@@ -26,7 +26,7 @@ from tensoradapt.habits import ADAPTER, no_attribute
 from tensoradapt.networks.layout import At
 from tensoradapt.networks.network import Network
 from tensoradapt.planning.plan import KINDS, Member, Plan, plan_html, tensor_table
-from tensoradapt.planning.scale import is_matched, multiplier
+from tensoradapt.planning.scale import is_matched
 from tensoradapt.sites.site import Site
 from tensoradapt.text import screen
 
@@ -87,7 +87,7 @@ class Adapter(nn.Module):
         self._parts: dict[str, SitePart] = {}
         for i, group in enumerate(plan.groups):
             for member in group.members:
-                factor = multiplier(plan.scale, group.network, member.site.in_)
+                factor = plan.multiplier(group.network, member.site)
                 self._parts[member.site.name] = SitePart(i, member, factor)
 
     def __getattr__(self, name: str) -> Any:

@@ -21,7 +21,6 @@ from tensoradapt.networks.modes import TASK
 from tensoradapt.networks.network import Network
 from tensoradapt.planning.build_plan import build_plan
 from tensoradapt.planning.plan import Group, Plan
-from tensoradapt.planning.scale import multiplier
 from tensoradapt.planning.spec import AdapterSpec, with_defaults
 from tensoradapt.text import Rank
 
@@ -230,8 +229,8 @@ def _cp_factors(adapter: Adapter, group: Group) -> Factors | None:
             tensor: Any = adapter.tensors[i]
             names = other.network.layout.names
             plain = {f.labels for f in other.network.factors} == {*((name, "r") for name in names)}
-            even = all(multiplier(adapter.plan.scale, other.network, member.site.in_) == 1 for member in other.members)
-            if plain and even and not tensor.held:
+            multipliers = {adapter.plan.multiplier(other.network, member.site) for member in other.members}
+            if plain and len(multipliers) == 1 and not tensor.held:
                 factors = {name: tensor.factors[name].detach().numpy() for name in names}
-                return {**factors, names[0]: factors[names[0]] * tensor.scale}
+                return {**factors, names[0]: factors[names[0]] * (tensor.scale * multipliers.pop())}
     return None

@@ -10,7 +10,6 @@ from tensoradapt.networks import least_squares
 from tensoradapt.networks.decomposition import leading
 from tensoradapt.networks.halves import Array, Halves, measured
 from tensoradapt.networks.starts import BOTH, Start
-from tensoradapt.planning.scale import multiplier
 from tensoradapt.published.row import started
 
 if TYPE_CHECKING:
@@ -38,7 +37,7 @@ def begin_with_step(adapter: Adapter, measured: Measured) -> None:
         network, scale = group.network, tensor.scale
 
         def step(site: Any, network: Any = network, scale: float = scale) -> torch.Tensor:
-            return adam_step(measured, site) / (scale * multiplier(plan.scale, network, site.in_))
+            return adam_step(measured, site) / (scale * plan.multiplier(network, site))
 
         held = {name: value.detach().double().cpu().numpy() for name, value in tensor.factors.items()}
         solved = least_squares.solve(network, stack(group, step).numpy(), held, network.zero)

@@ -5,6 +5,7 @@ Everything that shapes decide is checked when planning, before anything is alloc
 
 from __future__ import annotations
 
+import math
 import re
 import textwrap
 from collections import Counter
@@ -21,6 +22,7 @@ from tensoradapt.networks.layout import Layout
 from tensoradapt.networks.network import Network
 from tensoradapt.networks.varied import hows, modes
 from tensoradapt.planning.drawing import drawing
+from tensoradapt.planning.scale import is_matched
 from tensoradapt.planning.site_ways import regimes
 from tensoradapt.planning.spec import AdapterSpec
 from tensoradapt.published import every
@@ -130,6 +132,13 @@ class Plan:
     def scale(self) -> str | float:
         """The scale of the tensors: the name of a rule, or a number."""
         return "matched" if self.spec.scale is None else self.spec.scale
+
+    def multiplier(self, network: Network, site: Site) -> float:
+        """Return what a site's update is multiplied by, beside its tensor's scale.
+
+        A matched scale is that of a matrix of the site's own width. Whatever needs this number reads it here.
+        """
+        return math.sqrt(network.layout.in_ / site.in_) if is_matched(self.scale) else 1.0
 
     @property
     def start(self) -> str:

@@ -249,11 +249,6 @@ def is_matched(scale: str | float) -> bool:
     return isinstance(scale, str) and SCALES[scale].matched
 
 
-def multiplier(scale: str | float, network: Network, in_: int) -> float:
-    """Return the fixed factor of a site with ``in_`` columns: a matched scale is that of a matrix of its own width."""
-    return math.sqrt(network.layout.in_ / in_) if is_matched(scale) else 1.0
-
-
 def solve(scale: str | float, network: Network, factors: Mapping[str, Tensor], alpha: float | None) -> float:
     """Return the multiplier that a scale (the name of a rule, or a number) gives a tensor."""
     return SCALES[scale].solve(network, factors, alpha) if isinstance(scale, str) else float(scale)

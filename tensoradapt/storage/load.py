@@ -207,9 +207,9 @@ def restore(model: nn.Module, path: str | Path, name: str | None = None) -> None
 
 def _computed(plan: Plan) -> list[Any]:
     """Return what of a plan decides how its numbers are used: neither how it was asked for, nor its dropout."""
-    spec = plan.spec
-    asked = [spec.scale, spec.alpha, spec.start, spec.rule, spec.tasks, spec.map]
-    return [{key: value for key, value in plan_record(plan).items() if key != "spec"}, asked]
+    record, asked = plan_record(plan), ("scale", "alpha", "start", "rule", "tasks", "map")
+    multipliers = [plan.multiplier(group.network, member.site) for group in plan.groups for member in group.members]
+    return [{**record, "spec": [record["spec"][name] for name in asked]}, multipliers]
 
 
 def unattached(path: str | Path) -> Adapter:

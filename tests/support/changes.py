@@ -85,19 +85,71 @@ assert display("mine-cp") == "Mine-CP"
         "an argument of adapters",
         """
 from argparse import ArgumentParser
+from functools import partial
+from pathlib import Path
+from tempfile import mkdtemp
+import pytest
+from tensoradapt.lab.sweeps.due import cells, due
+from tensoradapt.lora.read_folder import read_lora
 from tensoradapt.planning.spec import AdapterSpec
 from tensoradapt.records import add_options, given_options, markdown, read
-def delta(gain):
-    model = encoder()
-    adapter = ta.attach(model, ta.plan(model, "cp", ": out : in", 2, projections=["up"], start="paper", gain=gain))
-    for tensor in adapter.parameters():
-        torch.nn.init.ones_(tensor)
-    return adapter.delta(adapter.plan.sites[0].name)
-assert torch.allclose(delta(3.0), 3 * delta(1.0))
+near = partial(torch.testing.assert_close, rtol=1e-3, atol=1e-5)
+x, y = torch.randn(2, 3, 32), torch.randn(2, 3, 64)
+def loss(model, x):  # its gradient in the weights is the same, whatever they are
+    return sum((layer.linear1(x) * y).sum() for layer in model.layers)
+def attached(gain, method="cp", **batches):
+    model = encoder().eval()
+    adapter = ta.attach(model, ta.plan(model, method, ": out : in", 2, projections=["up"], gain=gain), **batches)
+    torch.manual_seed(1)
+    for tensor in () if batches else adapter.parameters():
+        torch.nn.init.normal_(tensor)
+    return model, adapter
+def deltas(adapter):
+    return torch.stack([adapter.delta(site).detach() for site in adapter.plan.sites])
+def stepped(gain):
+    model, adapter = attached(gain)
+    optimizer, before = ta.equal_steps(torch.optim.AdamW(adapter.parameters(), lr=1e-2), model), deltas(adapter)
+    loss(model, x).backward()
+    optimizer.step()
+    return (deltas(adapter) - before).norm()
+def share(gain):
+    return ta.alignment(attached(gain)[0], x, loss=loss)["share"].tolist()
+def compressed(gain, *asked):
+    return ta.compress(attached(gain)[1], None, ": out : in", *asked)
+model, adapter = attached(3.0)
+plain, tripled = encoder().eval(), 3 * deltas(attached(1.0)[1])
+near(deltas(adapter), tripled)
+for layer, delta in zip(plain.layers, tripled):
+    layer.linear1.weight.data += delta
+near(model(x), plain(x))
+folder = Path(mkdtemp())
+adapter.save(folder / "saved")
+loaded = ta.load(encoder(), folder / "saved")
+near(deltas(loaded), tripled)
+assert loaded.plan.spec.gain == 3
+with pytest.raises(ta.TensorAdaptError, match="of another plan"):
+    ta.restore(attached(1.0)[0], folder / "saved")
+ta.export_lora(model, folder / "lora")
+for site, delta in zip(adapter.plan.sites, tripled):
+    pair = read_lora(folder / "lora")[site.name]
+    near(torch.from_numpy(pair.b @ pair.a).float(), delta)
+ta.merge(model)
+near(model(x), plain(x))
+near(stepped(3.0), stepped(1.0))
+near(share(3.0), share(1.0))
+near(share(0.01), share(1.0))
+exact, once, thrice = compressed(3.0, "tucker", 2), compressed(1.0, "cp", 1), compressed(3.0, "cp", 1)
+near(deltas(exact.attach(encoder())), tripled)
+assert exact.exact and exact.error < 1e-6 and once.error > 0.1
+near(thrice.error, once.error)
+near(deltas(thrice.attach(encoder())), 3 * deltas(once.attach(encoder())))
+near(*(1e5 * deltas(attached(gain, "lora-sb", batches=[x], loss=loss)[1]) for gain in (1.0, 3.0)))  # at rate 1e-5
 parser = ArgumentParser()
 add_options(parser, AdapterSpec)
 assert read(AdapterSpec, given_options(parser.parse_args(["--gain", "2"]), AdapterSpec)).gain == 2
-assert [m.adapters[0].gain for m in read_spec({**SWEEP, "gain": [1.0, 2.0]}).method] == [1, 2]
+spec = read_spec({**SWEEP, "gain": [1.0, 2.0]})
+assert [m.adapters[0].gain for m in spec.method] == [1, 2]
+assert len({config.id for config in due(spec, cells(spec, BERT), Path("none")).configs}) == 4  # of two seeds each
 assert "| `gain` |" in markdown(AdapterSpec)
 """,
         edits={
@@ -108,10 +160,11 @@ assert "| `gain` |" in markdown(AdapterSpec)
                     "    def __post_init__(self) -> None:\n        if _is_layout",
                 )
             ],
-            "adapter/adapter.py": [
+            "planning/plan.py": [
                 (
-                    "factor = multiplier(plan.scale, group.network, member.site.in_)",
-                    "factor = plan.spec.gain * multiplier(plan.scale, group.network, member.site.in_)",
+                    "return math.sqrt(network.layout.in_ / site.in_) if is_matched(self.scale) else 1.0",
+                    "own = math.sqrt(network.layout.in_ / site.in_) if is_matched(self.scale) else 1.0\n"
+                    "        return self.spec.gain * own",
                 )
             ],
         },

@@ -10,7 +10,6 @@ from typing import Any
 from tensoradapt.networks.modes import RUNTIME
 from tensoradapt.networks.network import Network
 from tensoradapt.planning.plan import Group, Member, Plan
-from tensoradapt.planning.scale import multiplier
 
 Ranges = tuple[tuple[str, int], ...]  # a mode and how many of its first entries
 
@@ -29,7 +28,7 @@ class Block:
 
 def squares_of(plan: Plan, group: Group) -> list[float]:
     """Return the squared multiplier of each member of a group, beside the tensor's scale."""
-    return [multiplier(plan.scale, group.network, member.site.in_) ** 2 for member in group.members]
+    return [plan.multiplier(group.network, member.site) ** 2 for member in group.members]
 
 
 def ranges_of(member: Member) -> Ranges:

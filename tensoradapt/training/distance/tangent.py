@@ -35,8 +35,10 @@ class Tangent:
     """The tangent space of one tensor's updates at its factors, in float64."""
 
     def __init__(self, tensor: FactoredTensor, group: Group, plan: Plan) -> None:
-        self.network, self.scale = tensor.network, tensor.scale
-        self.blocks = blocks_of(tensor.network, group.members, squares_of(plan, group))
+        squares = squares_of(plan, group)
+        largest = max(squares)  # a part of the scale, by which whitening and damping have the size of J^T J
+        self.network, self.scale = tensor.network, tensor.scale * largest**0.5
+        self.blocks = blocks_of(tensor.network, group.members, [square / largest for square in squares])
         values = {name: value.detach().double() for name, value in tensor.factors.items()}
         trained = {factor.name for factor in tensor.network.factors if factor.trainable}
         self.moving = {name: value for name, value in values.items() if name in trained}
