@@ -16,7 +16,7 @@ from tensoradapt.adapter.adapter import Adapter
 from tensoradapt.adapter.sharding import refuse_sharded
 from tensoradapt.checks import Check, as_path, check_arguments, dtype_of, flag, named, of_kind, one_of, optional, text
 from tensoradapt.errors import TensorAdaptError, did_you_mean
-from tensoradapt.lora.experts import for_llama_cpp, for_peft, side_by_side
+from tensoradapt.lora.experts import ExpertMatrix, for_llama_cpp, for_peft, side_by_side
 from tensoradapt.lora.pair import LoraPair, ModulePair, Part, module_pairs, sites_of
 from tensoradapt.lora.write_folder import (
     NAMED,
@@ -29,6 +29,7 @@ from tensoradapt.lora.write_folder import (
 )
 from tensoradapt.networks.modes import only
 from tensoradapt.sites.modules import is_conv1d
+from tensoradapt.sites.site import Site
 from tensoradapt.surgery.checks import check_site
 from tensoradapt.surgery.registry import attached, original_modules, required
 from tensoradapt.text import align
@@ -204,11 +205,7 @@ def export_lora(
     left_out = tuple(_left_out(exported, with_heads=True)) if trained else left_out
     _check(exported, task, heads, left_out)
     check_folder(path)
-    sites = sites_of(parts)
-    for site in sites:
-        check_site(modules, site, type(model).__name__)
-    places = {"llama.cpp": for_llama_cpp, "peft": for_peft}.get(target)
-    experts = places(model, modules, sites) if places else {}
+    experts = _experts(model, modules, sites_of(parts), target)
     pairs = module_pairs(parts, modules, task, rank, experts)
     r = max(1, *(pair.exported.rank for pair in pairs.values()))
     r = (round_up and max_lora_rank(r)) or r
@@ -232,6 +229,16 @@ def export_lora(
     held_as, readers = "" if prefix else bare_name(model), _readers(target, turned, bool(experts))
     n_bytes_before = sum(one.n_bytes for one in exported)
     return LoraExport(path, r, name, results, n_bytes_before, n_bytes, left_out, held_as, readers)
+
+
+def _experts(
+    model: Any, modules: Mapping[str, nn.Module], sites: Sequence[Site], target: str
+) -> dict[str, ExpertMatrix]:
+    """Return the matrices of single experts that the target has a place for, by name, once all sites are checked."""
+    for site in sites:
+        check_site(modules, site, type(model).__name__)
+    places = {"llama.cpp": for_llama_cpp, "peft": for_peft}.get(target)
+    return places(model, modules, sites) if places else {}
 
 
 def _heads(model: Any, exported: Sequence[Adapter]) -> dict[str, Tensor]:

@@ -17,13 +17,19 @@ from tensoradapt.extras.slurm import Slurm
 from tensoradapt.lab.cli.main import main
 from tensoradapt.lab.runs import work_folder
 from tensoradapt.lab.runs.work_folder import WORK
+from tensoradapt.lab.sweeps.executors.catalogue import CLUSTERS
 from tensoradapt.lab.sweeps.executors.executor import BARREN, Slots
+
+RAY = "ray" in CLUSTERS  # another room, which may be deleted
 
 
 @pytest.mark.parametrize(
     ("more", "says"),
     [
-        ({"executor": "slrum"}, "executor is 'slrum'; did you mean \"slurm\"? Valid: inline, local, ray, slurm"),
+        (
+            {"executor": "slrum"},
+            f"executor is 'slrum'; did you mean \"slurm\"? Valid: {', '.join(('inline', 'local', *CLUSTERS))}",
+        ),
         (
             {"executor": "slurm", "slurm": {"partiton": "gpu"}},
             "slurm has the option 'partiton'; did you mean \"partition\"",
@@ -34,7 +40,8 @@ from tensoradapt.lab.sweeps.executors.executor import BARREN, Slots
         ),
         ({"executor": "slurm", "slurm": ["gpu"]}, "--slurm has 'gpu'; expected KEY=VALUE"),
         ({"executor": "slurm", "device": "cuda"}, "no GPU is asked for; expected --slurm gpus=1"),
-        ({"executor": "ray", "ray": {"cpus": 0}}, "ray cpus is 0; expected a whole number of cores, 1 or more"),
+        *[({"executor": "ray", "ray": {"cpus": 0}}, "ray cpus is 0; expected a whole number of cores, 1 or more")]
+        * RAY,
         ({"slurm": {"time": 60}}, "options of slurm are given and the executor is 'local'; use slurm"),
     ],
 )
@@ -44,7 +51,7 @@ def test_options_that_will_not_do_are_refused_before_anything_is_written(more, s
     assert says in str(found.value) and not (tmp_path / "runs").exists()
 
 
-@pytest.mark.parametrize(("executor", "package"), [("slurm", "submitit"), ("ray", "ray")])
+@pytest.mark.parametrize(("executor", "package"), [("slurm", "submitit"), *[("ray", "ray")] * RAY])
 def test_a_missing_extra_is_named_before_anything_is_written(executor, package, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, package, None)
     command = ["sweep", str(write_spec(tmp_path)), "--out", str(tmp_path / "runs"), "--executor", executor]

@@ -17,7 +17,7 @@ from support.oracles import FREE, TIED
 from tensoradapt.adapter.factored import FactoredTensor
 from tensoradapt.adapter.frozen import Bases
 from tensoradapt.networks.layout import Layout
-from tensoradapt.parameterizations import get, lora, lora_xs, randlora, tt_matrix
+from tensoradapt.parameterizations import get, lora, lora_xs, names, randlora, tt_matrix
 from tensoradapt.testing.laws import Case, float64
 
 Factors = Mapping[str, np.ndarray]
@@ -208,6 +208,10 @@ def test_the_tensor_is_the_papers_equation_entry_by_entry(name: str) -> None:
         expected[place] = 0.7 * PAPERS[name][2](factors, *place)
     assert np.abs(expected).max() > 1e-3
     np.testing.assert_allclose(tensor.full().detach().numpy(), expected, rtol=0, atol=1e-12 * np.abs(expected).max())
+
+
+def test_every_parameterization_has_its_equation_in_loops() -> None:
+    assert {name.split()[0] for name in PAPERS} == set(names())
 
 
 SQUARE_768 = {"out1": 8, "out2": 12, "out3": 8, "in1": 8, "in2": 8, "in3": 12}

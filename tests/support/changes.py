@@ -60,7 +60,7 @@ assert [method.adapters[0].rank for method in read_spec({**SWEEP, "method": "twi
             '__all__ = ["build", "count", "oracle"]\nlabel = "CP twin"\n'
             'look = ("#D55E00", "X")\naliases = ("twin",)\nranked = False\n'
         },
-        tests="the laws find it",
+        tests="the laws find it; its equation in loops: `tests/support/oracles.py`",
     ),
     Change(
         "a published adapter",
