@@ -77,8 +77,8 @@ def test_a_family_is_run_by_one_command_and_written_as_files(command, tmp_path: 
     assert command("--report") == 0
     folder = tmp_path / "results" / "glue"
     names = {path.name for path in folder.iterdir()}
-    tables = {"records.csv", "means.csv", "differences.csv", "within.csv"}
-    assert names == {*tables, "frontier.png", "differences.png"}
+    assert names == {"records.csv", "means.csv", "differences.csv", "frontier.png", "differences.png"}
+    assert {row["folder"] for row in report.read(folder.parent / "within.csv")} == {"glue"}
     rows = report.read(folder / "records.csv")
     assert {row["id"] for row in rows} == {one.name for one in runs} and {row["seed"] for row in rows} == {"0", "1"}
     assert all("accuracy=" in row["test_metrics"] and row["machine"] for row in rows)
@@ -112,8 +112,9 @@ def test_sizes_are_compared_at_each_number_of_steps(command, tmp_path: Path, mon
 @pytest.mark.thorough
 def test_the_sizes_within_a_margin_are_those_of_compare(command, tmp_path: Path) -> None:
     command()
-    report.write_within(tmp_path / "runs", tmp_path)
-    rows = report.read(tmp_path / "within.csv")
+    (folder := report.RESULTS / "glue").mkdir(parents=True)
+    report.write_within(tmp_path / "runs", folder)
+    rows = report.read(report.RESULTS / "within.csv")
     assert [(row["margin"], row["method"]) for row in rows] == [
         (m, n) for m in ("0.01", "0.02") for n in ("cp", "lora")
     ]
@@ -124,6 +125,19 @@ def test_the_sizes_within_a_margin_are_those_of_compare(command, tmp_path: Path)
             one["difference"], abs=1e-6
         )
         assert (row["seeds_within"] or None) == (None if pd.isna(one["seeds_within"]) else str(one["seeds_within"]))
+
+
+@pytest.mark.parametrize("file", ["within.csv", "pairs.csv"])
+def test_the_rows_of_a_folder_take_the_place_of_those_it_had(
+    file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = (report.RESULTS / file).read_text()
+    (tmp_path / file).write_text(before)
+    rows = pd.read_csv(tmp_path / file).query("folder == 'headline/fresh'").drop(columns="folder")
+    whole = {"seeds_within": "Int64"} if "seeds_within" in rows else {}
+    monkeypatch.setattr(report, "RESULTS", tmp_path)
+    report.write_rows(rows.assign(task="another").astype(whole), tmp_path / "headline" / "fresh", file)
+    assert (tmp_path / file).read_text() == before.replace("fresh,snippets-fresh,", "fresh,another,")
 
 
 def test_a_reference_is_a_method_at_a_rank_or_at_any_budget() -> None:

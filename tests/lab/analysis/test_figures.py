@@ -31,7 +31,7 @@ TABLES = {
     "budgets": ("examples/minilm-sweep/means.csv", "sst2"),
     "lost": ("results/figures/tasks.csv", "cola"),
     "layouts": ("examples/layouts/means.csv", None),
-    "variants": ("results/instruct/ranks/means.csv", None),
+    "variants": ("results/instruct/ranks/records.csv", None),
     "tasks": ("results/figures/tasks.csv", None),
 }
 OF_RUNS = [name for name in plots.NAMES if plots._of_runs(plots._MODULES[name])]
