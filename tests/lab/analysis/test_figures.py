@@ -14,9 +14,9 @@ from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.lines import Line2D
+from support.figures import faults, shown
 from support.means import runs_of
 from support.refusals import refused
-from support.texts import faults, shown
 
 from tensoradapt.lab.analysis import plots
 from tensoradapt.lab.analysis.names import display

@@ -1,9 +1,13 @@
-"""What texts of a figure do to each other and to its edges, for tests."""
+"""Figures for tests: drawn in axes of their own, where marks stand, and what texts do to each other and to edges."""
 
 from __future__ import annotations
 
 from itertools import combinations
+from types import ModuleType
 
+import numpy as np
+import pandas as pd
+from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
@@ -53,3 +57,14 @@ def _inside(box: Bbox, other: Bbox, room: float) -> bool:
 def _shared(one: Bbox, other: Bbox) -> float:
     """Pixels that two boxes overlap by, the smaller of both ways."""
     return min(min(one.x1, other.x1) - max(one.x0, other.x0), min(one.y1, other.y1) - max(one.y0, other.y0))
+
+
+def drawn(module: ModuleType, rows: pd.DataFrame, width: float = 7, **options: object) -> Axes:
+    """Draw rows into a new figure of this width, as high as the file asks for."""
+    _, ax = pyplot.subplots(figsize=module.size(rows, width=width), layout="constrained")
+    return module.draw(rows, ax, **options)
+
+
+def lines(ax: Axes, gid: str) -> list[np.ndarray]:
+    """The data (n, 2) of each line of a kind, which is its gid up to a colon."""
+    return [np.asarray(line.get_xydata(), float) for line in ax.lines if f"{line.get_gid()}:".startswith(f"{gid}:")]
