@@ -12,7 +12,7 @@ import huggingface_hub
 import pandas
 import pytest
 from support import pages
-from support.public import MODULES, parameters, public
+from support.pages import MODULES, parameters, public
 
 import tensoradapt as ta
 from tensoradapt.lab.analysis.results import table_of

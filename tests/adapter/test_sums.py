@@ -12,8 +12,7 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from support.families import PLANNED, RANKLESS, SPLIT, planned
-from support.models import inputs, make, perturb
-from support.one_matrix import One
+from support.models import One, inputs, make, perturb
 from torch import Tensor, nn
 
 import tensoradapt as ta

@@ -7,7 +7,7 @@ from typing import Any
 import peft
 import pytest
 import torch
-from support.one_matrix import One
+from support.models import One
 from torch import Tensor, nn
 
 from tensoradapt.adapter.factored import FactoredTensor

@@ -14,8 +14,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from support.families import PLANNED, RANKLESS, planned, taken
-from support.models import CONFIGURED, FAMILIES, make
-from support.plans import TIED, llama
+from support.models import CONFIGURED, FAMILIES, TIED, llama, make
 
 import tensoradapt as ta
 from tensoradapt.planning.plan import Group, Plan

@@ -11,7 +11,7 @@ import pytest
 from matplotlib.axes import Axes
 from support.figures import drawn, faults, lines
 from support.refusals import refused
-from support.synthetic_sweep import LEVELS, tuned_apart
+from support.synthetic_runs import LEVELS, tuned_apart
 
 from tensoradapt.lab.analysis import plots
 from tensoradapt.lab.analysis.names import display

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,6 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.lines import Line2D
 from support.figures import faults, shown
-from support.means import runs_of
 from support.refusals import refused
 
 from tensoradapt.lab.analysis import plots
@@ -24,6 +24,10 @@ from tensoradapt.lab.analysis.page.svg import contrast
 from tensoradapt.lab.analysis.plots._parts import said
 from tensoradapt.lab.analysis.results import table_of
 from tensoradapt.lab.analysis.tables import compare, summarise
+
+DOCS = Path(__file__).parents[3] / "docs"
+sys.path.insert(0, str(DOCS / "make"))
+import draw_figures  # noqa: E402
 
 TABLES = {
     "snippets": ("results/figures/frontier.csv", None),
@@ -38,6 +42,17 @@ OF_RUNS = [name for name in plots.NAMES if plots._of_runs(plots._MODULES[name])]
 SCENES = ("3.3 in", "7 in", "three", "dark")
 MARKS = {"7 in": pytest.mark.nightly}  # "dark" is as wide, of one table
 Table = pd.DataFrame
+
+
+@cache
+def _read(name: str) -> Table:
+    return table_of(draw_figures.read(DOCS / name))
+
+
+def runs_of(name: str, task: str | None = None) -> Table:
+    """The runs of a file below docs: one for each score of means (a star: lost), of one task or all."""
+    runs = _read(name)
+    return runs.copy() if task is None else runs[runs["task"] == task].reset_index(drop=True)
 
 
 @cache

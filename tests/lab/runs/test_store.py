@@ -15,9 +15,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.checksums import sum_again
 from support.configs import config_of
-from support.synthetic_runs import write_synthetic
+from support.synthetic_runs import sum_again, write_synthetic
 
 from tensoradapt import files
 from tensoradapt.errors import TensorAdaptError

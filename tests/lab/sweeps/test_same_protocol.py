@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.pretended import sweep
+from support.sweeping import sweep
 
 import tensoradapt as ta
 
