@@ -6,7 +6,7 @@ LoRA r=8 on q, k, v, o of all-MiniLM-L6-v2 is trained for 80 steps (seed 100); `
 proj by how few directions carry 90 % of the energy. Advised: tie the more compressible one ("layer : out : in", a
 tensor for each projection, or "proj : out : in", a tensor for each layer). The opposite ties the other. CP and
 tensor-train at 20,000 parameters, 60 steps, three seeds, differences paired over seeds and test examples. Writes
-records/layout_advice.csv and the spectra, docs/examples/plots/spectra.csv.
+records/layout_advice.csv and the spectra, docs/results/figures/spectra.csv.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from tensoradapt.lab.analysis.plots.spectra import rows
 from tensoradapt.lab.analysis.statistics import intervals, spectra
 from tensoradapt.lab.sweeps.frontier import rate
 
-SPECTRA = figure_style.DOCS / "examples" / "plots" / "spectra.csv"
+SPECTRA = figure_style.DOCS / "results" / "figures" / "spectra.csv"
 BUDGET, FAMILIES = 20_000, ("cp", "tensor_train")
 SEEDS = (0,) if ASKED.quick else (0, 1, 2)
 
@@ -38,7 +38,7 @@ def main() -> None:
     stack, names = trained_stack()
     found = spectra.spectra(stack, names)
     path = begin(place(ASKED, "layout_advice.csv"))
-    if path:  # docs/examples/plots/spectra.py draws a figure of the singular values
+    if path:  # spectra in docs/examples/plots.py draws a figure of the singular values
         rows(stack, names=names).to_csv(SPECTRA, index=False, lineterminator="\n", float_format="%.6g")
     advised, opposite = (one.mode for one in spectra.advice(found, ("layer", "proj")))
     print("rank for 90 %:", found.rank_for(0.9), "advised to tie:", advised, flush=True)

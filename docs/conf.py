@@ -32,7 +32,7 @@ NEEDED = ("furo", "myst_parser", "sphinx_copybutton", "sphinx_design", "nbconver
 MADE_OF = {  # the source that a handwritten page links to: the made page that the site has in its place
     "notebooks": "notebooks/README.md",
     "docs/make/gallery.py": "gallery/index.md",
-    "docs/examples/plots": "gallery/plots/index.md",
+    "docs/examples/plots.py": "gallery/plots/index.md",
     "tensoradapt/__init__.py": "reference/index.md",
     "tensoradapt/published/rows.py": "reference/methods.md",
     "tensoradapt/planning/spec.py": "reference/fields.md",

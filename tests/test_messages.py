@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from support.models import make
-from support.plans import TIED, llama
+from support.models import TIED, llama, make
 from torch import nn
 
 import tensoradapt as ta

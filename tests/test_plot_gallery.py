@@ -22,6 +22,12 @@ EVERY = plot_gallery.examples()
 EXAMPLES = [example for own in EVERY.values() for example in own]
 
 
+def written(folder: Path, function: str, docstring: str) -> Path:
+    """A file with one example that draws nothing."""
+    (path := folder / "p.py").write_text(f'"""E."""\n\n\ndef {function}():\n    """{docstring}"""\n')
+    return path
+
+
 def test_each_figure_has_an_example_and_the_two_most_used_also_narrow_dark_and_in_panels() -> None:
     assert sorted(EVERY) == sorted(plots.NAMES)
     for name in ("frontier", "differences"):
@@ -29,37 +35,37 @@ def test_each_figure_has_an_example_and_the_two_most_used_also_narrow_dark_and_i
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
-def test_an_example_is_about_five_lines_and_reads_files_that_are_there(example: plot_gallery.Example) -> None:
+def test_an_example_is_a_few_lines_and_reads_files_that_are_there(example: plot_gallery.Example) -> None:
     lines = [line for line in example.code.splitlines() if line and not line.startswith(("import ", "from "))]
-    assert len(lines) <= 6 and f"ta.plots.{example.figure}(" in example.code
+    assert len(lines) <= 4 and f"ta.plots.{example.figure}(" in example.code
     read = re.findall(r'"(docs/[\w/.-]+\.csv)"', example.code)
     assert all((ROOT / name).is_file() for name in read)
 
 
 def test_a_figure_without_an_example_is_named_with_the_file_that_it_needs(tmp_path: Path) -> None:
-    (tmp_path / "frontier.py").write_text('"""Q?\n\nA.\n"""\n')
+    path = written(tmp_path, "frontier", "Q?\n\nA.")
     with pytest.raises(
-        ta.TensorAdaptError, match=r"figure 'curves' has no example; expected .*curves\.py: a docstring"
+        ta.TensorAdaptError, match=r"figure 'curves' has no example; expected a function curves in .*p\.py: a docstring"
     ):
-        plot_gallery.examples(tmp_path, ("curves", "frontier"))
+        plot_gallery.examples(path, ("curves", "frontier"))
 
 
 def test_an_example_of_no_figure_and_one_that_says_nothing_are_named(tmp_path: Path) -> None:
-    (tmp_path / "frontir.py").write_text('"""Q?\n\nA.\n"""\n')
-    with pytest.raises(ta.TensorAdaptError, match=r"frontir\.py is of no figure.*frontier"):
-        plot_gallery.examples(tmp_path, ("frontier",))
-    (tmp_path / "frontir.py").write_text('"""Q?"""\n')
-    with pytest.raises(ta.TensorAdaptError, match=r"frontir\.py says nothing; expected a docstring"):
-        plot_gallery.examples(tmp_path, ("frontier",))
+    with pytest.raises(ta.TensorAdaptError, match=r"frontir in .*p\.py is of no figure.*frontier"):
+        plot_gallery.examples(written(tmp_path, "frontir", "Q?\n\nA."), ("frontier",))
+    with pytest.raises(ta.TensorAdaptError, match=r"frontir in .*p\.py says nothing; expected a docstring"):
+        plot_gallery.examples(written(tmp_path, "frontir", "Q?"), ("frontier",))
 
 
 def test_the_page_shows_the_lines_that_are_run(tmp_path: Path) -> None:
     (path,) = plot_gallery.write(tmp_path, draw=False)
-    text = path.read_text()
-    for example in EXAMPLES:
+    text, module = path.read_text(), ast.parse(plot_gallery.EXAMPLES.read_text()).body
+    assert ast.dump(ast.Module(module[1 : -len(EXAMPLES)], [])) == ast.dump(ast.parse(plot_gallery.head()))
+    assert plot_gallery.head() in text
+    for function in plot_gallery.functions(plot_gallery.EXAMPLES):
+        (example,) = (one for one in EXAMPLES if one.function == function.name)
         assert example.code in text and f"]({example.name}.png)" in text and example.title in text
-        body = ast.parse(example.path.read_text()).body[1:]
-        assert ast.dump(ast.Module(body, [])) == ast.dump(ast.parse(example.code))
+        assert ast.dump(ast.Module(function.body[1:], [])) == ast.dump(ast.parse(example.code))
 
 
 @pytest.mark.thorough
@@ -72,6 +78,6 @@ def test_a_picture_is_as_wide_as_its_lines_say(tmp_path: Path) -> None:
 
 
 def test_lines_that_draw_nothing_are_named(tmp_path: Path) -> None:
-    (tmp_path / "curves.py").write_text('"""Q?\n\nA.\n"""\n')
-    with pytest.raises(ta.TensorAdaptError, match=r"curves\.py draws 0 figures; expected one"):
-        plot_gallery.drawn(plot_gallery.Example.read(tmp_path / "curves.py"))
+    path = written(tmp_path, "curves", "Q?\n\nA.")
+    with pytest.raises(ta.TensorAdaptError, match=r"curves in .*p\.py draws 0 figures; expected one"):
+        plot_gallery.drawn(plot_gallery.examples(path, ("curves",))["curves"][0])

@@ -10,8 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.pages import DOCS, handwritten, reference
-from support.public import FROM_ELSEWHERE, MODULES, members
+from support.pages import DOCS, FROM_ELSEWHERE, MODULES, handwritten, members, reference
 
 import tensoradapt as ta
 

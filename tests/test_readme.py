@@ -1,4 +1,6 @@
-"""What the README and CONTRIBUTING say is true."""
+"""What the README, CONTRIBUTING and the guides say is true: commands, numbers, kinds of changes, examples."""
+
+from __future__ import annotations
 
 import csv
 import doctest
@@ -11,6 +13,7 @@ import numpy as np
 import pandas
 import pytest
 from matplotlib.text import Text
+from support import changes
 from support.changes import CHANGES
 from support.pages import handwritten
 from tokenizers import Tokenizer
@@ -227,3 +230,30 @@ def test_every_row_of_the_comparison_names_its_test():
         line for line in (ROOT / "docs" / "results" / "comparison.md").read_text().splitlines() if line.startswith("| ")
     ]
     assert [row for row in rows[1:] if row.count("|") != 8 or not re.search(r"`test_\w+` \|$", row)] == []
+
+
+@pytest.mark.thorough
+def test_every_kind_of_change_works_in_the_files_that_it_touches(tmp_path: Path) -> None:
+    assert not changes.run(changes.scratch(tmp_path))
+
+
+def test_contributing_lists_the_files_of_each_change() -> None:
+    assert changes.table() in (changes.ROOT / "CONTRIBUTING.md").read_text()
+
+
+DOCS = Path(__file__).parents[1] / "docs"
+SHOWING = [DOCS / "start" / "first-run.md"]
+SHOWING += [page for page in sorted((DOCS / "guides").glob("*.md")) if ">>> " in page.read_text()]
+
+
+# bitsandbytes tries kernels that a CPU has not, and warns
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning", "ignore::DeprecationWarning")
+def test_the_guides_that_show_what_is_printed_are_found() -> None:
+    assert len(SHOWING) >= 12
+
+
+@pytest.mark.parametrize("page", SHOWING, ids=lambda page: page.stem)
+def test_the_examples_of_a_page_print_what_it_says(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = doctest.testfile(str(page), module_relative=False)
+    assert found.attempted >= 8 and found.failed == 0

@@ -12,7 +12,7 @@ import huggingface_hub
 import pandas
 import pytest
 from support import pages
-from support.public import MODULES, parameters, public
+from support.pages import MODULES, parameters, public
 
 import tensoradapt as ta
 from tensoradapt.lab.analysis.results import table_of
@@ -21,7 +21,7 @@ from tensoradapt.lab.tasks import registry
 ROOT = Path(__file__).parents[1]
 PAGES = pages.reference()
 
-import fields_page  # noqa: E402  # of docs/make, where pages finds it
+import declared_pages  # noqa: E402  # of docs/make, where pages finds it
 import reference_pages  # noqa: E402
 
 PUBLIC = public()
@@ -112,7 +112,7 @@ def test_its_docstring_has_an_example_and_names_pages_that_exist(name: str) -> N
 
 def test_the_page_of_fields_is_made_from_the_records() -> None:
     text = PAGES["fields.md"]
-    for record in fields_page.RECORDS:
+    for record in declared_pages.RECORDS:
         section = text.split(f"## {record.__name__}\n")[1].split("\n## ")[0]
         assert re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE) == [*inspect.signature(record).parameters]
 

@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 import torch
 from matplotlib import pyplot
-from support.models import make
-from support.plans import llama
+from support.models import llama, make
 from support.synthetic_runs import write_many, write_synthetic
 
 import tensoradapt as ta

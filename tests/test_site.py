@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.public import parameters, public
+from support.pages import parameters, public
 
 ROOT = Path(__file__).parents[1]
 SITE = Path(os.environ.get("TENSORADAPT_SITE", ROOT / "site")).resolve()

@@ -1,8 +1,9 @@
-"""What the runs of a family say, as files of docs/results/FAMILY.
+"""What the runs of a family say, as files of docs/results/FAMILY and rows of two tables in docs/results.
 
 ``run.py --report`` writes them: ``records.csv`` with a row for each run, ``means.csv``, ``differences.csv`` (each size
-against LoRA r=8, paired, with p and Holm's p), ``within.csv``, the same by margin, ``pairs.csv``, sizes beside CP and
-LoRA r=1, and figures of each task. Git keeps what pages are made of: not the means, differences and figures.
+against LoRA r=8, paired, with p and Holm's p) and figures of each task; for all folders together ``within.csv``, the
+differences by margin, and ``pairs.csv``, sizes beside CP and LoRA r=1. Git keeps what pages are made of: not the means,
+differences and figures.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 import pandas as pd
 from matplotlib import pyplot
 
+from tensoradapt.files import replace_file
 from tensoradapt.lab.analysis import paper, plots
 from tensoradapt.lab.analysis.facts import size
 from tensoradapt.lab.analysis.names import display
@@ -71,8 +73,8 @@ def _by_task(runs: pd.DataFrame, figure: str) -> Iterator[tuple[str, pd.DataFram
 
 
 def write_within(out: Path, folder: Path) -> None:
-    """Write ``within.csv``, for each margin and size whether it is within LoRA r=8, or how many seeds that takes, and
-    ``differences.png``, of several tasks one for each; nothing where no run is of LoRA r=8.
+    """Write a folder's rows of ``within.csv``, for each margin and size whether it is within LoRA r=8, or how many
+    seeds that takes, and its ``differences.png``, of several tasks one for each; nothing where no run is of LoRA r=8.
     """
     runs = reported(records(out))
     if not has_reference(runs):
@@ -84,18 +86,29 @@ def write_within(out: Path, folder: Path) -> None:
     told = [{**row, "size": size(row, short=True), "n_head": heads[row["runs"][0]]} for row in found]
     rows = [{**row, "mean": means[row["runs"][0]]["mean"]} for row in told]
     table = pd.DataFrame(rows)[list(WITHIN)].sort_values(["margin", "task", "n_params"], kind="stable")
-    paper.write(table.round(6).astype({"seeds_within": "Int64"}), folder / "within.csv")
+    write_rows(table.round(6).astype({"seeds_within": "Int64"}), folder, "within.csv")
     for stem, own in _by_task(runs, "differences"):
         draw(own, "differences", folder / stem, at=rank)
 
 
 def write_pairs(out: Path, folder: Path) -> None:
-    """Write ``pairs.csv``: what others gain over CP at one budget, and all sizes beside LoRA r=1, if it was run."""
+    """Write a folder's rows of ``pairs.csv``: what others gain over CP at one budget, and all sizes beside LoRA r=1, if
+    it was run.
+    """
     runs = reported(records(out))
     tables = [compare(runs, name, at=at) for name, at in PAIRS if has_reference(runs, name, at)]
     if not tables:
         return
-    paper.write(pd.concat(tables)[list(PAIR)].round(6), folder / "pairs.csv")
+    write_rows(pd.concat(tables)[list(PAIR)].round(6), folder, "pairs.csv")
+
+
+def write_rows(table: pd.DataFrame, folder: Path, file: str) -> None:
+    """Write the rows of a folder into a table of all, in place of those that it has; others stay as they are."""
+    path, name = RESULTS / file, folder.relative_to(RESULTS).as_posix()
+    own = table.assign(folder=name)[["folder", *table.columns]].astype(object)
+    others = pd.read_csv(path, dtype=str).query("folder != @name") if path.is_file() else own.head(0)
+    joined = pd.concat([others, own]).sort_values("folder", kind="stable")
+    replace_file(path, joined.to_csv(index=False, lineterminator="\n").encode())
 
 
 def records(out: Path) -> pd.DataFrame:

@@ -68,10 +68,10 @@ def _of_family(family: Family) -> list[Row]:
 
 def _of_folder(family: Family, folder: str) -> Iterator[Row]:
     """Yield the comparisons of a folder: p values of each alone, validation, and its share of the gain."""
-    runs, table = _runs(folder, family.task), pd.read_csv(RESULTS / folder / "within.csv")
+    runs, table = _runs(folder, family.task), pd.read_csv(RESULTS / "within.csv")
     reference = runs[runs["method"].eq("lora") & runs["rank"].astype(float).eq(8)]
     n_reference = int(reference["n_params"].iloc[0])
-    table = table[table["task"].eq(family.task) & table["margin"].eq(MARGINS[0])]
+    table = table[table["folder"].eq(folder) & table["task"].eq(family.task) & table["margin"].eq(MARGINS[0])]
     for row in table.to_dict("records"):
         apart = apart_by_seed(runs, row, "lora", n_reference)
         known = errors(row, apart)
@@ -138,13 +138,13 @@ def _control(row: Row, sizes: Sequence[Row]) -> Row:
 
 
 def _crossed_control(row: Row) -> Row:
-    """Return the same over test examples too, where a folder's ``pairs.csv`` has that comparison."""
-    path = RESULTS / row["folder"] / "pairs.csv"
-    if row["lora"] or not path.is_file():
+    """Return the same over test examples too, where ``pairs.csv`` has that comparison."""
+    if row["lora"]:
         return {}
-    pairs = pd.read_csv(path)
-    same = pairs["method"].eq(row["method"]) & pairs["n_params"].eq(row["n_params"]) & pairs["reference"].eq("lora")
-    found = pairs[same & pairs["reference_n_params"].eq(row.get("control_n_params")) & pairs["task"].eq(row["task"])]
+    pairs = pd.read_csv(RESULTS / "pairs.csv")
+    asked = {name: row[name] for name in ("folder", "task", "method", "n_params")}
+    asked |= {"reference": "lora", "reference_n_params": row["control_n_params"]}
+    found = pairs[(pairs[list(asked)] == pd.Series(asked)).all(axis=1)]
     names = ("difference", "low", "high", "p")
     return {f"control_{name}": float(found[name].iloc[0]) for name in names} if len(found) else {}
 

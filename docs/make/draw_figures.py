@@ -55,8 +55,8 @@ OF_RECORDS: dict[str, Callable[[], Any]] = {
     "concepts/figures/alignment.png": by_benchmark("alignment", lambda of: of.figure()),
     "guides/figures/compression.png": by_benchmark("compression", lambda of: of.figure()),
     "results/figures/best_rate.png": by_benchmark("best_rate", lambda of: of.figure(60)),
-    "results/figures/speed.png": by_benchmark("speed_report", lambda of: of.draw(of.recorded(), of.FIGURE)),
-    "results/figures/step_size.png": by_benchmark("step_size_figure", lambda of: of.draw(records("step_size.csv"))),
+    "results/figures/speed.png": by_benchmark("speed", lambda of: of.draw(of.recorded(), of.FIGURE)),
+    "results/figures/step_size.png": by_benchmark("step_size", lambda of: of.draw(records("step_size.csv"))),
 }
 
 

@@ -294,11 +294,12 @@ UNDECIDED = {  # a task of not_here.csv: as it is called, and the score of what 
 }
 
 
-def ranks(means: list[Row]) -> Iterator[Row]:
+def ranks(runs: list[Row]) -> Iterator[Row]:
     """Yield the likelihood at each rank, and the difference of the largest to the smallest."""
+    means = pd.DataFrame(runs).groupby(["method", "rank"])["test"].mean()
     gaps = {row["method"]: row for row in read("docs/results/instruct/ranks/differences.csv") if row["size"] == "r=256"}
     for method, name in MULTIPLIERS.items():
-        at = {f"r{row['rank']}": row["mean"] for row in means if row["method"] == method}
+        at = {f"r{rank}": means[method, rank] for rank in RANKS}
         yield {"name": name, **at, **{key: gaps[method][key] for key in ("difference", "low", "high")}}
 
 
@@ -440,7 +441,7 @@ BY_FILE: dict[str, Table] = {
         rules,
     ),
     "ranks": Table(
-        "docs/results/instruct/ranks/means.csv",
+        "docs/results/instruct/ranks/records.csv",
         {"": "{name}", **{f"rank {rank}:": f"{{r{rank}:.3f}}" for rank in RANKS}}
         | {"256 to 1 (95 %)": "{difference:+.3f} ({low:+.3f} to {high:+.3f})"},
         ranks,

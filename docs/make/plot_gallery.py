@@ -1,8 +1,9 @@
 """Write the gallery of figures, docs/gallery/plots: a picture of each kind and the lines that draw it.
 
-``python docs/make/plot_gallery.py`` writes it, as Sphinx does before it reads the pages. An example is a file of
-docs/examples/plots, named for its figure or for figure-variant: its docstring is the question that the figure answers
-and what its marks are, and the lines below are run from the root of the repository and shown as they are.
+``python docs/make/plot_gallery.py`` writes it, as Sphinx does before it reads the pages. An example is a function of
+docs/examples/plots.py, named for its figure or for figure_variant: its docstring is the question that the figure
+answers and what its marks are, and the lines below are run from the root of the repository and shown as they are, after
+those at the top of the file.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import contextlib
 import io
 import runpy
 import sys
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +31,7 @@ from PIL import Image  # noqa: E402  # which matplotlib brings
 from tensoradapt.errors import TensorAdaptError, did_you_mean  # noqa: E402
 from tensoradapt.lab.analysis import plots  # noqa: E402
 
-EXAMPLES = DOCS / "examples" / "plots"
+EXAMPLES = DOCS / "examples" / "plots.py"
 FIRST = ("frontier", "differences", "layouts", "curves", "learning")  # others follow by name
 HALF = ("column", "dark")  # variants that stand beside each other
 DPI, INKS = 160, 160  # dots per inch, and colours
@@ -38,60 +40,79 @@ INTRODUCTION = """# Plot gallery
 Each figure answers a question about runs. `ta.plots.NAME` takes a folder of runs, runs or a DataFrame, draws into `ax`
 or a figure of its own, obeys rcParams and style sheets, and returns the axes
 ([results](../../guides/sweeps/results.md)). The lines beside a picture are those that drew it, from the top of a copy
-of the repository; where they read a CSV file, the folder of a sweep does as well: `ta.plots.frontier("runs/x")`.
+of the repository and after these; where they read a CSV file, the folder of a sweep does as well:
+`ta.plots.frontier("runs/x")`.
 """
 
 
 @dataclass(frozen=True)
 class Example:
-    """A file that draws one figure."""
+    """A function that draws one figure."""
 
     path: Path
-    figure: str
+    function: str
     title: str
     text: str
     code: str
 
     @property
+    def figure(self) -> str:
+        return self.function.partition("_")[0]
+
+    @property
     def name(self) -> str:
-        return self.path.stem
+        """Of its picture."""
+        return self.function.replace("_", "-")
 
     @staticmethod
-    def read(path: Path) -> Example:
-        """Read an example; raise TensorAdaptError for one without a docstring of a title and a text."""
-        source = path.read_text(encoding="utf-8")
-        module = ast.parse(source)
-        title, _, text = (ast.get_docstring(module) or "").partition("\n\n")
+    def of(found: ast.FunctionDef, path: Path) -> Example:
+        """Return a function as an example; raise TensorAdaptError without a docstring of a title and a text."""
+        title, _, text = (ast.get_docstring(found) or "").partition("\n\n")
         if not title or not text:
-            raise TensorAdaptError(f"{path} says nothing; expected a docstring: a question, an empty line, the answer")
-        code = "\n".join(source.splitlines()[module.body[0].end_lineno or 0 :]).strip()
-        return Example(path, path.stem.partition("-")[0], title, " ".join(text.split()), code)
+            says = f"{found.name} in {path} says nothing"
+            raise TensorAdaptError(f"{says}; expected a docstring: a question, an empty line, the answer")
+        lines = path.read_text(encoding="utf-8").splitlines()[found.body[0].end_lineno or 0 : found.end_lineno]
+        code = textwrap.dedent("\n".join(lines)).strip()
+        return Example(path, found.name, title, " ".join(text.split()), code)
 
 
-def examples(folder: Path = EXAMPLES, figures: Sequence[str] = plots.NAMES) -> dict[str, list[Example]]:
+def functions(path: Path) -> list[ast.FunctionDef]:
+    """Return the functions of a file that draw: those without arguments."""
+    found = ast.parse(path.read_text(encoding="utf-8")).body
+    return [node for node in found if isinstance(node, ast.FunctionDef) and not node.args.args]
+
+
+def examples(path: Path = EXAMPLES, figures: Sequence[str] = plots.NAMES) -> dict[str, list[Example]]:
     """Return the examples of each figure, that with its name alone first; raise TensorAdaptError where one lacks."""
     found: dict[str, list[Example]] = {name: [] for name in (*FIRST, *figures) if name in figures}
-    for path in sorted(folder.glob("*.py"), key=lambda path: path.stem):
-        example = Example.read(path)
+    for function in sorted(functions(path), key=lambda function: function.name):
+        example = Example.of(function, path)
         if example.figure not in found:
-            raise TensorAdaptError(f"{path} is of no figure{did_you_mean(example.figure, figures)}")
+            raise TensorAdaptError(f"{function.name} in {path} is of no figure{did_you_mean(example.figure, figures)}")
         found[example.figure].append(example)
     for name, own in found.items():
         if not own or own[0].name != name:
             raise TensorAdaptError(
-                f"the figure {name!r} has no example; expected {folder / name}.py: a docstring with the question that "
-                "it answers, and about five lines that draw it from a CSV file"
+                f"the figure {name!r} has no example; expected a function {name} in {path}: a docstring with the "
+                "question that it answers, and a few lines that draw it from a CSV file"
             )
     return found
+
+
+def head(path: Path = EXAMPLES) -> str:
+    """Return the lines between a file's docstring and its first example: what all examples need."""
+    source = path.read_text(encoding="utf-8")
+    begin, end = ast.parse(source).body[0].end_lineno or 0, functions(path)[0].lineno - 1
+    return "\n".join(source.splitlines()[begin:end]).strip()
 
 
 def drawn(example: Example) -> Figure:
     """Run an example as a reader would and return its figure; raise TensorAdaptError unless it draws one."""
     pyplot.close("all")
     with contextlib.chdir(ROOT):
-        runpy.run_path(str(example.path))
+        runpy.run_path(str(example.path))[example.function]()
     if len(numbers := pyplot.get_fignums()) != 1:
-        raise TensorAdaptError(f"{example.path} draws {len(numbers)} figures; expected one")
+        raise TensorAdaptError(f"{example.function} in {example.path} draws {len(numbers)} figures; expected one")
     return pyplot.figure(numbers[0])
 
 
@@ -119,8 +140,8 @@ def write(folder: Path, draw: bool = True) -> list[Path]:
 
 
 def page(every: dict[str, list[Example]]) -> str:
-    """Return the page: a card for each figure, then its examples."""
-    lines = [INTRODUCTION, "::::{grid} 2 3 3 3", ":gutter: 2", ""]
+    """Return the page: what all examples need, a card for each figure, then its examples."""
+    lines = [INTRODUCTION, "```python", head(), "```", "", "::::{grid} 2 3 3 3", ":gutter: 2", ""]
     for name, (first, *_) in every.items():
         lines += [f":::{{grid-item-card}} {name}", f":img-top: {first.name}.png", f":img-alt: {first.title}"]
         lines += [":class-img-top: plot-thumbnail", f':link: "#{name}"', ":link-type: url", "", first.title, ":::", ""]

@@ -17,9 +17,8 @@ HERE = Path(__file__).resolve().parent
 DOCS = HERE.parent
 sys.path[:0] = [name for name in (str(HERE), str(DOCS.parent)) if name not in sys.path]
 
-import columns_page  # noqa: E402  # these are beside this file
+import declared_pages  # noqa: E402  # these are beside this file
 import draw_figures  # noqa: E402
-import fields_page  # noqa: E402
 import gallery  # noqa: E402
 import plot_gallery  # noqa: E402
 import reference_pages  # noqa: E402
@@ -30,7 +29,7 @@ from tensoradapt.lab.cli.methods import methods_page  # noqa: E402
 
 def reference() -> dict[str, str]:
     """Return the made pages of docs/reference by the names of their files."""
-    made = {"fields.md": fields_page.page(), "columns.md": columns_page.page(), "methods.md": methods_page()}
+    made = {"fields.md": declared_pages.fields(), "columns.md": declared_pages.columns(), "methods.md": methods_page()}
     return {path.name: text for path, text in reference_pages.pages().items()} | made
 
 

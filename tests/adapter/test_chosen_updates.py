@@ -1,4 +1,4 @@
-"""A task chosen for all samples or for each, and tasks that do not fit."""
+"""An adapter refuses tasks, sites and positions that it does not have; a task is chosen for all samples or for each."""
 
 from __future__ import annotations
 
@@ -202,3 +202,33 @@ def test_a_batch_of_another_size_than_its_tasks_is_refused() -> None:
 def test_tasks_and_layouts_that_do_not_fit_are_refused_in_plan(asked: dict[str, Any], says: str) -> None:
     with pytest.raises(ta.TensorAdaptError, match=says):
         ta.plan(make("bert"), method="cp", rank=2, **asked)
+
+
+def tied() -> ta.Adapter:
+    return ta.Adapter(ta.plan(make("bert"), "layer proj : head dim : model", "cp", rank=2))
+
+
+def test_a_site_the_adapter_does_not_have_is_named_with_the_closest() -> None:
+    adapter = tied()
+    with pytest.raises(ta.TensorAdaptError, match=r"layer.0.attention.self.qery' is not in this adapter; did you mean"):
+        adapter.delta("bert.encoder.layer.0.attention.self.qery")
+    with pytest.raises(ta.TensorAdaptError, match=r"^site 0 is not in this adapter\. Valid: bert"):
+        adapter.delta(0)
+
+
+@pytest.mark.parametrize(
+    "at",
+    [
+        {"layer": 3, "proj": 0},
+        {"layer": -1, "proj": 0},
+        {"layer": 1},
+        {"layer": 1, "proj": 0, "head": 2},
+        {"layer": 1, "proj": 0, "head": range(0, 6)},
+        {"layer": 1, "proj": 0, "heads": range(2)},
+    ],
+)
+def test_a_position_outside_the_layout_is_refused(at: dict[str, int | range]) -> None:
+    tensor = tied().tensors[0]
+    for ask in (tensor.delta, tensor.pair, lambda at: tensor.apply(torch.ones(30), at)):
+        with pytest.raises(ta.TensorAdaptError, match=r"position .* layout 'layer proj : head dim : model'"):
+            ask(at)

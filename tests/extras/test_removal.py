@@ -15,7 +15,7 @@ from tensoradapt.extras import ROOMS
 
 ROOT = Path(__file__).parents[2]
 # what shows or names all that there is, and so is no test of the rest
-OF_ALL = ("guides", "gallery", "public_imports", "readme", "reference", "repository", "site")
+OF_ALL = ("gallery", "public_imports", "readme", "reference", "repository", "site")
 STARTS = ("corda", "eva", "lora_sb", "mica", "milora", "olora")
 OWN = {"factor_maps": ("factor_map",), **dict.fromkeys(STARTS, ("data_starts", "peft_starts"))}  # others: test_ROOM
 SECONDS = 3000  # alone a run takes five minutes on two cores

@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from support.chat_models import saved_chat_model
-from support.paper import SMOLLM2, needs_smollm2
+from support.chat_models import SMOLLM2, needs_smollm2, saved_chat_model
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 

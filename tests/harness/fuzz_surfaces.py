@@ -20,8 +20,7 @@ from harness.fuzz_calls import CALLBACKS, ODD
 from harness.fuzz_cli import checked
 from harness.fuzz_draws import Rng, damaged_bytes, damaged_json, damaged_text, name, odd_value, one
 from harness.public_calls import CALLS, CONFIG, LIGHT, OWN, PLAN, SPEC, adapter, bert
-from support.checksums import sum_again
-from support.synthetic_runs import write_synthetic
+from support.synthetic_runs import sum_again, write_synthetic
 
 import tensoradapt as ta
 from tensoradapt.adapter.checkpoint import seal

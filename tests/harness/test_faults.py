@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from harness.faulty_saves import Faults, failed, killed
+from harness.faults import Faults, failed, killed
 from harness.system_calls import needs_strace
 from harness.two_saves import KINDS
 

@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 from harness import fuzz_cli, hostile_files
 from harness.fuzz_cli import Commands, call, checked, escapes, files
-from support.checksums import sum_again
 from support.sweeping import write_spec
+from support.synthetic_runs import sum_again
 
 from tensoradapt.lab.runs.store import SUMS
 

@@ -6,7 +6,7 @@ import warnings
 from pathlib import Path
 
 import pytest
-from harness import fuzz_runs
+from harness import fuzz
 from harness.fuzz_calls import ACCEPTED, REFUSED
 from harness.fuzz_surfaces import SURFACES
 from hypothesis import given
@@ -20,21 +20,21 @@ ENDS = (ACCEPTED, REFUSED)
 @pytest.mark.parametrize("surface", SURFACES)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_any_input_is_accepted_or_refused(surface: str, seed: int) -> None:
-    assert fuzz_runs.tried(surface, fuzz_runs.drawn(surface, seed, 0)) in ENDS
+    assert fuzz.tried(surface, fuzz.drawn(surface, seed, 0)) in ENDS
 
 
-@pytest.mark.parametrize(("name", "again"), fuzz_runs.corpus(), ids=[name for name, _ in fuzz_runs.corpus()])
+@pytest.mark.parametrize(("name", "again"), fuzz.corpus(), ids=[name for name, _ in fuzz.corpus()])
 def test_what_once_escaped_does_no_more(name: str, again: object) -> None:
     assert callable(again) and again() in ENDS
 
 
 def test_every_kind_of_escape_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The harness itself: another exception, a warning, a file left behind, a long message."""
-    monkeypatch.setattr(fuzz_runs, "grounds", lambda surface: tmp_path)
+    monkeypatch.setattr(fuzz, "grounds", lambda surface: tmp_path)
 
     def ended(call: object) -> str:
-        monkeypatch.setitem(fuzz_runs.SURFACES, "layouts", SURFACES["layouts"].__class__(1, lambda *_: None, call))
-        return fuzz_runs.tried("layouts", None)
+        monkeypatch.setitem(fuzz.SURFACES, "layouts", SURFACES["layouts"].__class__(1, lambda *_: None, call))
+        return fuzz.tried("layouts", None)
 
     def refuse(*_: object) -> None:
         raise TensorAdaptError("no")

@@ -11,7 +11,7 @@ from statistics import mean
 from typing import Any
 
 import pytest
-from support.paper import needs_smollm2
+from support.chat_models import needs_smollm2
 
 pytestmark = [pytest.mark.slow, needs_smollm2]
 WORKER = Path(__file__).parents[1] / "support" / "trl_worker.py"

@@ -18,7 +18,6 @@ from tensoradapt.integrations.trainer import EqualSteps
 
 sys.path.append(str(Path(__file__).parents[1] / "support"))
 import real_trainers
-import trainer_comparison
 from trainer_probe import Probe
 
 pytestmark = [
@@ -39,7 +38,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
         torch.manual_seed(0)
         model = LlamaForCausalLM.from_pretrained(folder / "my-model")
         config = TensorConfig(task_type="CAUSAL_LM", method="cp", rank=8, target_modules=TARGETS)
-        common = {"max_steps": trainer_comparison.STEPS, "save_steps": 1, "report_to": "none", "use_cpu": True}
+        common = {"max_steps": real_trainers.STEPS, "save_steps": 1, "report_to": "none", "use_cpu": True}
         arguments = TrainingArguments(str(folder / name), learning_rate=5e-3, weight_decay=0.1, **common)  # type: ignore[arg-type]
         rows = [{"input_ids": row, "labels": row} for row in TOKENS]
         Trainer(get_peft_model(model, config), arguments, train_dataset=rows, callbacks=callbacks).train()  # type: ignore[arg-type]
@@ -47,7 +46,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def compared(work: Path, equal: str, plain: str) -> None:
-    trainer_comparison.compare(work / "my-model", work / equal, work / plain, "Trainer")
+    real_trainers.compare(work / "my-model", work / equal, work / plain, "Trainer")
 
 
 def test_equal_steps_move_the_weights_as_asked_and_adamw_is_left_as_it_is(work: Path) -> None:
@@ -65,8 +64,8 @@ def test_a_trainer_that_takes_equal_steps_unasked_is_found(work: Path) -> None:
 
 
 def test_a_checkpoint_of_another_adapter_is_found(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    load = trainer_comparison.loaded
-    monkeypatch.setattr(trainer_comparison, "loaded", lambda base, _: load(base, work / "adamw" / "checkpoint-1"))
+    load = real_trainers.loaded
+    monkeypatch.setattr(real_trainers, "loaded", lambda base, _: load(base, work / "adamw" / "checkpoint-1"))
     with pytest.raises(AssertionError, match="'reloaded': "):
         compared(work, "equal-steps", "adamw")
 

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.paper import SMOLLM2, needs_smollm2
+from support.chat_models import SMOLLM2, needs_smollm2
 
 FOLDER = Path(__file__).parents[2] / "docs" / "examples" / "trainers"
 WRITTEN = {

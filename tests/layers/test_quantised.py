@@ -9,7 +9,7 @@ import pytest
 import torch
 from support.models import perturb
 from support.quantised_models import Two, X, four_bits, loaded, plain
-from support.threads import one_thread
+from support.sweeping import one_thread
 from torch import Tensor, nn
 
 import tensoradapt as ta

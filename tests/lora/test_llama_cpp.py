@@ -16,8 +16,8 @@ import peft
 import pytest
 import torch
 import transformers
+from support.chat_models import SMOLLM2, needs_smollm2
 from support.models import perturb
-from support.paper import SMOLLM2, needs_smollm2
 from torch import Tensor
 
 import tensoradapt as ta

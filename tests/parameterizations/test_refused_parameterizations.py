@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.plans import llama
+from support.models import llama
 
 import tensoradapt as ta
 from tensoradapt.networks.layout import Layout

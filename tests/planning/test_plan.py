@@ -6,6 +6,7 @@ import itertools
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,10 +15,11 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from support.families import PLANNED, RANKLESS, planned, taken
-from support.models import CONFIGURED, FAMILIES, make
-from support.plans import TIED, llama
+from support.models import CONFIGURED, FAMILIES, TIED, llama, make
 
 import tensoradapt as ta
+from tensoradapt.networks.layout import Layout
+from tensoradapt.parameterizations import cp
 from tensoradapt.planning.plan import Group, Plan
 from tensoradapt.planning.ranks import Builder, networks, total
 
@@ -298,3 +300,45 @@ def wider(plan: Plan) -> list[int]:
 def test_a_model_is_planned_on_the_projections_that_are_named(projections: Any) -> None:
     named = ta.plan(llama(), TIED if projections == ("q", "v") else ": out : in", "lora", 2, projections=projections)
     assert set(named.sites) == set(ta.find_sites(llama(), projections))
+
+
+MODEL = "tiny-random-bert"  # 24 wide
+
+
+@pytest.mark.parametrize(
+    ("split", "says"),
+    [
+        (3, "split is 3; expected a mapping of modes to the sizes of their parts"),
+        ({"left": (4, 6)}, "split names 'left', no row or column mode"),
+        ({"out": 3}, "split out=3; expected the sizes of its parts"),
+        ({"out": (0, 24)}, "has a part that is not a whole number of 1 or more"),
+        ({"out": {99: (9, 11)}}, "split of out has no parts for the width 24 of site"),
+        ({"out": (5, 5)}, "has the product 25, but out of site"),
+    ],
+)
+def test_a_split_that_fits_no_matrix_is_refused(split: Any, says: str) -> None:
+    with pytest.raises(ta.TensorAdaptError, match=says):
+        ta.plan(MODEL, "cp", rank=2, layout=": out1 out2 : in", split=split)
+
+
+def other_layout(layout: Layout, rank: Any) -> Any:
+    return cp.build(Layout.parse(": out : in", {"out": 3, "in": 2}), 2)
+
+
+def half_a_bond(layout: Layout, rank: Any) -> Any:
+    return replace(cp.build(layout, 2), bonds={"r": 2.5})
+
+
+@pytest.mark.parametrize(
+    ("build", "says"),
+    [
+        (lambda layout, rank: 1 / 0, "rank 1 does not fit parameterization 'mine'.*ZeroDivisionError"),
+        (lambda layout, rank: None, "build of parameterization 'mine' returned NoneType None; expected a Network"),
+        (other_layout, r"returned a network over ': out : in' \(3, 2\); expected a Network over"),
+        (half_a_bond, "in which bond 'r' would be 2.5; expected one whole number"),
+    ],
+)
+def test_a_build_that_gives_no_network_is_refused(build: Any, says: str) -> None:
+    mine = SimpleNamespace(__name__="x.mine", build=build, count=cp.count, oracle=cp.oracle)
+    with pytest.raises(ta.TensorAdaptError, match=says):
+        ta.plan(MODEL, mine, rank=1, layout=": out : in")

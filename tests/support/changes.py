@@ -291,7 +291,7 @@ assert ta.plots.allowed(runs)["seeds"] is None
             "def size(rows, *, width=3.3):\n"
             "    return width, 1 + 0.3 * len(rows)\n"
         },
-        tests="its example, which the gallery asks for: `docs/examples/plots/frontier.py` is one",
+        tests="its example, which the gallery asks for: a function of `docs/examples/plots.py`",
     ),
     Change(
         "a column of tables",

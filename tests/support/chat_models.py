@@ -1,15 +1,23 @@
-"""A tiny random Llama with a tokenizer of bytes and a chat template, saved as a folder that a task can name."""
+"""Chat models: a tiny random Llama saved as a folder that a task can name, and the plug-in's, which tests may need."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from tensoradapt.lab.data.models import names
 from tensoradapt.lab.tasks.splits import Split, Splits
+
+SMOLLM2 = "smollm2-135m-instruct"
+needs_smollm2 = pytest.mark.skipif(
+    SMOLLM2 not in names(), reason=f"{SMOLLM2} is of a plug-in: pip install -e benchmarks/paper"
+)
+
 
 TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"

@@ -375,3 +375,22 @@ def checkpoint_layers(model, reentrant: bool) -> None:
     """Compute activations again in the backward pass; transformers has renamed the method since 5.0."""
     enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
     enable({"use_reentrant": reentrant})
+
+
+TIED = "layer proj : head dim : model"
+
+
+def llama(**changes: Any) -> SimpleNamespace:
+    sizes = {"hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 6, "num_key_value_heads": 2}
+    return SimpleNamespace(**{"model_type": "llama", **sizes, "head_dim": 8, "intermediate_size": 34, **changes})
+
+
+class One(nn.Module):
+    """A model of one matrix."""
+
+    def __init__(self, out: int, in_: int) -> None:
+        super().__init__()
+        self.lin = nn.Linear(in_, out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.lin(x)

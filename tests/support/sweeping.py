@@ -1,4 +1,4 @@
-"""Sweeps in processes of their own, which tests can kill, and what these leave in a folder of runs."""
+"""Sweeps in processes of their own, which tests can kill, and what these leave; and sweeps that train nothing."""
 
 from __future__ import annotations
 
@@ -9,16 +9,20 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
-from support.threads import one_thread
+import torch
+from support.synthetic_runs import metric_document
 
 import tensoradapt as ta
 from tensoradapt.lab.data import models
 from tensoradapt.lab.runs import perform
+from tensoradapt.lab.runs.config import RunConfig
 from tensoradapt.lab.runs.work_folder import Work, state_key
 from tensoradapt.lab.sweeps.due import cells, due, with_head_rates
 from tensoradapt.lab.sweeps.spec import SweepSpec
@@ -145,3 +149,44 @@ def kill(pid: int) -> None:
     """As a power cut would: no handler runs."""
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
+
+
+Score = Callable[[RunConfig], float]
+HOW: dict[str, Any] = {"executor": "inline", "device": "cpu", "probe": False}
+
+
+def left_by(score: Score) -> Callable[..., dict[str, Any]]:
+    """What stands for the computation of a run, whose score it is given."""
+
+    def execute(config: RunConfig, *arguments: object) -> dict[str, Any]:
+        found = {"accuracy": score(config)}
+        result = {
+            "status": "finished",
+            "metric": metric_document(),
+            "n_params": 9 + len(str(config.method)),
+            "note": "",
+        }
+        parts = {"result": {**result, "validation": found, "test": found}, "measurements": {}, "arrays": {}}
+        return {"config": config.as_dict(), **parts}
+
+    return execute
+
+
+def sweep(out: Path, score: Score = lambda config: 0.7 + 0.01 * config.seed % 0.1, **changes: Any) -> list[str]:
+    """Runs a tiny sweep into a folder without training; returns its lines."""
+    said: list[str] = []
+    given = {**TINY, "rank": 1, "seed": [0, 1], **changes}
+    with patch("os.fsync"), patch.object(perform, "execute", left_by(score)):
+        ta.sweep(given, out, say=said.append, **HOW)
+    return said
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """One thread within, and as many as before after it."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,12 +1,22 @@
-"""A plan that was made from a model with other heads or layers is refused, though its modules and shapes are there."""
+"""A plan goes on the model that it was made for, without its head too, and on none with other heads or layers."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
-from transformers import BertConfig, BertForSequenceClassification, BertModel
+import torch
+from support.models import inputs, make, perturb
+from transformers import (
+    AutoModel,
+    AutoModelForMaskedLM,
+    AutoModelForSequenceClassification,
+    BertConfig,
+    BertForSequenceClassification,
+    BertModel,
+)
 
 import tensoradapt as ta
 
@@ -41,3 +51,37 @@ def test_a_saved_adapter_of_fewer_layers_is_loaded_with_a_warning(tmp_path: Path
     ):
         ta.load(BertModel(config(layers=3)), tmp_path, strict=False)
     ta.load(BertModel(config()), tmp_path, strict=False)  # where a warning would be an error
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small BERT without a head."""
+    folder = tmp_path_factory.mktemp("bert")
+    make("bert").bert.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("auto", [AutoModelForMaskedLM, AutoModelForSequenceClassification])
+def test_a_plan_of_a_name_is_attached_saved_and_loaded(auto: Any, folder: Path, tmp_path: Path) -> None:
+    plan = ta.plan(str(folder), "cp", rank=3)
+    torch.manual_seed(0)
+    first, second = (auto.from_pretrained(folder) for _ in range(2))
+    second.load_state_dict(first.state_dict())  # the head of a classifier is drawn
+    adapter = ta.attach(first, plan)
+    assert [site.module for site in adapter.plan.sites] == [f"bert.{site.module}" for site in plan.sites]
+    own = ta.plan(first, "cp", rank=3)
+    assert [group.members for group in adapter.plan.groups] == [group.members for group in own.groups]
+    perturb(adapter)
+    adapter.save(tmp_path / "adapter")
+    ta.load(second, tmp_path / "adapter")
+    batch = {"input_ids": inputs("bert")["input_ids"]}
+    torch.testing.assert_close(first(**batch).logits, second(**batch).logits, rtol=0, atol=0)
+
+
+def test_a_plan_of_a_language_model_goes_on_its_base(folder: Path) -> None:
+    plan, base = (
+        ta.plan(AutoModelForMaskedLM.from_pretrained(folder), "lora", rank=2),
+        AutoModel.from_pretrained(folder),
+    )
+    adapter = ta.attach(base, plan)
+    assert {f"bert.{site.name}" for site in adapter.plan.sites} == {site.name for site in plan.sites}

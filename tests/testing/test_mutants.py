@@ -181,7 +181,8 @@ MUTANTS = {
         parameterization(cp, build=hadamard_with_one_bond, count=hadamard_count, oracle=hadamard_oracle),
     ),
     "CP with head and dim swapped": Mutant(
-        "oracle", parameterization(cp, oracle=oracle_with_head_and_dim_swapped, parts=(2,))  # half of these have a head
+        "oracle",
+        parameterization(cp, oracle=oracle_with_head_and_dim_swapped, parts=(2,)),  # half of these have a head
     ),
     "positions count from the other end": Mutant("slices", patched(factored, "_picks", picks_from_the_other_end)),
     "delta is read by columns": Mutant("slices", patched(FactoredTensor, "delta", delta_by_columns), alone=False),

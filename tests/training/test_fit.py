@@ -1,14 +1,27 @@
-"""The training loop: what moves, how fast, and what happens when numbers blow up."""
+"""The training loop: what moves, how fast, what it shows, and what happens when numbers rise or blow up."""
 
+from __future__ import annotations
+
+import io
 import itertools
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from support.models import inputs, make
+from support.sweeping import TINY
+from support.terminals import written
 from torch import nn
 
 import tensoradapt as ta
-from tensoradapt.training.fit import fit
+from tensoradapt.lab.runs.store import load_runs
+from tensoradapt.lab.sweeps.report import report
+from tensoradapt.training.fit import FitResult, fit
+from tensoradapt.training.loss_rise import TIMES, rise
 
 
 class Regression(nn.Module):
@@ -191,3 +204,87 @@ def test_the_rank_falls_on_schedule_while_training_goes_on() -> None:
     assert adapter.plan.n_params == sum(p.numel() for p in adapter.parameters())
     with pytest.raises(ta.TensorAdaptError, match=r"rank 8 at step 2; expected .* ranks that fall from 2 on"):
         ta.fit(model, [batch] * 9, lr=1e-2, steps=9, reduce={2: 8})
+
+
+RATES = {"head rate": 0.06, "learning rate": 2e-3}
+
+
+@pytest.mark.parametrize(
+    "losses",
+    [
+        [],
+        [0.7],
+        [0.7, 0.6],
+        [0.7, 0.72, 0.9, 0.6, 0.3],
+        [0.7, 0.6, 5.0, 0.6, 0.5],  # one odd batch
+        [2.0, TIMES * 2.0, TIMES * 2.0, TIMES * 2.0],  # not above
+        [0.0, 1.0, 1.0, 1.0],  # no multiple of nothing
+    ],
+)
+def test_a_loss_that_did_not_rise_is_not_said(losses: list[float]) -> None:
+    assert rise(losses, RATES) == ""
+
+
+def test_a_loss_that_rose_is_said_with_the_rates_to_try() -> None:
+    assert rise([2.4, 9.0, 40.0, 78.0, 60.0, 3.0], {"head rate": 0.06}) == (
+        "loss rose from 2.4 to 78 in 3 steps: head rate 0.06 is too high; try 0.006"
+    )
+    assert rise([0.7, 30.0], RATES) == (  # the last before it was no number
+        "loss rose from 0.7 to 30 in 1 step: head rate 0.06 or learning rate 0.002 is too high; try 0.006, then 0.0002"
+    )
+
+
+@pytest.mark.thorough
+def test_a_run_says_so_in_its_line_its_note_and_the_report(tmp_path: Path) -> None:
+    said: list[str] = []
+    spec = {**TINY, "method": "lora", "rank": 1, "reference": "full", "steps": 8}
+    ta.sweep({**spec, "head_lr": 50.0}, tmp_path, executor="inline", say=said.append, probe=False)
+    notes = {run.row["kind"]: run.result["note"] for run in load_runs(tmp_path)}
+    assert "head rate 50 or learning rate" in notes["full"] and "loss rose from 0." in notes["full"]
+    assert "head rate 50 or learning rate 0.001 is too high; try 5, then 0.0001" in notes["adapter"]
+    for note in notes.values():
+        assert any(note in line for line in said), "the terminal"
+        assert note in report(tmp_path, tmp_path / "report.html").read_text(), "the report"
+
+
+STEPS = 30
+
+
+def squared(model: nn.Module, batch: Any) -> torch.Tensor:
+    return model(batch).square().mean()
+
+
+def short(steps: int = STEPS, **options: Any) -> FitResult:
+    torch.manual_seed(0)
+    model = nn.Linear(4, 2)
+    return ta.fit(model, [torch.ones(3, 4)] * steps, lr=1e-2, steps=steps, **{"loss": squared, **options})
+
+
+def shown(work: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -> tuple[str, Any]:
+    """What some work writes to stderr where that is a terminal, and its result."""
+    with written(columns=100) as (terminal, seen), monkeypatch.context() as patch:
+        patch.setattr(sys, "stderr", terminal)
+        result = work()
+    return seen[0], result
+
+
+def test_a_terminal_shows_steps_their_rate_and_the_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    text, result = shown(short, monkeypatch)
+    last = text.rstrip().splitlines()[-1].split("\r")[-1]
+    assert re.search(rf"^fit: 100%.* {STEPS}/{STEPS} .*it/s, loss {result.losses[-1]:.4g}\]", last), last
+    assert max(map(len, re.split(r"[\r\n]+", text))) <= 100
+
+
+@pytest.mark.parametrize("stream", [None, io.StringIO()])
+def test_nothing_is_shown_without_a_terminal(stream: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", stream)
+    assert short().status == "finished"
+    assert stream is None or not stream.getvalue()
+
+
+def test_a_result_says_in_a_line_how_it_ended() -> None:
+    result = short()
+    first, last = result.losses[0], result.losses[-1]
+    assert re.fullmatch(rf"FitResult\(finished, {STEPS} steps in \d+ s, loss {first:.4g} to {last:.4g}\)", repr(result))
+    stopped = short(loss=lambda model, batch: squared(model, batch) * float("nan"))
+    assert repr(stopped).startswith("FitResult(diverged, 0 steps in 0 s, step 1: the loss is nan")

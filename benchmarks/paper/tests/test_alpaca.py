@@ -1,8 +1,9 @@
-"""Alpaca: which rows are used, how options are judged, and what a run of it learns."""
+"""Alpaca: which rows are used, how options are judged, what a run of it learns, and that TRL has its losses."""
 
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -196,3 +197,13 @@ def test_a_run_learns_the_answers_and_judges_each_kind(data: Callable[..., Path]
     assert frozen["result"]["test"]["log_likelihood"] < result["test"]["log_likelihood"] - 0.5
     test = load_data(config_of(model, "alpaca", kind="head", **sizes)).test
     assert ALPACA.evaluate(parts["arrays"]["predictions"], test) == result["test"]
+
+
+@pytest.mark.slow
+def test_trl_and_the_task_have_the_same_loss_at_each_step(tmp_path: Path) -> None:
+    worker = Path(__file__).parent / "instruct_trl_worker.py"
+    done = subprocess.run([sys.executable, str(worker), str(tmp_path)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert len(found["fit"]) == 3 and found["fit"][-1] != found["fit"][0]
+    assert found["trl"] == pytest.approx(found["fit"], abs=1e-4)  # TRL 1.16's chunked log-likelihoods are 1e-5 above

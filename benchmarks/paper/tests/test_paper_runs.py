@@ -10,13 +10,16 @@ import pandas as pd
 import pytest
 
 sys.path.append(str(Path(__file__).parents[1]))
+import committed
 import report
 import run
 
 import tensoradapt as ta
 from tensoradapt.files import csv_bytes
 from tensoradapt.lab.analysis.statistics.examples import paired_scores
+from tensoradapt.lab.analysis.statistics.intervals import paired_difference
 from tensoradapt.lab.analysis.statistics.significance import crossed_paired_p, holm
+from tensoradapt.lab.analysis.tables import one_sided
 from tensoradapt.lab.runs.store import load_runs
 from tensoradapt.lab.sweeps.spec import read_spec
 
@@ -77,8 +80,8 @@ def test_a_family_is_run_by_one_command_and_written_as_files(command, tmp_path: 
     assert command("--report") == 0
     folder = tmp_path / "results" / "glue"
     names = {path.name for path in folder.iterdir()}
-    tables = {"records.csv", "means.csv", "differences.csv", "within.csv"}
-    assert names == {*tables, "frontier.png", "differences.png"}
+    assert names == {"records.csv", "means.csv", "differences.csv", "frontier.png", "differences.png"}
+    assert {row["folder"] for row in report.read(folder.parent / "within.csv")} == {"glue"}
     rows = report.read(folder / "records.csv")
     assert {row["id"] for row in rows} == {one.name for one in runs} and {row["seed"] for row in rows} == {"0", "1"}
     assert all("accuracy=" in row["test_metrics"] and row["machine"] for row in rows)
@@ -112,8 +115,9 @@ def test_sizes_are_compared_at_each_number_of_steps(command, tmp_path: Path, mon
 @pytest.mark.thorough
 def test_the_sizes_within_a_margin_are_those_of_compare(command, tmp_path: Path) -> None:
     command()
-    report.write_within(tmp_path / "runs", tmp_path)
-    rows = report.read(tmp_path / "within.csv")
+    (folder := report.RESULTS / "glue").mkdir(parents=True)
+    report.write_within(tmp_path / "runs", folder)
+    rows = report.read(report.RESULTS / "within.csv")
     assert [(row["margin"], row["method"]) for row in rows] == [
         (m, n) for m in ("0.01", "0.02") for n in ("cp", "lora")
     ]
@@ -124,6 +128,19 @@ def test_the_sizes_within_a_margin_are_those_of_compare(command, tmp_path: Path)
             one["difference"], abs=1e-6
         )
         assert (row["seeds_within"] or None) == (None if pd.isna(one["seeds_within"]) else str(one["seeds_within"]))
+
+
+@pytest.mark.parametrize("file", ["within.csv", "pairs.csv"])
+def test_the_rows_of_a_folder_take_the_place_of_those_it_had(
+    file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = (report.RESULTS / file).read_text()
+    (tmp_path / file).write_text(before)
+    rows = pd.read_csv(tmp_path / file).query("folder == 'headline/fresh'").drop(columns="folder")
+    whole = {"seeds_within": "Int64"} if "seeds_within" in rows else {}
+    monkeypatch.setattr(report, "RESULTS", tmp_path)
+    report.write_rows(rows.assign(task="another").astype(whole), tmp_path / "headline" / "fresh", file)
+    assert (tmp_path / file).read_text() == before.replace("fresh,snippets-fresh,", "fresh,another,")
 
 
 def test_a_reference_is_a_method_at_a_rank_or_at_any_budget() -> None:
@@ -174,3 +191,47 @@ def test_differences_of_a_metric_without_examples_are_what_their_records_say() -
     folder = report.RESULTS / "instruct" / "ranks"
     rows = list(report.differences(pd.read_csv(folder / "records.csv")))
     assert csv_bytes(list(rows[0]), rows) == (folder / "differences.csv").read_bytes()
+
+
+SEEDS, EXAMPLES, MARGIN = 6, 400, 0.03
+SIZES = {"near": 0.001, "far": 0.05, "noisy": 0.01}
+
+
+def drawn(rng: np.random.Generator, gain: float) -> np.ndarray:
+    """Scores (seeds, examples) with effects of seeds and of examples."""
+    return (
+        gain + rng.normal(0, 0.004, (SEEDS, 1)) + rng.normal(0, 0.03, EXAMPLES) + rng.normal(0, 0.1, (SEEDS, EXAMPLES))
+    )
+
+
+@pytest.fixture
+def scores() -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    return {name: drawn(rng, gain) for name, gain in {"lora": 0.0, **SIZES}.items()}
+
+
+def tables(scores: dict[str, np.ndarray]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """A table of pairs beside "lora", and one of runs."""
+    counts = {name: 100 + i for i, name in enumerate(scores)}
+    of_run = [
+        {"task": "t", "method": name, "n_params": counts[name], "seed": seed, "score": score}
+        for name, own in scores.items()
+        for seed, score in enumerate(own.mean(1))
+    ]
+    found = {name: paired_difference(scores[name], scores["lora"]) for name in SIZES}
+    pairs = [
+        {"task": "t", "method": name, "n_params": counts[name], "reference": "lora", "reference_n_params": 100}
+        | {"difference": one.mean, "low": one.low, "high": one.high}
+        for name, one in found.items()
+    ]
+    return pd.DataFrame(pairs), pd.DataFrame(of_run)
+
+
+def test_p_values_are_those_of_the_scores_of_test_examples(scores: dict[str, np.ndarray]) -> None:
+    pairs, runs = tables(scores)
+    for row in pairs.to_dict("records"):
+        own, other = scores[row["method"]], scores["lora"]
+        known = committed.errors(row, committed.apart_by_seed(runs, row, "lora", 100))
+        gap = row["difference"] + MARGIN
+        assert 2 * known.p_above(abs(row["difference"])) == pytest.approx(crossed_paired_p(own, other), rel=0.01)
+        assert known.p_above(gap) == pytest.approx(one_sided(crossed_paired_p(own + MARGIN, other), gap), rel=0.01)

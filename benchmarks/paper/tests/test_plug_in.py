@@ -1,22 +1,28 @@
-"""The plug-in as a whole: its names are found, and it imports what docs/guides/plugins.md lists and nothing else."""
+"""The plug-in as a whole: its names are found, it imports what docs/guides/plugins.md lists, its data are as pinned."""
 
 from __future__ import annotations
 
 import ast
+import dataclasses
 import re
 import shutil
 import tomllib
 import zipfile
+from importlib.resources import files
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import transformers
+from support.jackknife import check_metrics_of, split_of, stored_of
 
+import tensoradapt as ta
+from tensoradapt.errors import TensorAdaptError
 from tensoradapt.lab.data import assets, models
 from tensoradapt.lab.data.models import from_pretrained
 from tensoradapt.lab.tasks import registry
-from tensoradapt_paper import archives
+from tensoradapt_paper import archives, fresh
 from tensoradapt_paper.models import JOINED, all_mpnet_base_v2
 
 HERE = Path(__file__).parents[1]
@@ -97,3 +103,40 @@ def test_the_real_archives_are_what_was_pinned(
     assert {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} == {
         target for _, target in asset.members
     }
+
+
+@pytest.mark.slow
+def test_no_test_sentence_was_scored_before() -> None:
+    data, former = ta.load_task("snippets-fresh"), ta.load_task("snippets")
+    assert (len(data.test), data.validation.ids) == (3000, former.validation.ids)
+    assert set(data.test.ids) <= set(former.train.ids)
+    parts = [set(part.ids) for part in data.parts]
+    assert sum(map(len, parts)) == len(set.union(*parts)) == sum(map(len, former.parts))
+
+
+@pytest.mark.slow
+def test_sentences_of_sst2_are_left_in_training() -> None:
+    try:
+        found = fresh.scored_elsewhere()
+    except TensorAdaptError as error:
+        pytest.skip(str(error))
+    listed = files("tensoradapt_paper").joinpath(fresh.SCORED).read_text().split()
+    assert found == listed and not set(listed) & set(ta.load_task("snippets-fresh").test.ids)
+
+
+STORED = {"ultrafeedback": (4, 3), "folding": (4, 1), "antibody-mlm": (3, 2)}  # columns, and the one that divides
+
+
+@pytest.mark.parametrize("task", STORED)
+def test_their_mean_is_the_metric_and_each_is_the_jackknifes_pseudo_value(task: str) -> None:
+    check_metrics_of(registry.resolve(task)[0], stored_of(600, *STORED[task]), split_of(np.zeros(600, dtype=int)))
+
+
+def test_questions_have_no_part_in_the_likelihood_of_answers() -> None:
+    ids = tuple(f"{'boolq' if i % 3 == 0 else 'alpaca'}-{i}" for i in range(600))
+    split = dataclasses.replace(split_of(np.zeros(600, dtype=int)), ids=ids)
+    task, stored = registry.resolve("alpaca")[0], stored_of(600, 7, 1)
+    check_metrics_of(task, stored, split)
+    others = stored.copy()
+    others[::3, :2] = 100.0
+    assert task.metric.score(others, split) == task.metric.score(stored, split)

@@ -11,9 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
-from support.checksums import sum_again
 from support.refusals import refused
-from support.synthetic_runs import write_many, write_synthetic
+from support.synthetic_runs import sum_again, write_many, write_synthetic
 
 from tensoradapt.lab.analysis.statistics.intervals import crossed_p, paired_difference, t_interval
 from tensoradapt.lab.analysis.statistics.significance import crossed_paired_p, holm, mcnemar, seeds_needed

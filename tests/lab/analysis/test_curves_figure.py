@@ -9,10 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.axes import Axes
-from support.drawings import drawn, lines
+from support.figures import drawn, faults, lines
 from support.refusals import refused
-from support.synthetic_sweep import LEVELS, tuned_apart
-from support.texts import faults
+from support.synthetic_runs import LEVELS, tuned_apart
 
 from tensoradapt.lab.analysis import plots
 from tensoradapt.lab.analysis.names import display

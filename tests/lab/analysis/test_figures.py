@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,8 @@ from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.lines import Line2D
-from support.means import runs_of
+from support.figures import faults, shown
 from support.refusals import refused
-from support.texts import faults, shown
 
 from tensoradapt.lab.analysis import plots
 from tensoradapt.lab.analysis.names import display
@@ -25,19 +25,34 @@ from tensoradapt.lab.analysis.plots._parts import said
 from tensoradapt.lab.analysis.results import table_of
 from tensoradapt.lab.analysis.tables import compare, summarise
 
+DOCS = Path(__file__).parents[3] / "docs"
+sys.path.insert(0, str(DOCS / "make"))
+import draw_figures  # noqa: E402
+
 TABLES = {
     "snippets": ("results/figures/frontier.csv", None),
     "all projections": ("results/figures/frontier-all.csv", None),
     "budgets": ("examples/minilm-sweep/means.csv", "sst2"),
-    "lost": ("examples/plots/tasks.csv", "cola"),
+    "lost": ("results/figures/tasks.csv", "cola"),
     "layouts": ("examples/layouts/means.csv", None),
-    "variants": ("results/instruct/ranks/means.csv", None),
-    "tasks": ("examples/plots/tasks.csv", None),
+    "variants": ("results/instruct/ranks/records.csv", None),
+    "tasks": ("results/figures/tasks.csv", None),
 }
 OF_RUNS = [name for name in plots.NAMES if plots._of_runs(plots._MODULES[name])]
 SCENES = ("3.3 in", "7 in", "three", "dark")
 MARKS = {"7 in": pytest.mark.nightly}  # "dark" is as wide, of one table
 Table = pd.DataFrame
+
+
+@cache
+def _read(name: str) -> Table:
+    return table_of(draw_figures.read(DOCS / name))
+
+
+def runs_of(name: str, task: str | None = None) -> Table:
+    """The runs of a file below docs: one for each score of means (a star: lost), of one task or all."""
+    runs = _read(name)
+    return runs.copy() if task is None else runs[runs["task"] == task].reset_index(drop=True)
 
 
 @cache
@@ -118,7 +133,7 @@ def test_one_seed_has_no_interval_and_no_second_dot() -> None:
 
 @pytest.mark.thorough
 def test_a_lost_run_is_a_cross_on_the_lower_edge() -> None:
-    runs = runs_of("examples/plots/tasks.csv", "cola")
+    runs = runs_of("results/figures/tasks.csv", "cola")
     ax = plots.frontier(runs)
     crosses = [line for line in ax.get_lines() if line.get_marker() == "x"]
     rows = summarise(runs)
@@ -162,7 +177,7 @@ def test_headlines_say_what_is_kept_and_what_is_decided() -> None:
 
 @pytest.mark.thorough
 def test_files_of_a_figure_have_its_rows_and_its_sentences(tmp_path: Path) -> None:
-    runs = runs_of("examples/plots/tasks.csv").query("task in ['sst2', 'rte']")
+    runs = runs_of("results/figures/tasks.csv").query("task in ['sst2', 'rte']")
     paths = plots.save(runs, "frontier", tmp_path / "out", ("png", "svg", "pdf"), 7)
     assert {path.name for path in paths} == {f"frontier.{end}" for end in ("png", "svg", "pdf", "csv", "txt")}
     assert all(path.stat().st_size > 100 for path in paths)
@@ -183,7 +198,7 @@ def undrawn(message: str, *args: Any, name: str = "frontier", **options: Any) ->
 
 def test_what_cannot_be_drawn_is_one_line() -> None:
     runs = runs_of("results/figures/frontier.csv")
-    tasks = runs_of("examples/plots/tasks.csv")
+    tasks = runs_of("results/figures/tasks.csv")
     undrawn("frontier has no option 'baselin'; did you mean \"baseline\"? Valid: x, focus", runs, baselin=None)
     undrawn(
         'the runs are of 5 tasks (cola, mrpc, rte, sst2, stsb), which one panel cannot compare; give col="task"', tasks

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from support.drawings import drawn, lines
+from support.figures import drawn, lines
 from support.refusals import refused
 from support.synthetic_runs import write_synthetic
 

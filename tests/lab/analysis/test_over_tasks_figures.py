@@ -9,9 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
-from support.drawings import drawn, lines
+from support.figures import drawn, faults, lines, shown
 from support.refusals import refused
-from support.texts import faults, shown
 
 from tensoradapt.lab.analysis.results import table_of
 

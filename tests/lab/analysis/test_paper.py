@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas
 import pytest
-from support.synthetic_runs import write_many, write_synthetic
-from support.synthetic_sweep import sweep
+from support.synthetic_runs import sweep, write_many, write_synthetic
 
 import tensoradapt as ta
 from tensoradapt.lab.analysis.paper import paper, write

@@ -14,8 +14,7 @@ from typing import Any
 
 import pytest
 from support.configs import config_of
-from support.synthetic_runs import write_synthetic
-from support.synthetic_sweep import sweep
+from support.synthetic_runs import sweep, write_synthetic
 
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.lab.analysis.names import display

@@ -11,10 +11,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.transforms import Bbox
-from support.drawings import drawn, lines
+from support.figures import drawn, faults, lines
 from support.models import make, perturb
 from support.refusals import refused
-from support.texts import faults
 
 import tensoradapt as ta
 from tensoradapt.lab.analysis.statistics.spectra import Spectra, advice, check_mode, similarity, spectra

@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas
 import pytest
-from support.synthetic_runs import write_synthetic
-from support.synthetic_sweep import sweep, tuned_apart
+from support.synthetic_runs import sweep, tuned_apart, write_synthetic
 
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.lab.analysis import plots

@@ -1,5 +1,7 @@
 """The command line: exit codes, one readable block per error, and the same figures as the library."""
 
+from __future__ import annotations
+
 import argparse
 import signal
 import subprocess
@@ -9,6 +11,8 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from harness import fuzz_cli
+from support.sweeping import write_spec
 
 import tensoradapt as ta
 from tensoradapt.lab.cli.main import main
@@ -118,3 +122,70 @@ def test_ctrl_c_in_any_command_is_one_word_and_code_one(command, capsys, monkeyp
     parsed = argparse.Namespace(command=stop, debug=False, verbose=False)
     monkeypatch.setattr(Top, "parse_args", lambda *_: parsed)
     assert main(command) == 1 and capsys.readouterr().err == "stopped\n"
+
+
+INLINE = ["--executor", "inline", "--device", "cpu"]
+
+
+def command(tmp_path, *more, **changes):
+    return ["sweep", str(write_spec(tmp_path, **changes)), "--out", str(tmp_path / "runs"), *INLINE, *more]
+
+
+@pytest.mark.thorough
+def test_a_sweep_prints_its_plan_then_each_run_and_returns_zero(tmp_path, capsys):
+    assert main(command(tmp_path, "--dry-run")) == 0 and not (tmp_path / "runs").exists()
+    planned = capsys.readouterr().out.splitlines()
+    assert main(command(tmp_path)) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == planned[0] and lines[0].endswith("4 runs, 4 of them to do")
+    assert sum(line.startswith("[") for line in lines) == 4
+    end = next(lines[i:] for i, line in enumerate(lines) if line.startswith("4 of 4 runs are finished"))
+    assert end[2].startswith("planted: ") and end[4].startswith("method")
+    assert f"tensoradapt report {tmp_path / 'runs'}" in end[-2]
+    assert main(command(tmp_path)) == 0
+    assert capsys.readouterr().out.splitlines() == end
+
+
+@pytest.mark.parametrize(
+    ("changes", "more", "says"),
+    [
+        ({"modle": 1}, [], 'unknown key modle; did you mean "model"'),
+        ({"model": "tiny-random-bart"}, [], "unknown model 'tiny-random-bart'"),
+        ({"rank": 100}, [], "the adapter would have"),
+        ({}, ["--stale", "never"], "stale is 'never'"),
+    ],
+)
+def test_bad_input_is_one_block_before_anything_is_written_and_returns_two(changes, more, says, tmp_path, capsys):
+    assert main(command(tmp_path, *more, **changes)) == 2
+    assert says in " ".join(capsys.readouterr().err.split()) and not (tmp_path / "runs").exists()
+
+
+SHARED = "options of every command:"
+
+
+def shown(command: str, columns: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> list[str]:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    with pytest.raises(SystemExit) as stop:
+        main([*command.split(), "--help"])
+    assert stop.value.code == 0
+    return capsys.readouterr().out.splitlines()
+
+
+@pytest.mark.parametrize("command", ["", *fuzz_cli.names()])
+def test_help_fits_80_columns(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = shown(command, 80, monkeypatch, capsys)
+    assert max(map(len, lines)) <= 80 and len(lines[0]) < 80, "the usage is one line"
+    assert shown(command, 40, monkeypatch, capsys)[0].startswith("usage: tensoradapt ")
+
+
+@pytest.mark.parametrize("command", fuzz_cli.names())
+def test_options_are_in_groups_of_at_most_a_screen(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = shown(command, 80, monkeypatch, capsys)
+    titles = [line for line in lines if line.endswith(":") and not line.startswith(" ")]
+    assert titles[-1] == SHARED and "options:" not in titles
+    n_options = sum(line.startswith("  -") for line in lines)
+    assert n_options <= 10 or len(titles) >= 3

@@ -7,8 +7,7 @@ from pathlib import Path
 import pandas
 import pytest
 from support.configs import config_of
-from support.synthetic_runs import write_many
-from support.synthetic_sweep import sweep
+from support.synthetic_runs import sweep, write_many
 
 from tensoradapt.lab.analysis import plots
 from tensoradapt.lab.analysis.tables import compare, summarise

@@ -9,7 +9,7 @@ from typing import Any
 import peft
 import pytest
 import torch
-from support.paper import SMOLLM2, needs_smollm2
+from support.chat_models import SMOLLM2, needs_smollm2
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from support.pretended import sweep
+from support.sweeping import sweep
 
 import tensoradapt as ta
 from tensoradapt.lab.analysis.edges import at_edges

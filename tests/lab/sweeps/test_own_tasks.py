@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from support import threads
+from support import sweeping
 from support.sweeping import TINY, results
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
@@ -35,7 +35,7 @@ def here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 @pytest.fixture
 def one_thread() -> Iterator[None]:
     """In this process, as in each of as many workers as there are cores: last digits depend on it."""
-    with threads.one_thread():
+    with sweeping.one_thread():
         yield
 
 

@@ -7,8 +7,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 import pytest
-from support.pretended import HOW, left_by
-from support.sweeping import TINY
+from support.sweeping import HOW, TINY, left_by
 
 import tensoradapt as ta
 from tensoradapt import files

@@ -2,7 +2,7 @@
 
 An executor is given ids of runs whose work folders are prepared, and says which of them it has let go. The store says
 how they ended: finished, failed, or neither, if the process was killed or another one has the run. So an executor may
-lose, kill and forget processes; ``tests/lab/sweeps/test_executor_kills.py`` kills those of each. To add an executor,
+lose, kill and forget processes; ``tests/lab/sweeps/test_executors.py`` kills those of each. To add an executor,
 write its class in a file of this folder and name it in ``catalogue.py``.
 
 The executors of this machine follow: in this process, or in one process for each slot (a GPU, or a share of the cores).
