@@ -20,8 +20,10 @@ from tensoradapt.networks import least_squares
 from tensoradapt.networks.modes import TASK
 from tensoradapt.networks.network import Network
 from tensoradapt.planning.build_plan import build_plan
+from tensoradapt.planning.builder import Builder
 from tensoradapt.planning.plan import Group, Plan
-from tensoradapt.planning.spec import AdapterSpec, with_defaults
+from tensoradapt.planning.resolve import resolve
+from tensoradapt.planning.spec import AdapterSpec
 from tensoradapt.text import Rank
 
 Factors = dict[str, np.ndarray]
@@ -47,12 +49,12 @@ class Job:
     cores: list[Core] = field(default_factory=list)  # the last fit's; one adapter's are made once for all ranks
 
     @property
-    def family(self) -> Any:
-        return with_defaults(self.spec)[2].parameterization
+    def builder(self) -> Builder:
+        return resolve(self.spec).builder
 
     @property
-    def options(self) -> Mapping[str, Any]:
-        return self.spec.options or {}
+    def family(self) -> Any:
+        return self.builder.parameterization
 
     def plan(self, rank: Rank | None, budget: int | None = None) -> Plan:
         planned = build_plan(self.source.sites, replace(self.spec, rank=rank, budget=budget))
@@ -184,7 +186,7 @@ def in_best_order(job: Job, rank: Rank | None, budget: int | None, max_error: fl
             "at a time, or give options={'order': ...}"
         )
     orders = [order for order in itertools.permutations(names.pop()) if order <= order[::-1]]  # either end may be first
-    jobs = [replace(job, spec=replace(job.spec, options={**job.options, "order": order})) for order in orders]
+    jobs = [replace(job, spec=replace(job.spec, options={**job.builder.options, "order": order})) for order in orders]
     return min(jobs, key=lambda ordered: _cost(ordered, rank, budget))
 
 
@@ -216,7 +218,7 @@ def _from_cp(job: Job, planned: Plan) -> list[Factors] | None:
     for group, factors in zip(planned.groups, in_cp, strict=True):
         if factors is None:
             return None
-        needed = job.family.build(group.network.layout, factors[group.network.layout.names[0]].shape[1], **job.options)
+        needed = job.builder.build(group.network.layout, factors[group.network.layout.names[0]].shape[1])
         if needed.clipped().bonds != group.network.bonds:
             return None
     return [convert(g.network, factors) for g, factors in zip(planned.groups, in_cp, strict=True)]

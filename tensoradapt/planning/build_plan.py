@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from tensoradapt.errors import BudgetError, TensorAdaptError, did_you_mean, located
@@ -15,14 +15,13 @@ from tensoradapt.networks.layout import Layout
 from tensoradapt.networks.network import Network
 from tensoradapt.networks.starts import check_start, direct
 from tensoradapt.networks.varied import check_names, hows, modes
-from tensoradapt.planning.builder import Builder
 from tensoradapt.planning.grouping import Tied, tied_sites
 from tensoradapt.planning.plan import Group, Plan
 from tensoradapt.planning.ranks import networks, with_rank_pattern, within_budget
-from tensoradapt.planning.spec import AdapterSpec, by_place, with_defaults
+from tensoradapt.planning.resolve import FilledSpec, Resolved, resolve
+from tensoradapt.planning.spec import AdapterSpec, by_place
 from tensoradapt.planning.trained_modules import count_trained, with_heads
 from tensoradapt.published.registry import known
-from tensoradapt.published.row import Published
 from tensoradapt.records import sugared
 from tensoradapt.sites.find import config_of, find_sites
 from tensoradapt.sites.site import Site, Sites, row_blocks
@@ -52,37 +51,22 @@ def build_plan(sites: Any, spec: AdapterSpec) -> Plan:
     (1008, 1, 'layer proj : head dim : model', (4, 4, 6, 16, 96))
     """
     _refuse_swapped(sites, spec.method)
-    sites, request = config_of(sites), Request(*with_defaults(spec))
-    targets = _sites(sites, request, spec)
-    biases = _bias_widths(targets, request.row.biases if request.row and spec.paper else ())
-    groups = _groups(request, targets, sum(width for _, width in biases))
-    trained = with_heads(sites, request.spec.train, targets)
-    n_trained = count_trained(sites, trained, request.paper)
+    sites, resolved = config_of(sites), resolve(spec)
+    targets, resolved = _sites(sites, resolved, spec)
+    biases = _bias_widths(targets, resolved.row.biases if resolved.row and spec.paper else ())
+    groups = _groups(resolved, targets, sum(width for _, width in biases))
+    trained = with_heads(sites, resolved.spec.train, targets)
+    n_trained = count_trained(sites, trained, resolved.paper)
     skipped, source = getattr(targets, "skipped", ()), getattr(targets, "source", "")
-    request = replace(request, spec=_with_map(request, groups, sum(width for _, width in biases), targets))
+    resolved = replace(resolved, spec=_with_map(resolved, groups, sum(width for _, width in biases), targets))
     # an object stays in the spec until ``attach``, which may need it to start factors from weights
-    named = spec.method is None or isinstance(spec.method, str)
-    resolved = request.spec if named else replace(request.spec, method=spec.method)
-    planned = Plan(resolved, groups, trained, n_trained, biases, skipped, source)
-    _check(planned, request)
+    kept = resolved.spec if isinstance(spec.method, str) else replace(resolved.spec, method=spec.method)
+    planned = Plan(kept, groups, trained, n_trained, biases, skipped, source)
+    _check(planned, resolved)
     return planned
 
 
 plan = sugared("plan", AdapterSpec, build_plan, by_place)
-
-
-@dataclass(frozen=True)
-class Request:
-    """A spec with its defaults filled in, its published row and the builder of its networks."""
-
-    spec: AdapterSpec
-    row: Published | None
-    builder: Builder
-
-    @property
-    def paper(self) -> str | None:
-        """The name of the published adapter whose paper's settings are taken; None where no paper's are."""
-        return self.spec.name if self.spec.paper else None
 
 
 def _refuse_swapped(sites: Any, method: Any) -> None:
@@ -98,7 +82,8 @@ def _refuse_swapped(sites: Any, method: Any) -> None:
     )
 
 
-def _sites(sites: Any, request: Request, asked: AdapterSpec) -> Sequence[Site]:
+def _sites(sites: Any, resolved: Resolved, asked: AdapterSpec) -> tuple[Sequence[Site], Resolved]:
+    """Return the sites, and what is resolved without projections where sites were given."""
     if isinstance(sites, Site):
         sites = [sites]
     # containers of modules and transformers' configs iterate too
@@ -109,7 +94,7 @@ def _sites(sites: Any, request: Request, asked: AdapterSpec) -> Sequence[Site]:
             raise TensorAdaptError(
                 "the sites are empty or hold something else; expected what find_sites(model) returns, or a model"
             )
-        if asked.projections is not None:
+        if asked.projections:
             raise TensorAdaptError(
                 f"projections={asked.projections!r} was given with sites; give plan the model, "
                 "or give find_sites the projections"
@@ -117,10 +102,10 @@ def _sites(sites: Any, request: Request, asked: AdapterSpec) -> Sequence[Site]:
         name, n = Counter(site.name for site in given).most_common(1)[0]
         if n > 1:
             raise TensorAdaptError(f"site {name} is given {n} times; expected each site once")
-        return given
-    blocks = request.row is not None and request.row.blocks
-    with located(f"{request.spec.name} is not defined on this model") if request.row else nullcontext():
-        return find_sites(sites, *filter(None, [request.spec.projections]), blocks=blocks)
+        return given, replace(resolved, spec=replace(resolved.spec, projections=()))
+    blocks = resolved.row is not None and resolved.row.blocks
+    with located(f"{resolved.spec.name} is not defined on this model") if resolved.row else nullcontext():
+        return find_sites(sites, resolved.spec.projections, blocks=blocks), resolved
 
 
 def _listed(sites: Iterable[Any]) -> tuple[Any, ...]:
@@ -144,14 +129,14 @@ def _bias_widths(sites: Iterable[Site], projections: Sequence[str]) -> tuple[tup
     return tuple(widths.items())
 
 
-def _groups(request: Request, sites: Sequence[Site], n_biases: int) -> tuple[Group, ...]:
-    spec, one_shape = request.spec, request.row is not None and request.row.one_shape
-    if getattr(request.builder.parameterization, "square", False):
-        _refuse_rectangular(request.row.parameterization if request.row else spec.name, sites)
-    tensors = tied_sites(sites, spec, one_shape, getattr(request.builder.parameterization, "near", (1, 1)))
-    nets = _networks(request, tensors, n_biases + _n_magnitudes(spec, sites))
-    _check_factors(request, nets)
-    chosen = with_rank_pattern(request.builder, tensors, nets, spec.rank_pattern or {})
+def _groups(resolved: Resolved, sites: Sequence[Site], n_biases: int) -> tuple[Group, ...]:
+    spec, one_shape = resolved.spec, resolved.row is not None and resolved.row.one_shape
+    if getattr(resolved.builder.parameterization, "square", False):
+        _refuse_rectangular(resolved.row.parameterization if resolved.row else spec.name, sites)
+    tensors = tied_sites(sites, spec, one_shape, getattr(resolved.builder.parameterization, "near", (1, 1)))
+    nets = _networks(resolved, tensors, n_biases + _n_magnitudes(spec, sites))
+    _check_factors(resolved, nets)
+    chosen = with_rank_pattern(resolved.builder, tensors, nets, spec.rank_pattern)
     return tuple(Group(network, members) for network, (_, members) in zip(chosen, tensors, strict=True))
 
 
@@ -159,14 +144,14 @@ def _n_magnitudes(spec: AdapterSpec, sites: Sequence[Site]) -> int:
     return sum(row_block.out for row_block in row_blocks(sites)) if spec.rule == "dora" else 0
 
 
-def _with_map(request: Request, groups: Sequence[Group], n_biases: int, sites: Sequence[Site]) -> AdapterSpec:
+def _with_map(resolved: Resolved, groups: Sequence[Group], n_biases: int, sites: Sequence[Site]) -> FilledSpec:
     """Return the spec with the size of its map; unchanged without one."""
-    spec, nets = request.spec, [group.network for group in groups]
+    spec, nets = resolved.spec, [group.network for group in groups]
     if spec.map is None:
         return spec
-    mapped.refuse_starts(spec.map, nets, spec.start or "zero")
+    mapped.refuse_starts(spec.map, nets, spec.start)
     left = None if spec.budget is None else spec.budget - n_biases - _n_magnitudes(spec, sites)
-    default = request.row.map if request.row else {}
+    default = resolved.row.map if resolved.row else {}
     return replace(spec, map=mapped.sized(spec.map, default, nets, left))
 
 
@@ -183,30 +168,30 @@ def _refuse_rectangular(name: str, sites: Sequence[Site]) -> None:
         )
 
 
-def _networks(request: Request, tensors: Sequence[Tied], n_extra: int) -> dict[Layout, Network]:
+def _networks(resolved: Resolved, tensors: Sequence[Tied], n_extra: int) -> dict[Layout, Network]:
     sites = {layout: members[0].site.name for layout, members in reversed(tensors)}
     kinds = Counter(layout for layout, _ in tensors)
     first = tensors[0][0]
     with located(f"site {sites[first]}"):
-        request.builder.build(first, 1)  # whose error is one of the options
-    if request.spec.budget is not None and request.spec.map:
-        rank = mapped.RANK if request.spec.rank is None else request.spec.rank
-        if not request.builder.clip and request.spec.rank is None:
-            rank = min(request.builder.largest(layout, mapped.RANK) for layout in kinds)
-        return networks(request.builder, kinds, rank, sites)
-    if request.spec.budget is not None:
-        return within_budget(request.builder, kinds, request.spec.budget, sites, n_extra)
-    return networks(request.builder, kinds, request.spec.rank, sites)
+        resolved.builder.build(first, 1)  # whose error is one of the options
+    if resolved.spec.budget is not None and resolved.spec.map:
+        rank = mapped.RANK if resolved.spec.rank is None else resolved.spec.rank
+        if not resolved.builder.clip and resolved.spec.rank is None:
+            rank = min(resolved.builder.largest(layout, mapped.RANK) for layout in kinds)
+        return networks(resolved.builder, kinds, rank, sites)
+    if resolved.spec.budget is not None:
+        return within_budget(resolved.builder, kinds, resolved.spec.budget, sites, n_extra)
+    return networks(resolved.builder, kinds, resolved.spec.rank, sites)
 
 
-def _check_factors(request: Request, nets: Mapping[Layout, Network]) -> None:
+def _check_factors(resolved: Resolved, nets: Mapping[Layout, Network]) -> None:
     """Raise for names of factors that no tensor has, in ``frozen``, ``shared`` or ``rates``."""
-    spec, variant = request.spec, request.builder.parameterization
+    spec, variant = resolved.spec, resolved.builder.parameterization
     if spec.frozen or spec.shared:
-        before = replace(request.builder, parameterization=replace(variant, frozen={}, shared={}))
+        before = replace(resolved.builder, parameterization=replace(variant, frozen={}, shared={}))
         plain = [before.build(layout, net.rank or 1) for layout, net in nets.items()]
         check_names(plain, hows(spec.frozen), modes(spec.shared))
-    _check_rates(spec.rates or {}, nets.values())
+    _check_rates(spec.rates, nets.values())
 
 
 def _check_rates(rates: Mapping[str, float], nets: Iterable[Network]) -> None:
@@ -215,9 +200,9 @@ def _check_rates(rates: Mapping[str, float], nets: Iterable[Network]) -> None:
         raise TensorAdaptError(f"rates names {unknown[0]!r}, no trained factor{did_you_mean(unknown[0], trained)}")
 
 
-def _refuse_shared_starts(planned: Plan, request: Request) -> None:
+def _refuse_shared_starts(planned: Plan, resolved: Resolved) -> None:
     """Raise for a shared factor that would start from weights or gradients, which are decomposed matrix by matrix."""
-    shared = getattr(request.builder.parameterization, "shared", {})
+    shared = getattr(resolved.builder.parameterization, "shared", {})
     for factor in (f for group in planned.groups for f in group.network.factors if f.name in shared):
         if factor.source == "base" or planned.start == "gradient":
             what = "the base weights" if planned.begins.reads in ("", "weights") else planned.begins.origin
@@ -246,18 +231,18 @@ def _check_starts(planned: Plan) -> None:
         )
 
 
-def _check(planned: Plan, request: Request) -> None:
+def _check(planned: Plan, resolved: Resolved) -> None:
     """Raise unless the start can be computed and the adapter is no larger than its matrices."""
-    _refuse_shared_starts(planned, request)
+    _refuse_shared_starts(planned, resolved)
     _check_starts(planned)
-    decomposes = callable(getattr(request.builder.parameterization, "decompose", None))
+    decomposes = callable(getattr(resolved.builder.parameterization, "decompose", None))
     made = decomposes or bool(planned.begins.reads) or all(direct(group.network) for group in planned.groups)
     if planned.needs_weights and not made:
         raise TensorAdaptError(
             f"parameterization {planned.parameterization!r} takes factors from the base weights and has no decompose; "
             "add decompose(network, tensor, seed) that returns them"
         )
-    ranked = any(group.rank for group in planned.groups) or not request.spec.split
+    ranked = any(group.rank for group in planned.groups) or not resolved.spec.split
     smaller = "lower the rank or the budget" if ranked else "split the widths into more, and more equal, parts"
     tasks = planned.spec.n_tasks
     if planned.n_params > tasks * planned.n_dense:  # as many are dense: the ceiling

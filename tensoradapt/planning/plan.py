@@ -22,9 +22,9 @@ from tensoradapt.networks.layout import Layout
 from tensoradapt.networks.network import Network
 from tensoradapt.networks.varied import hows, modes
 from tensoradapt.planning.drawing import drawing
+from tensoradapt.planning.resolve import FilledSpec
 from tensoradapt.planning.scale import is_matched
 from tensoradapt.planning.site_ways import regimes
-from tensoradapt.planning.spec import AdapterSpec
 from tensoradapt.published import every
 from tensoradapt.published.registry import same_as
 from tensoradapt.sites.site import RowBlock, Site, row_blocks
@@ -91,7 +91,7 @@ class Plan:
     (82, ('layer proj : head dim : model', 'layer proj : ff : model'), 1)
     """
 
-    spec: AdapterSpec
+    spec: FilledSpec
     groups: tuple[Group, ...]
     train: tuple[str, ...] = ()
     n_trained_base: int | None = 0  # None: known when attached
@@ -131,7 +131,7 @@ class Plan:
     @property
     def scale(self) -> str | float:
         """The scale of the tensors: the name of a rule, or a number."""
-        return "matched" if self.spec.scale is None else self.spec.scale
+        return self.spec.scale
 
     def multiplier(self, network: Network, site: Site) -> float:
         """Return what a site's update is multiplied by, beside its tensor's scale.
@@ -143,7 +143,7 @@ class Plan:
     @property
     def start(self) -> str:
         """How the factors start."""
-        return self.spec.start or "zero"
+        return self.spec.start
 
     @property
     def begins(self) -> starts.Start:
@@ -289,7 +289,7 @@ def _count_notes(plan: Plan) -> Iterator[str]:
         yield f"the start is subtracted: {held}, stored and not trained"
 
 
-def _variations(spec: AdapterSpec) -> Iterator[str]:
+def _variations(spec: FilledSpec) -> Iterator[str]:
     """Say which factors were frozen and shared by ``frozen`` and ``shared``."""
     if spec.frozen:
         yield f"frozen: {', '.join(f'{name} ({how})' for name, how in hows(spec.frozen).items())}"

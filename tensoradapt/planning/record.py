@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from reprlib import repr as short
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.networks import mapped
@@ -15,6 +15,7 @@ from tensoradapt.networks.layout import Layout
 from tensoradapt.networks.modes import RUNTIME
 from tensoradapt.networks.network import Draws, Factor, Network
 from tensoradapt.planning.plan import Group, Member, Plan
+from tensoradapt.planning.resolve import FilledSpec
 from tensoradapt.planning.spec import AdapterSpec
 from tensoradapt.records import as_json, names, read
 from tensoradapt.sites.site import Site
@@ -50,7 +51,7 @@ def plan_from_record(record: Any, path: Path) -> Plan:
         )
         train = tuple(map(text, record["train"]))
         biases = tuple((_name(proj), whole(width, 1)) for proj, width in record["biases"])
-        spec = read(AdapterSpec, record["spec"])
+        spec = cast(FilledSpec, read(AdapterSpec, record["spec"]))  # as a plan wrote it
         plan = Plan(spec, groups, train, record["n_trained_base"], biases, None, text(record["source"]))
         _check_values(plan)
         _check_members(plan)

@@ -8,23 +8,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, fields, replace
+from dataclasses import KW_ONLY, dataclass, fields
 from functools import partial
 from typing import Any
 
 from tensoradapt import checks, parameterizations
 from tensoradapt import published as papers
 from tensoradapt.checks import shown
-from tensoradapt.errors import TensorAdaptError, did_you_mean, few
+from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.networks import mapped, starts
 from tensoradapt.networks.modes import RUNTIME, TASK
-from tensoradapt.networks.varied import DRAWN, HOWS, hows, modes
-from tensoradapt.planning.builder import Builder
+from tensoradapt.networks.varied import DRAWN, HOWS
 from tensoradapt.planning.scale import SCALES
 from tensoradapt.planning.trained_modules import AUTO, patterns
-from tensoradapt.planning.variant import Variant, variant_of
-from tensoradapt.published import registry
-from tensoradapt.published.row import Published
 from tensoradapt.records import changed, check_fields, documented, value
 from tensoradapt.text import COLUMNS, Rank, screen
 
@@ -372,79 +368,3 @@ def _check_together(spec: AdapterSpec) -> None:
 def _maps(spec: AdapterSpec) -> bool:
     row = papers.named(spec.method) if isinstance(spec.method, str) else None
     return spec.map is not None or bool(row and row.map)
-
-
-def with_defaults(spec: AdapterSpec) -> tuple[AdapterSpec, Published | None, Builder]:
-    """Return a spec whose fields of None have their defaults, its method's published row, and its builder.
-
-    Raises TensorAdaptError for a method that is missing or unknown, and for ``paper`` where no paper is.
-    """
-    if spec.method is None:
-        if named := [text for text in spec.layout or () if text in registry.names()]:
-            raise TensorAdaptError(
-                f"a list of methods was given, {few(named)}; expected one, as in method={named[0]!r}"
-            )
-        raise TensorAdaptError(
-            "no method was given; expected a parameterization or a published adapter, as in method='cp' or 'lotr'. "
-            f"Valid: {few(registry.names())}"
-        )
-    found = registry.find(spec.method, spec.paper)
-    name, row = found.name, found.row
-    given = spec if isinstance(spec.method, str) else replace(spec, method=name)
-    filled = {f.name: own for f in fields(spec) if (own := _default(f.name, spec, name, row)) is not None}
-    resolved = replace(given, method=name, **{k: v for k, v in filled.items() if getattr(given, k) is None})
-    if row is not None and row.rule != "add":
-        if spec.rule not in ("add", row.rule):
-            raise TensorAdaptError(
-                f"{row.name} has the rule {row.rule!r}, and rule={spec.rule!r} was given; leave it out"
-            )
-        resolved = replace(resolved, rule=row.rule)
-    if row is not None and spec.paper:
-        resolved = replace(resolved, train=tuple(dict.fromkeys((*resolved.train, *row.train))))
-    return resolved, row, _builder(spec, resolved, row)
-
-
-def _default(field: str, spec: AdapterSpec, name: str, row: Published | None) -> Any:
-    """Return a field's value where none was given: the published row's, else the default of all methods."""
-    shared = row or papers.named(name)  # a parameterization of the same name takes the row's parts of widths
-    every: dict[str, Any] = {"scale": "matched", "rates": {}, "rank_pattern": {}}
-    every |= {"start": row.start, "options": row.options} if row else {"start": "zero", "options": {}}
-    every["map"] = next(iter(row.map), None) if row else None  # its size is decided with the networks
-    every |= {"split": shared.split if shared else {}, "on_mismatch": "error" if spec.paper else "split"}
-    every["layout"] = _layouts(row) if row else parameterizations.layouts_of(spec.method)
-    if row is not None and spec.paper:
-        every |= {"scale": row.scale, "projections": row.projections}
-    if row is not None and (spec.scale or every["scale"]) == "paper":
-        every["alpha"] = row.alpha
-    return every.get(field)
-
-
-def batches_start(spec: AdapterSpec) -> str | None:
-    """Return the start of a spec, or of its method, where it takes batches; None where it takes none."""
-    row = papers.named(spec.method) if isinstance(spec.method, str) else None
-    start = spec.start or (row.start if row else "zero")
-    return start if starts.get(start).needs_batches else None
-
-
-def layouts_given(spec: AdapterSpec) -> tuple[str, ...]:
-    """Return the texts of a spec's layouts, or of its method's usual ones."""
-    every = spec.layout or with_defaults(spec)[0].layout
-    return tuple(one if isinstance(one, str) else one[0] for one in every)
-
-
-def _layouts(row: Published) -> Sequence[Any]:
-    """Return a row's layouts: a single one takes whatever sites are given, several are each for their projections."""
-    return row.layout if len(row.tensors) == 1 else row.tensors
-
-
-def _builder(spec: AdapterSpec, resolved: AdapterSpec, row: Published | None) -> Builder:
-    """Return the builder of a spec's networks, which are not clipped for a published adapter."""
-    start = resolved.start or "zero"
-    if row is not None:
-        variant: Any = variant_of(row, resolved.rates, resolved.frozen, resolved.shared, start)
-    else:
-        original = parameterizations.get(spec.method)
-        rates, frozen, shared = resolved.rates or {}, hows(resolved.frozen), modes(resolved.shared)
-        varies = rates or frozen or shared or starts.get(start).halves
-        variant = Variant(original, rates=rates, frozen=frozen, shared=shared, start=start) if varies else original
-    return Builder(variant, dict(resolved.options or {}), clip=row is None)

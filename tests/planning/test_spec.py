@@ -13,7 +13,8 @@ import pytest
 
 import tensoradapt as ta
 from tensoradapt import doors, parameterizations, published
-from tensoradapt.planning.spec import AdapterSpec, layouts_given, with_defaults
+from tensoradapt.planning.resolve import resolve
+from tensoradapt.planning.spec import AdapterSpec
 from tensoradapt.records import names
 
 MODEL = SimpleNamespace(
@@ -202,15 +203,16 @@ SETTINGS = ("projections", "scale", "alpha", "on_mismatch", "train")  # everybod
 @pytest.mark.parametrize("name", published.names())
 def test_a_published_adapter_keeps_what_defines_it_and_has_everybodys_settings(name: str) -> None:
     row = published.get(name)
-    equal, found, builder = with_defaults(AdapterSpec(name, rank=2))
-    plain = with_defaults(AdapterSpec("cp", rank=2))[0]
+    resolved = resolve(AdapterSpec(name, rank=2))
+    equal, found, builder = resolved.spec, resolved.row, resolved.builder
+    plain = resolve(AdapterSpec("cp", rank=2)).spec
     assert {field: getattr(equal, field) for field in SETTINGS} == {field: getattr(plain, field) for field in SETTINGS}
     if parameterizations.name_of(name) in parameterizations.names():  # the parameterization of that name
         assert (found, builder.clip, equal.start) == (None, True, "zero")
         return
     assert (found, builder.clip, equal.start) == (row, False, row.start)
-    assert layouts_given(AdapterSpec(name)) == row.layout
-    assert dict(equal.options or {}) == dict(row.options)
+    assert resolved.layouts == row.layout
+    assert dict(equal.options) == dict(row.options)
     changed = builder.parameterization
     assert (changed.zero, changed.base, changed.rates) == (row.zero, row.base, dict(row.rates))
 
@@ -218,7 +220,8 @@ def test_a_published_adapter_keeps_what_defines_it_and_has_everybodys_settings(n
 @pytest.mark.parametrize("name", published.names())
 def test_with_paper_true_everything_is_as_the_paper_sets_it(name: str) -> None:
     row = published.get(name)
-    spec, found, builder = with_defaults(AdapterSpec(name, rank=2, paper=True))
+    resolved = resolve(AdapterSpec(name, rank=2, paper=True))
+    spec, found, builder = resolved.spec, resolved.row, resolved.builder
     assert (found, builder.clip, spec.on_mismatch) == (row, False, "error")
     assert (spec.projections, spec.scale, spec.start) == (row.projections, row.scale, row.start)
     assert (spec.alpha, spec.train) == (row.alpha, ("auto", *row.train))

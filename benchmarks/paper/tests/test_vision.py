@@ -18,7 +18,7 @@ from tensoradapt.lab.sweeps.due import cells, due
 from tensoradapt.lab.sweeps.frontier import frontier_spec
 from tensoradapt.lab.sweeps.spec import read_spec
 from tensoradapt.lab.tasks import registry
-from tensoradapt.planning.spec import with_defaults
+from tensoradapt.planning.resolve import resolve
 from tensoradapt_paper.dinov2 import SHAPE
 
 MODEL = "dinov2-small-focus"
@@ -49,7 +49,7 @@ def test_the_specification_of_vision_adapts_the_same_matrices_with_counts_that_d
     assert counts["lora", 8] == 8 * n * (4 * 2 * width + 2 * 5 * width)
     assert counts["fact-tt", 8] == 2 * width * 8 + 12 * n * 8**2
     assert counts["cara", 16] == 16 * (3 * n + width + heads + inner) + 16 * (9 * n + 2 * width) + 2 * 16 + 6 * width
-    resolved = [with_defaults(method.adapters[0])[0] for method in spec.method]
+    resolved = [resolve(method.adapters[0]).spec for method in spec.method]
     assert {(adapter.scale, adapter.projections) for adapter in resolved} == {("matched", ("all",))}
     own = {"CP": 23 * (4 * (n + 2 * width) + 2 * (n + 5 * width)), "lora": n * (4 * 2 * width + 2 * 5 * width)}
     assert (counts["CP", 166_000], counts["lora", 1]) == tuple(own.values())

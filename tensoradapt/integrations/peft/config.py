@@ -11,7 +11,8 @@ from peft.utils import PeftType
 
 from tensoradapt.checks import check_whole, one_of
 from tensoradapt.errors import TensorAdaptError
-from tensoradapt.planning.spec import AdapterSpec, batches_start
+from tensoradapt.planning.resolve import resolve_known
+from tensoradapt.planning.spec import AdapterSpec
 from tensoradapt.records import as_json, check_keys
 
 NAME = "tensoradapt"
@@ -131,10 +132,11 @@ class TensorConfig(PeftConfig, _Fields):  # type: ignore[misc]  # frozen for typ
                 f"method is a {type(self.method).__name__}; a config that can be saved takes its "
                 "name (an entry point of the group tensoradapt.parameterizations gives it one)"
             )
-        if start := batches_start(self.spec()):
+        resolved = resolve_known(self.spec())
+        if resolved and resolved.begins.needs_batches:
             raise TensorAdaptError(
-                f'start="{start}" needs batches of data, which no PEFT config can hold; attach the adapter with '
-                "tensoradapt.attach(model, plan, batches=[...]), or give another start"
+                f'start="{resolved.spec.start}" needs batches of data, which no PEFT config can hold; attach the '
+                "adapter with tensoradapt.attach(model, plan, batches=[...]), or give another start"
             )
         if isinstance(self.target_modules, str) and self.layers_to_transform is not None:
             raise TensorAdaptError(

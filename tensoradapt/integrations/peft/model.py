@@ -18,8 +18,8 @@ from tensoradapt.integrations.peft.layer import TensorLinear, mixed
 from tensoradapt.integrations.peft.targets import default_targets, planned
 from tensoradapt.layers.stored_matrix import Matrices
 from tensoradapt.planning.plan import Plan
+from tensoradapt.planning.resolve import resolve
 from tensoradapt.planning.trained_modules import trained_modules
-from tensoradapt.published import registry
 from tensoradapt.surgery.attach import set_magnitudes
 from tensoradapt.surgery.factors_from_model import factors_from_weights
 from tensoradapt.surgery.fast_paths import switch_off_fast_paths
@@ -237,7 +237,7 @@ def _check_clash(names: Iterable[str], bank: nn.Module) -> None:
 
 def _add_trained(model: nn.Module, config: TensorConfig) -> None:
     """Add the base modules that a published row trains to ``modules_to_save``."""
-    row = registry.find(config.method, True).row if config.paper else None
-    if row and row.train:
+    row = resolve(config.spec()).row
+    if config.paper and row and row.train:
         names = trained_modules(model, row.train, row.name)
         config.modules_to_save = list(dict.fromkeys((*(config.modules_to_save or ()), *names)))

@@ -13,7 +13,7 @@ from tensoradapt.integrations.peft.config import TensorConfig
 from tensoradapt.layers.stored_matrix import StoredMatrix
 from tensoradapt.planning.build_plan import build_plan
 from tensoradapt.planning.plan import Plan
-from tensoradapt.published import registry
+from tensoradapt.planning.resolve import resolve
 from tensoradapt.published.row import Published
 from tensoradapt.sites.find import find_sites
 from tensoradapt.sites.from_names import linear_site
@@ -26,10 +26,10 @@ WHOLE = ": out : in"  # a layout that fits every matrix
 
 def default_targets(model: nn.Module, config: TensorConfig) -> list[str]:
     """Return the names of the modules that the published row adapts, else of the attention's."""
-    row, layers = _row(config), config.layers_to_transform  # only modules in these layers
+    projections, layers = resolve(config.spec()).spec.projections, config.layers_to_transform  # modules in these layers
     layers = [layers] if isinstance(layers, int) else layers or None
     with located("target_modules was not given and could not be found out"):
-        sites = find_sites(model, row.projections if row and config.paper else "attention", layers=layers)
+        sites = find_sites(model, projections, layers=layers)
     return list(dict.fromkeys(site.module for site in sites))
 
 
@@ -42,23 +42,20 @@ def planned(
     """
     for name, module in targets.items():
         _check_supported(model, name, module)
-    known, why = _known(model, _row(config))
+    spec = config.spec()
+    row = resolve(spec).row
+    known, why = _known(model, row)
     sites = [site for site in known if site.module in targets]
     have = {site.module for site in sites}
     others = [linear_site(model, name, module) for name, module in targets.items() if name not in have]
     skipped = tuple((site.name, "not among the target modules") for site in known if site.module not in targets)
-    spec = config.spec()
-    if spec.layout is None and _row(config) is None:
+    if spec.layout is None and row is None:
         spec = replace(spec, layout=_layouts(spec.method))
     try:
         result = build_plan(Sites((*sites, *others), skipped, getattr(known, "source", "")), spec)
     except TensorAdaptError as error:
         raise TensorAdaptError(f"{error}{f'. No heads are known here: {why}' if why else ''}") from None
     return result, {site.name: _checked(targets[site.module], site, result) for site in result.sites}
-
-
-def _row(config: TensorConfig) -> Published | None:
-    return registry.find(config.method, config.paper).row if config.method else None
 
 
 def _known(model: nn.Module, row: Published | None) -> tuple[Sequence[Site], str]:

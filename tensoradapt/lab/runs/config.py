@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any
@@ -12,8 +11,8 @@ from tensoradapt import checks
 from tensoradapt.checks import shown
 from tensoradapt.errors import TensorAdaptError, located
 from tensoradapt.lab.tasks.splits import DataSpec as DataSpec
-from tensoradapt.planning.spec import AdapterSpec, batches_start, layouts_given, tasks_of
-from tensoradapt.published import registry
+from tensoradapt.planning.resolve import resolve, resolve_known
+from tensoradapt.planning.spec import AdapterSpec, tasks_of
 from tensoradapt.records import as_json, check_fields, digest, needed, of_record, read, said, value
 from tensoradapt.text import size_text
 from tensoradapt.training.options import Training
@@ -41,16 +40,16 @@ def _adapter(given: Any, where: str) -> AdapterSpec:
             raise TensorAdaptError(
                 f"method is {shown(adapter.method)}; expected the name of a method, which files hold"
             )
-        if start := batches_start(adapter):
+        resolved = resolve_known(adapter)  # a method that another process knew is refused where it is planned
+        if resolved and resolved.begins.needs_batches:
             what = "start is" if adapter.start else f"method {adapter.method!r} has the start"
-            raise TensorAdaptError(f'{what} "{start}", which takes batches; expected "zero", "subtract" or "paper"')
+            raise TensorAdaptError(
+                f'{what} "{resolved.spec.start}", which takes batches; expected "zero", "subtract" or "paper"'
+            )
         for name, default in (("train", ("auto",)), ("tasks", ())):
             if getattr(adapter, name) != default:
                 raise TensorAdaptError(f"{name} is {shown(getattr(adapter, name))}; leave it out, as the task sets it")
-    with suppress(TensorAdaptError):  # a method that another process knew is refused where it is planned
-        name = registry.find(adapter.method, adapter.paper).name
-        return adapter if name == adapter.method else replace(adapter, method=name)
-    return adapter
+    return replace(adapter, method=resolved.spec.method) if resolved else adapter
 
 
 @dataclass(frozen=True)
@@ -141,7 +140,7 @@ class RunConfig:
     def to_plan(self, heads: tuple[str, ...] = ()) -> AdapterSpec:
         """Return the adapter with the modules trained beside it, and the task as the one value of runtime modes."""
         assert self.adapter is not None
-        return replace(self.adapter, train=heads, tasks=tasks_of(layouts_given(self.adapter), (self.task,)))
+        return replace(self.adapter, train=heads, tasks=tasks_of(resolve(self.adapter).layouts, (self.task,)))
 
     def _size(self) -> str:
         rank, budget = (self.adapter.rank, self.adapter.budget) if self.adapter else (None, None)

@@ -195,7 +195,7 @@ def _result(
 
 def _resolved(plan: Plan) -> AdapterSpec:
     """Return the adapter of a plan with only those of its layouts that a matrix took."""
-    layouts, taken = plan.spec.layout or (), {str(group.network.layout) for group in plan.groups}
+    layouts, taken = plan.spec.layout, {str(group.network.layout) for group in plan.groups}
     used = tuple(one for one in layouts if one in taken)
     # a layout with parts of widths, or for some projections, is written otherwise in its network
     return replace(plan.spec, layout=used) if set(used) == taken else plan.spec

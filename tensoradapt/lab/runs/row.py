@@ -13,13 +13,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tensoradapt import checks, parameterizations
-from tensoradapt import published as papers
+from tensoradapt import checks
 from tensoradapt.checks import Check, is_number, shown
 from tensoradapt.errors import TensorAdaptError, located
 from tensoradapt.lab.runs.config import REFERENCES as REFERENCES
 from tensoradapt.lab.runs.config import RunConfig
 from tensoradapt.lab.tasks.splits import DataSpec
+from tensoradapt.planning.resolve import resolve_known
 from tensoradapt.planning.spec import AdapterSpec
 from tensoradapt.records import as_json, names, read
 from tensoradapt.text import size_text
@@ -29,9 +29,8 @@ Row = dict[str, Any]
 SETUP = ("projections", "scale", "optimizer", "layout")  # what adapters are given beside their method and size
 STATUSES = ("finished", "at chance", "diverged")
 FAILED = "failed"  # the status of a run without a result
-TARGETS = "attention"  # where neither a sweep nor a paper names projections
 COMPUTED = ("fp32", "bf16")  # what a precision was on the device of a run
-GROUPS = {TARGETS: {"q", "k", "v", "o"}}  # projections that a word stands for
+GROUPS = {"attention": {"q", "k", "v", "o"}}  # projections that a word stands for
 AGAIN = "no run wrote it so; delete the folder to run it again"
 TITLES = ("run", "task", "method", "size", "seed", "status", "parameters", "score")  # columns of what is shown of runs
 
@@ -172,19 +171,17 @@ def adapter_cells(spec: AdapterSpec) -> Row:
     >>> [cells[name] for name in ("parameterization", "projections", "scale", "layout", "rank", "options", "alpha")]
     ['cp', 'attention', 'matched', 'layer proj : out : in', 4, '{"axis": 1}', None]
     """
+    resolved = resolve_known(spec)  # a plug-in that is not installed here may have trained the run
+    spec = resolved.spec if resolved else spec
     cells = {name: _cell(item) for name, item in as_json(spec).items() if name not in ("method", "layout", "rank")}
-    targets = spec.projections or (() if spec.paper else (TARGETS,))
-    scale = spec.scale if spec.scale is not None else "paper" if spec.paper else "matched"
-    row = papers.named(spec.name)
-    published = row is not None and (spec.paper or spec.name not in parameterizations.names())
     return {
         **cells,
         "rank": spec.rank,
-        "projections": projections_text(targets) or None,
-        "scale": f"{scale:g}" if is_number(scale) else scale,
+        "projections": projections_text(spec.projections or ()) or None,
+        "scale": f"{spec.scale:g}" if is_number(spec.scale) else spec.scale,
         # several layouts, of which each site takes the first that fits, are one choice
         "layout": spec.layout and " | ".join(one if isinstance(one, str) else one[0] for one in spec.layout),
-        "parameterization": None if published else spec.name,
+        "parameterization": None if resolved and resolved.row else spec.name,
     }
 
 

@@ -19,7 +19,7 @@ from tensoradapt.lab.tasks.classification import Classification
 from tensoradapt.lab.tasks.rates import kind_of
 from tensoradapt.lab.tasks.registry import restore
 from tensoradapt.lab.tasks.splits import DataSpec
-from tensoradapt.planning.spec import layouts_given, with_defaults
+from tensoradapt.planning.resolve import resolve
 from tensoradapt.text import align, count_text, duration_text, size_text
 
 IN_BASE = {"full": "the whole model", "bitfit": "all biases"}  # what references train of it
@@ -47,7 +47,7 @@ def plan_text(spec: SweepSpec, cells: Sequence[Cell], now: Due, todo: int) -> st
 def _layouts(spec: SweepSpec) -> Iterator[str]:
     """Yield a line for each list of layouts that was given for one adapter, and might have been meant as a grid."""
     adapters = (method.adapters[0] for method in spec.method)
-    for texts in dict.fromkeys(layouts_given(one) for one in adapters if one and one.layout):
+    for texts in dict.fromkeys(resolve(one).layouts for one in adapters if one and one.layout):
         if len(texts) > 1:
             lists = ", ".join(f"[{text!r}]" for text in texts)
             first = ", else ".join(map(repr, texts))
@@ -57,7 +57,7 @@ def _layouts(spec: SweepSpec) -> Iterator[str]:
 def _unequal(spec: SweepSpec) -> Iterator[str]:
     """Yield a warning where methods have other targets or scales, so that what differs is not the method alone."""
     searched = spec.search.space if spec.search else {}
-    adapters = {method.name: with_defaults(method.adapters[0])[0] for method in spec.method if method.adapters[0]}
+    adapters = {method.name: resolve(method.adapters[0]).spec for method in spec.method if method.adapters[0]}
     setups = [(display(name), adapter_cells(adapter)) for name, adapter in adapters.items()]
     differing = []
     for key in ("projections", "scale"):

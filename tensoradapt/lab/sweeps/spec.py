@@ -25,13 +25,13 @@ from tensoradapt.files import read_bounded, reason
 from tensoradapt.habits import WORDS
 from tensoradapt.lab.runs.config import REFERENCES, RunConfig
 from tensoradapt.lab.runs.kept import KEEP
-from tensoradapt.lab.runs.row import TARGETS
 from tensoradapt.lab.tasks.classification import Classification
 from tensoradapt.lab.tasks.registry import resolve, restore
 from tensoradapt.lab.tasks.splits import DataSpec
 from tensoradapt.networks import starts
+from tensoradapt.planning.resolve import resolve as resolve_spec
 from tensoradapt.planning.scale import SCALES
-from tensoradapt.planning.spec import AdapterSpec, with_defaults
+from tensoradapt.planning.spec import AdapterSpec
 from tensoradapt.published import registry
 from tensoradapt.records import (
     as_json,
@@ -572,10 +572,7 @@ def _plainest(adapter: AdapterSpec) -> AdapterSpec:
         given = getattr(adapter, f.name)
         if f.default is None and f.name not in ("method", *SIZES) and given is not None:
             bare: AdapterSpec = replace(adapter, **{f.name: None})  # type: ignore[arg-type]  # a field that takes None
-            usual = getattr(with_defaults(bare)[0], f.name)
-            if f.name == "projections" and usual is None:
-                usual = (TARGETS,)
-            adapter = bare if usual == given else adapter
+            adapter = bare if getattr(resolve_spec(bare).spec, f.name) == given else adapter
     return adapter
 
 
