@@ -75,7 +75,7 @@ def write_runs(spec: SweepSpec, root: Path) -> int:
     """
     spec = with_head_rates(spec)
     planned = cells(spec, base_of(spec))
-    n_params = {(cell.method, cell.size["rank"]): cell.n_params for cell in planned}
+    n_params = {(cell.method, cell.size.rank): cell.n_params for cell in planned}
     pattern, rng = _computed(), np.random.default_rng(0)
     tuning = due(spec, planned, root).configs
     kept = tuning[: len(tuning) - 2 * len(RATES)]

@@ -110,24 +110,6 @@ def _html_row(row: tuple[str, ...], kind: str) -> str:
     return f"<tr>{cells}</tr>"
 
 
-def size_text(rank: Rank | None = None, budget: int | None = None, short: bool = False) -> str:
-    """Write the size that was asked of an adapter: its budget or rank, of which ``short`` writes the largest alone.
-
-    >>> size_text(8), size_text({"layer": 2, "out": 4}), size_text({"layer": 2, "out": 4}, short=True)
-    ('r=8', 'r=2 4', 'r≤4')
-    >>> size_text(None, budget=5000), size_text(None)
-    ('n≤5,000', '')
-    """
-    if budget:
-        return f"n≤{budget:,}"
-    if not isinstance(rank, Mapping):
-        return f"r={rank}" if rank else ""
-    largest = max(rank.values(), default=0)
-    if short:
-        return f"r{'=' if set(rank.values()) == {largest} else '≤'}{largest}"
-    return f"r={' '.join(map(str, rank.values()))}" if rank else ""
-
-
 def bonds_text(rank: Rank) -> str:
     """Write a rank with the names of its bonds.
 

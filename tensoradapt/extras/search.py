@@ -18,6 +18,7 @@ from typing import Any
 from tensoradapt.errors import of_extra
 from tensoradapt.lab.runs.config import RunConfig
 from tensoradapt.lab.sweeps.tuning import DIGITS, Outcome, Proposed, TuningCase, at_sizes, outcome
+from tensoradapt.planning.size import Size
 
 STARTUP = 5  # random trials; Optuna's 10 would be most of a search that trains a model in each
 
@@ -53,11 +54,12 @@ def _axes(case: TuningCase) -> dict[str, Any]:
     assert case.spec.search is not None
     unused = {"adapter": set(), "head": {"head_lr", "scale"}}.get(case.method.kind, {"scale"})
     axes = {name: axis for name, axis in case.spec.search.space.items() if name not in {*unused, "rank", "budget"}}
-    return {**axes, "size": tuple(case.sizes)} if case.spec.search.size else axes
+    return {**axes, "size": tuple(size.asked for size in case.sizes)} if case.spec.search.size else axes
 
 
 def _proposed(case: TuningCase, values: Mapping[str, Any]) -> RunConfig:
-    config = case.spec.config(case.method, case.task, values.get("size", case.middle), values["lr"])
+    size = Size(**values["size"]) if "size" in values else case.middle
+    config = case.spec.config(case.method, case.task, size, values["lr"])
     if "head_lr" in values:
         config = replace(config, training=replace(config.training, head_lr=values["head_lr"]))
     if "scale" in values and config.adapter:

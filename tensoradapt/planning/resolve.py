@@ -77,7 +77,7 @@ def resolve(spec: AdapterSpec) -> Resolved:
 
     >>> found = resolve(AdapterSpec("lotr", rank=2))
     >>> found.row.name, found.spec.scale, found.spec.start, found.spec.projections, found.layouts
-    ('lotr', 'matched', 'zero', ('attention',), ('layer : out : in',))
+    ('lotr', 'matched', 'zero', ('attention',), ('(layer proj) : out : in',))
     """
     found = registry.find(_method_of(spec), spec.paper)
     name, row = found.name, found.row

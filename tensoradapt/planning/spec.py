@@ -20,6 +20,7 @@ from tensoradapt.networks import mapped, starts
 from tensoradapt.networks.modes import RUNTIME, TASK
 from tensoradapt.networks.varied import DRAWN, HOWS
 from tensoradapt.planning.scale import SCALES
+from tensoradapt.planning.size import Size
 from tensoradapt.planning.trained_modules import AUTO, patterns
 from tensoradapt.records import changed, check_fields, documented, value
 from tensoradapt.text import COLUMNS, Rank, screen
@@ -346,10 +347,8 @@ def _is_layout(given: Any) -> bool:
 
 def _check_together(spec: AdapterSpec) -> None:
     """Raise for fields that exclude each other on any model."""
-    if spec.rank is not None and spec.budget is not None and not _maps(spec):  # the size of a map is not its rank
-        raise TensorAdaptError(
-            f"rank={shown(spec.rank)} and budget={shown(spec.budget)} were given; expected exactly one of them"
-        )
+    if not _maps(spec):  # the size of a map is not its rank
+        Size(spec.rank, spec.budget)  # raises for both
     if spec.alpha is not None and spec.scale is not None and not isinstance(spec.scale, str):
         raise TensorAdaptError(
             f"both scale={shown(spec.scale)} and alpha={shown(spec.alpha)} were given; a number as scale is the whole "

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from decimal import Decimal
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import tensoradapt as ta
 from tensoradapt import doors, parameterizations, published
 from tensoradapt.planning.resolve import resolve
+from tensoradapt.planning.size import Size
 from tensoradapt.planning.spec import AdapterSpec
 from tensoradapt.records import names
 
@@ -193,6 +196,26 @@ def test_arguments_that_are_given_twice_or_not_at_all(given: Any, named: Any, sa
         ta.plan(MODEL, *given, **named)
     with pytest.raises(ta.TensorAdaptError, match="sites is missing; plan takes it first"):
         ta.plan(**named)
+
+
+@pytest.mark.parametrize(
+    ("row", "argument", "text", "short"),
+    [
+        ({"rank": 8.0, "budget": math.nan}, {"rank": 8}, "r=8", "r=8"),
+        ({"rank": math.nan, "budget": 5000.0}, {"budget": 5000}, "n≤5,000", "n≤5,000"),
+        ({"rank": "layer=2 out=4", "budget": None}, {"rank": {"layer": 2, "out": 4}}, "r=2 4", "r≤4"),
+        ({"rank": None, "budget": pd.NA}, {}, "", ""),
+    ],
+)
+def test_a_size_of_a_row_is_the_argument_that_made_it(row: Any, argument: Any, text: str, short: str) -> None:
+    size = Size.of(row)
+    assert (size.asked, size.text, size.short, bool(size)) == (argument, text, short, bool(argument))
+    assert Size.of(AdapterSpec("tucker", **argument)) == Size(**argument) == size
+
+
+def test_a_size_is_not_of_both_kinds() -> None:
+    with pytest.raises(ta.TensorAdaptError, match="rank=8 and budget=5000 were given; expected exactly one of them"):
+        Size(8, 5000)
 
 
 # what a method fills in

@@ -43,7 +43,7 @@ def test_the_specification_of_vision_adapts_the_same_matrices_with_counts_that_d
     shape.save_pretrained("my-dino")
     planned = cells(spec, registry.resolve(spec.task[0])[0].base("my-dino"))
     assert not [cell.empty for cell in planned if cell.empty]
-    counts = {(cell.method, cell.size.get("rank") or cell.size.get("budget")): cell.n_params for cell in planned}
+    counts = {(cell.method, cell.size.rank or cell.size.budget): cell.n_params for cell in planned}
     # attention has 4 L square matrices, the MLP 2 L of four squares each; CaRA has 6 d biases
     n, width, heads, inner = 12, 384, 6, 64
     assert counts["lora", 8] == 8 * n * (4 * 2 * width + 2 * 5 * width)

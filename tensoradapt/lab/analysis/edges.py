@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tensoradapt.lab.analysis.names import display
-from tensoradapt.text import size_text
+from tensoradapt.planning.size import Size
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -29,16 +29,8 @@ def at_edges(runs: DataFrame) -> list[str]:
             continue
         best = means.sort_values(["bad", "mean", "lr"], ascending=[True, False, True])["lr"].iloc[0]
         if best in (own["lr"].min(), own["lr"].max()) and (task, method, best) in kept:
-            found.append(edge_cell(method, _size(own.iloc[0].dropna()), task, best, is_low=best == own["lr"].min()))
+            found.append(edge_cell(method, Size.of(own.iloc[0]).text, task, best, is_low=best == own["lr"].min()))
     return found
-
-
-def _size(row: Any) -> str:
-    """Return the size of a cell as a sweep writes it; ``row``: a run without its missing values."""
-    rank, budget = row.get("rank"), row.get("budget")
-    if isinstance(rank, str):
-        return rank
-    return size_text(None if rank is None or budget else int(rank), budget and int(budget))
 
 
 def edge_cell(method: str, size: str, task: str, lr: float, is_low: bool) -> str:

@@ -10,7 +10,8 @@ from pandas import DataFrame, notna
 from tensoradapt.lab.analysis.names import display, displayed
 from tensoradapt.lab.analysis.results import CONFIGURATION
 from tensoradapt.lab.runs.row import SETUP
-from tensoradapt.text import count_text, plain, size_text
+from tensoradapt.planning.size import Size
+from tensoradapt.text import count_text, plain
 
 LISTED = 6  # rates, or methods, that a sentence lists one by one
 GRIDS = 3  # different lists of rates, or values of a setting, that a sentence has room for
@@ -43,28 +44,9 @@ def reported(runs: DataFrame) -> DataFrame:
     return runs[~runs["tuning"].astype(bool) & (runs["status"] != "failed")]
 
 
-def size(row: Mapping[str, Any], short: bool = False) -> str:
-    """Return the size that a run or configuration was asked for, as text; "" where it has none.
-
-    ``row``: with rank (a number, or text of ranks by bond) and budget; ``short``: of ranks by bond the largest alone.
-
-    >>> [size({"rank": rank, "budget": None}, short=True) for rank in (8, "layer=2 out=4", None)]
-    ['r=8', 'r≤4', '']
-    """
-    rank, budget = (row[key] if notna(row[key]) else None for key in ("rank", "budget"))
-    if budget:
-        return size_text(None, int(budget))
-    if not isinstance(rank, str):
-        return size_text(None if rank is None else int(rank))
-    bonds = [part.partition("=") for part in rank.split()]
-    if not all(n.isdecimal() for _, _, n in bonds):
-        return plain(rank)
-    return size_text({name: int(n) for name, _, n in bonds}, None, short)
-
-
 def named(row: Mapping[str, Any]) -> str:
     """Return a configuration's method, as its paper writes it, and its size."""
-    return f"{plain(display(row['method']))} {size(row, short=True)}".strip()
+    return f"{plain(display(row['method']))} {Size.of(row).short}".strip()
 
 
 def listed(names: Iterable[str], most: int = LISTED, last: str = " and ") -> str:
@@ -155,7 +137,7 @@ def where_tuned(runs: DataFrame) -> str:
 
     A search tries other rates at each size and reports one size of each method; a grid has rates that sizes share.
     """
-    sized = runs.assign(size=[size(row) for _, row in runs.iterrows()], tuning=runs["tuning"].astype(bool))
+    sized = runs.assign(size=[Size.of(row).text for _, row in runs.iterrows()], tuning=runs["tuning"].astype(bool))
     searched, several = True, False
     for _, own in sized.groupby(["task", "method"], dropna=False):
         tried, reports = own[own["tuning"]].drop_duplicates(["size", "lr"]), own[~own["tuning"]]

@@ -16,11 +16,12 @@ from tensoradapt.checks import as_path, check_arguments, optional, text
 from tensoradapt.errors import TensorAdaptError, did_you_mean, missing_extra
 from tensoradapt.files import csv_bytes, replace_file
 from tensoradapt.lab.analysis.cells import cell_text
-from tensoradapt.lab.analysis.facts import how_unequal, listed, reported, size
+from tensoradapt.lab.analysis.facts import how_unequal, listed, reported
 from tensoradapt.lab.analysis.names import displayed
 from tensoradapt.lab.analysis.results import table_of
 from tensoradapt.lab.analysis.tables import compare_means, how_made, summarise
 from tensoradapt.lab.runs.row import REFERENCES
+from tensoradapt.planning.size import Size
 from tensoradapt.text import plain, prose
 
 LATEX = {ord(character): f"\\{character}" for character in "&%$#_{}"}
@@ -60,7 +61,7 @@ def paper(source: Any) -> DataFrame:
     most = means.groupby("method")["n_params"].transform("max")  # full fine-tuning's differ by the tasks' heads
     means["Parameters"] = means["n_params"].where(means["kind"] == "adapter", most)
     means["Method"] = means["method"].map(displayed(means["method"]))
-    means["Size"] = [size(row, short=True) if row["kind"] == "adapter" else "" for _, row in means.iterrows()]
+    means["Size"] = [Size.of(row).short if row["kind"] == "adapter" else "" for _, row in means.iterrows()]
     means = means.sort_values(["Parameters", "Method"], kind="stable")
     means["group"] = [group(row["Size"]) if row["kind"] == "adapter" else row["kind"] for _, row in means.iterrows()]
     best = {own for _, every in means.groupby("task") for own in _decided(every, runs)}

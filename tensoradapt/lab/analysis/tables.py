@@ -20,7 +20,6 @@ from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.habits import answers_keywords
 from tensoradapt.lab.analysis import protocol
 from tensoradapt.lab.analysis.beside import control_of, floor_of, gains, on_validation, shared_seeds, sizes_of
-from tensoradapt.lab.analysis.facts import size
 from tensoradapt.lab.analysis.names import display
 from tensoradapt.lab.analysis.results import CONFIGURATION, COSTS, RUN, called, renaming, table_of
 from tensoradapt.lab.analysis.statistics.examples import paired_scores
@@ -36,6 +35,7 @@ from tensoradapt.lab.analysis.statistics.intervals import (
 from tensoradapt.lab.analysis.statistics.significance import crossed_paired_p, holm, mcnemar, paired_p, seeds_needed
 from tensoradapt.lab.runs.row import REFERENCES
 from tensoradapt.lab.runs.store import Run
+from tensoradapt.planning.size import Size
 
 Row = dict[str, Any]
 Source = Path | str | Iterable[Run] | Any  # a folder of runs, runs, or a DataFrame or dicts with a row for each run
@@ -295,7 +295,7 @@ def _check_configuration(own: Sequence[Row]) -> None:
 
 
 def _called(row: Row) -> str:
-    return f"{row['method']} {size(row)}".strip()
+    return f"{row['method']} {Size.of(row).text}".strip()
 
 
 def _check_task(own: Sequence[Row]) -> None:
@@ -582,7 +582,7 @@ def _beside_control(pair: Matched) -> Row:
     examples = paired_scores(pair.folders) if pair.folders else None
     found = t_interval(pair.first - pair.second) if examples is None else paired_difference(*examples)
     return {
-        **{"control": f"{display(pair.other['method'])} {size(pair.other)}".strip()},
+        **{"control": f"{display(pair.other['method'])} {Size.of(pair.other).text}".strip()},
         **{"control_n_params": pair.other["n_params"], "control_difference": found.mean},
         **{"control_low": found.low, "control_high": found.high, "control_p": _p_values(pair, examples, 1.0)[0]},
     }

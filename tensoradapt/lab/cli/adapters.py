@@ -10,6 +10,7 @@ from tensoradapt.errors import TensorAdaptError
 from tensoradapt.lab.cli.options import DEFAULT_MODEL, add_layout, n_params, path, picked
 from tensoradapt.lab.cli.output import show, show_json, show_text, width
 from tensoradapt.lab.cli.parser import add_command
+from tensoradapt.planning.size import Size
 from tensoradapt.planning.spec import TITLES, AdapterSpec
 from tensoradapt.published import registry
 from tensoradapt.records import add_options, given_options, names, of_words, read
@@ -127,7 +128,7 @@ def _check_size(spec: AdapterSpec) -> None:
     """Raise TensorAdaptError for a method that is missing, or takes a size and has none, in the words of options."""
     if spec.method is None:
         raise TensorAdaptError("a method is missing; give --method, as in --method cp; tensoradapt methods lists all")
-    if spec.rank is None and spec.budget is None and registry.find(spec.method, spec.paper).ranked:
+    if not Size.of(spec) and registry.find(spec.method, spec.paper).ranked:
         raise TensorAdaptError(f"{spec.name} needs a size; give --rank or --budget, as in --rank 8")
 
 

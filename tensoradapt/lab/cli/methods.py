@@ -6,7 +6,7 @@ import argparse
 import inspect
 import math
 import textwrap
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +29,10 @@ from tensoradapt.planning.method_table import (
     paper_arguments,
     usual_arguments,
 )
+from tensoradapt.planning.size import Size
 from tensoradapt.published import registry
 from tensoradapt.published.registry import Method
-from tensoradapt.text import align, bonds_text, prose, size_text
+from tensoradapt.text import align, bonds_text, prose
 
 HEAD = """# Methods
 
@@ -125,17 +126,17 @@ def _print_one(args: argparse.Namespace, rank: int) -> None:
 
 def _print_list(args: argparse.Namespace, rank: int) -> None:
     """Print the methods that were asked for, with their counts where an option asks for them."""
-    rows, size = method_rows(args.kind, args.layout), {"budget": args.budget} if args.budget else {"rank": rank}
+    rows, size = method_rows(args.kind, args.layout), Size(None if args.budget else rank, args.budget)
     counting = any(getattr(args, name) is not None for name in ("model", "rank", "budget", "layout"))
     if counting or args.exports_as_lora:
-        rows = counted(rows, _config(args.model), size, args.layout)
+        rows = counted(rows, _config(args.model), size.asked, args.layout)
     left = {row["name"]: fault for row in rows if (fault := row.pop("fault", None))}
     rows = [row for row in rows if row["name"] not in left and (row.pop("small", False) or not args.exports_as_lora)]
     if args.json:
-        at = {"model": args.model or SIZES, **size} if counting else {}
+        at = {"model": args.model or SIZES, **size.asked} if counting else {}
         show_json({**at, "methods": rows, "left_out": left})
         return
-    _print_tables(sorted(rows, key=lambda row: row.get("n_params", 0)), args, size if counting else {})
+    _print_tables(sorted(rows, key=lambda row: row.get("n_params", 0)), args, size if counting else Size())
     if left:
         show_text("", f"left out, as they are not defined there: {', '.join(left)} (methods NAME says why)")
 
@@ -146,13 +147,13 @@ def _config(model: str | None) -> Any:
     return MINILM if model is None else models.config(model)
 
 
-def _print_tables(rows: Sequence[Row], args: argparse.Namespace, size: Mapping[str, Any]) -> None:
+def _print_tables(rows: Sequence[Row], args: argparse.Namespace, size: Size) -> None:
     """Print a table for each kind of methods."""
     if not rows:
         show_text("no method is of this kind; leave an option out, or raise the budget")
         return
     if size:
-        at = f"at most {size['budget']:,} parameters" if "budget" in size else f"rank {size['rank']}"
+        at = f"at most {size.budget:,} parameters" if size.budget else f"rank {size.rank}"
         show_text(f"{at}, counted at {args.model or SIZES}; all adapt its attention, on equal footing", "")
     for kind, title in zip(KINDS, ("Parameterizations", "Published adapters"), strict=True):
         if found := [row for row in rows if row["kind"] == kind]:
@@ -176,7 +177,7 @@ def _counted_texts(rows: Sequence[Row]) -> list[tuple[str, ...]]:
         (
             row["name"],
             f"{row['n_params']:,}" + (f" ({row['tasks']} tasks)" if row["tasks"] else ""),
-            size_text(row["rank"], short=True),
+            Size(row["rank"]).short,
             f"{row['lora_rank']:,}",
             row["when"] if row["kind"] == KINDS[0] else row["source"],
         )

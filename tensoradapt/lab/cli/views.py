@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.lab.analysis.cells import cell_text, interval_text
 from tensoradapt.lab.analysis.edges import at_edges, edge_text
-from tensoradapt.lab.analysis.facts import named, size
+from tensoradapt.lab.analysis.facts import named
 from tensoradapt.lab.analysis.verdict import lines
 from tensoradapt.lab.cli.output import show_text
 from tensoradapt.lab.cli.tables import print_table
 from tensoradapt.lab.runs.row import SETUP
+from tensoradapt.planning.size import Size
 from tensoradapt.text import count_text, duration_text
 
 if TYPE_CHECKING:
@@ -131,7 +132,7 @@ def print_status(states: DataFrame) -> None:
 
 
 def _sizes(table: DataFrame) -> list[str]:
-    return [size(row) for row in table.to_dict("records")]
+    return [Size.of(row).text for row in table.to_dict("records")]
 
 
 def _intervals(table: DataFrame) -> list[str]:

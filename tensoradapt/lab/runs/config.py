@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -12,9 +13,9 @@ from tensoradapt.checks import shown
 from tensoradapt.errors import TensorAdaptError, located
 from tensoradapt.lab.tasks.splits import DataSpec as DataSpec
 from tensoradapt.planning.resolve import resolve, resolve_known
+from tensoradapt.planning.size import Size
 from tensoradapt.planning.spec import AdapterSpec, tasks_of
 from tensoradapt.records import as_json, check_fields, digest, needed, of_record, read, said, value
-from tensoradapt.text import size_text
 from tensoradapt.training.options import Training
 
 FORMAT = 1  # a part of every id; raise it when a default changes, or what a field means
@@ -119,13 +120,14 @@ class RunConfig:
     @property
     def name(self) -> str:
         """A readable name, unique by the first half of the id, for trackers."""
-        parts = [self.adapter.name if self.adapter else self.kind, self._size(), f"seed{self.seed}", self.id[:8]]
+        size = re.sub("[=≤,]", "", self.size.text).replace(" ", "_")
+        parts = [self.adapter.name if self.adapter else self.kind, size, f"seed{self.seed}", self.id[:8]]
         return "-".join(part for part in parts if part)
 
     @property
     def title(self) -> str:
         """The name of the run in the lines that a sweep prints."""
-        return f"{self.method} {self.size_text}".strip() + f", seed {self.seed}"
+        return f"{self.method} {self.size.text}".strip() + f", seed {self.seed}"
 
     @property
     def judged(self) -> str:
@@ -133,19 +135,11 @@ class RunConfig:
         return "validation" if self.tuning else "test"
 
     @property
-    def size_text(self) -> str:
-        """The rank or budget of the adapter, as text; "" where it has none."""
-        return size_text(self.adapter.rank, self.adapter.budget) if self.adapter else ""
+    def size(self) -> Size:
+        """The rank or budget of the adapter."""
+        return Size.of(self.adapter)
 
     def to_plan(self, heads: tuple[str, ...] = ()) -> AdapterSpec:
         """Return the adapter with the modules trained beside it, and the task as the one value of runtime modes."""
         assert self.adapter is not None
         return replace(self.adapter, train=heads, tasks=tasks_of(resolve(self.adapter).layouts, (self.task,)))
-
-    def _size(self) -> str:
-        rank, budget = (self.adapter.rank, self.adapter.budget) if self.adapter else (None, None)
-        if budget is not None:
-            return f"n{budget}"
-        if rank is None:
-            return ""
-        return f"r{rank}" if isinstance(rank, int) else "r" + "_".join(map(str, rank.values()))

@@ -20,9 +20,9 @@ from tensoradapt.lab.runs.config import REFERENCES as REFERENCES
 from tensoradapt.lab.runs.config import RunConfig
 from tensoradapt.lab.tasks.splits import DataSpec
 from tensoradapt.planning.resolve import resolve_known
+from tensoradapt.planning.size import Size
 from tensoradapt.planning.spec import AdapterSpec
 from tensoradapt.records import as_json, names, read
-from tensoradapt.text import size_text
 from tensoradapt.training.options import Training
 
 Row = dict[str, Any]
@@ -135,7 +135,7 @@ def asked(config: RunConfig) -> Row:
 def shown_cells(row: Row) -> tuple[str, ...]:
     """Return what is shown of a run, a text for each of ``TITLES``; an empty one where the row has no value."""
     cells: Row = {name: row.get(name) for name in ("id", "task", "method", "size", "seed", "status", "n_params")}
-    cells["size"] = size_text(row.get("rank"), row.get("budget"))
+    cells["size"] = Size.of(row).text
     if is_number(row.get("n_params")):
         cells["n_params"] = f"{row['n_params']:,}"
     part = next((part for part in ("score", "validation") if is_number(row.get(part))), None)

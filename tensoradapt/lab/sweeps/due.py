@@ -18,12 +18,12 @@ from tensoradapt.lab.analysis.names import display
 from tensoradapt.lab.runs.config import RunConfig
 from tensoradapt.lab.runs.store import is_failed, is_finished
 from tensoradapt.lab.sweeps import tuning
-from tensoradapt.lab.sweeps.spec import Method, Size, SweepSpec
+from tensoradapt.lab.sweeps.spec import Method, SweepSpec
 from tensoradapt.lab.sweeps.tuning import Proposed, TuningCase
 from tensoradapt.lab.tasks.rates import head_rate
 from tensoradapt.lab.tasks.registry import restore
 from tensoradapt.planning.build_plan import build_plan
-from tensoradapt.text import size_text
+from tensoradapt.planning.size import Size
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def _cells_of(spec: SweepSpec, method: Method, model_config: Any) -> Iterator[Ce
     for size in method.sizes:
         n_params, key, empty = _counted(spec, method, size, model_config)
         if not empty and key is not None and key in seen:
-            empty = f"its plan is that of {size_text(**seen[key])}"
+            empty = f"its plan is that of {seen[key].text}"
         if not empty:
             seen[key] = size
         yield Cell(method.name, size, n_params, empty)
@@ -151,8 +151,7 @@ class SweepPart:
     def edges(self) -> list[str]:
         """The cells whose best rate is at an end of those that were tried."""
         return [
-            edge_cell(self.method.name, size_text(**size), self.task, lr, is_low)
-            for size, lr, is_low in self.proposed.edges
+            edge_cell(self.method.name, size.text, self.task, lr, is_low) for size, lr, is_low in self.proposed.edges
         ]
 
 
@@ -223,7 +222,7 @@ def joined(spec: SweepSpec, found: Sequence[SweepPart]) -> Due:
 
 def _extended(method: Method, size: Size, task: str, rates: Sequence[float]) -> str:
     """Return a line that names the rates that were added to a grid."""
-    which = f"{display(method.name)} {size_text(**size)}".strip()
+    which = f"{display(method.name)} {size.text}".strip()
     return f"{which} on {task} by {' '.join(f'{rate:g}' for rate in rates)}"
 
 

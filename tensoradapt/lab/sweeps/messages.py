@@ -20,7 +20,7 @@ from tensoradapt.lab.tasks.rates import kind_of
 from tensoradapt.lab.tasks.registry import restore
 from tensoradapt.lab.tasks.splits import DataSpec
 from tensoradapt.planning.resolve import resolve
-from tensoradapt.text import align, count_text, duration_text, size_text
+from tensoradapt.text import align, count_text, duration_text
 
 IN_BASE = {"full": "the whole model", "bitfit": "all biases"}  # what references train of it
 
@@ -38,7 +38,7 @@ def plan_text(spec: SweepSpec, cells: Sequence[Cell], now: Due, todo: int) -> st
     )
     kinds = {method.name: method.kind for method in spec.methods}
     rows = [("method", "size", "parameters", "of budget"), *(_row(cell, kinds[cell.method]) for cell in cells)]
-    empty = [f"empty: {display(cell.method)}, {size_text(**cell.size)}: {cell.empty}" for cell in cells if cell.empty]
+    empty = [f"empty: {display(cell.method)}, {cell.size.text}: {cell.empty}" for cell in cells if cell.empty]
     how = [*(_search(spec, spec.search) if spec.search else _rates(spec)), *_head_rates(spec)]
     after = [*_layouts(spec), *how, *_tuning(now), *map(extended_text, now.extended), *_unequal(spec)]
     return "\n".join([head, *align(rows), *empty, *after])
@@ -74,11 +74,11 @@ def _unequal(spec: SweepSpec) -> Iterator[str]:
 
 def _row(cell: Cell, kind: str) -> tuple[str, str, str, str]:
     if cell.empty:
-        return display(cell.method), size_text(**cell.size), "empty", ""
+        return display(cell.method), cell.size.text, "empty", ""
     count = IN_BASE[kind] if cell.n_params is None else f"{cell.n_params:,}"
-    budget = cell.size.get("budget")
+    budget = cell.size.budget
     of_budget = f"{100 * (cell.n_params or 0) / budget:.1f} %" if budget else ""
-    return display(cell.method), size_text(**cell.size), count, of_budget
+    return display(cell.method), cell.size.text, count, of_budget
 
 
 def _rates(spec: SweepSpec) -> Iterator[str]:
@@ -160,7 +160,7 @@ def precision_text(spec: SweepSpec, slots: Slots) -> str:
 
 def run_text(config: RunConfig) -> str:
     """Return a line for a run, by the name under which its method is shown."""
-    named = f"{display(str(config.method))} {config.size_text}".strip()
+    named = f"{display(str(config.method))} {config.size.text}".strip()
     tuning = f", tuning lr {config.training.lr:g}" if config.tuning else ""
     return f"{named}, seed {config.seed} on {config.task}{tuning}"
 

@@ -17,6 +17,7 @@ from tensoradapt.lab.runs.row import count
 from tensoradapt.lab.runs.store import SWEEPS, is_finished, read_documents
 from tensoradapt.lab.sweeps.due import Cell, Due, due
 from tensoradapt.lab.sweeps.spec import SweepSpec, read_spec, table_of
+from tensoradapt.planning.size import Size
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Recorded:
 def write(root: Path, spec: SweepSpec, cells: Sequence[Cell], provenance: Mapping[str, Any]) -> Path:
     """Write the record of a sweep, for the report and so that a rerun need not plan; return its path."""
     given = {"spec": table_of(spec), "own": spec.own, "head_rates": spec.head_rates}
-    record = {**given, "cells": [asdict(cell) for cell in cells], "provenance": provenance}
+    record = {**given, "cells": [{**asdict(cell), "size": cell.size.asked} for cell in cells], "provenance": provenance}
     return replace_file(path_of(root, spec), (json.dumps(record, indent=2, sort_keys=True) + "\n").encode())
 
 
@@ -54,10 +55,10 @@ def read(path: Path) -> Recorded:
 
 def _cell(row: Mapping[str, Any]) -> Cell:
     """Return a cell of a record; raises TypeError, ValueError or TensorAdaptError where it is none."""
-    cell = Cell(**row)
-    if not isinstance(cell.method, str) or not isinstance(cell.empty, str) or not set(cell.size) <= {"rank", "budget"}:
-        raise ValueError("a cell has no method, size or reason")
-    for value in cell.size.values():
+    cell = Cell(**{**row, "size": Size(**row["size"])})
+    if not isinstance(cell.method, str) or not isinstance(cell.empty, str):
+        raise ValueError("a cell has no method or reason")
+    for value in cell.size.asked.values():
         optional(rank)(value, "a size")
     optional(count)(cell.n_params, "n_params")
     return cell

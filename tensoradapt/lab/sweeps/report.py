@@ -92,8 +92,7 @@ def _remarks(sweep: record.Recorded, plan: Due) -> Iterator[str]:
     yield from (f"not run: {reason}" for reason in plan.blocked)
     for cell in sweep.cells:
         if cell.empty:
-            asked = ", ".join(f"{what} {value}" for what, value in cell.size.items())
-            yield f"{display(cell.method)}, {asked}: {cell.empty}"
+            yield f"{display(cell.method)} {cell.size.text}: {cell.empty}"
     yield from (f"grid extended, as its best rate was at the edge: {text}" for text in plan.extended)
 
 

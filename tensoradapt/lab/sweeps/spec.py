@@ -31,6 +31,7 @@ from tensoradapt.lab.tasks.splits import DataSpec
 from tensoradapt.networks import starts
 from tensoradapt.planning.resolve import resolve as resolve_spec
 from tensoradapt.planning.scale import SCALES
+from tensoradapt.planning.size import Size
 from tensoradapt.planning.spec import AdapterSpec
 from tensoradapt.published import registry
 from tensoradapt.records import (
@@ -48,7 +49,6 @@ from tensoradapt.records import (
 )
 from tensoradapt.training.options import Training
 
-Size = Mapping[str, Any]  # {"rank": r}, {"budget": n}, or empty for a method without a rank
 Rates = tuple[float, ...]
 SIZES = ("rank", "budget")
 OPTIMIZER = "equal_steps"  # the optimizer of adapters, where a specification names none
@@ -194,17 +194,12 @@ class Method:
     @property
     def sizes(self) -> tuple[Size, ...]:
         """The ranks or budgets of the adapters, in their order."""
-        return tuple(map(size_of, self.adapters))
+        return tuple(map(Size.of, self.adapters))
 
     def at(self, size: Size) -> AdapterSpec | None:
         """Return the adapter of a size, which may be one that is searched."""
         first = self.adapters[0]
-        return first and replace(first, rank=size.get("rank"), budget=size.get("budget"))
-
-
-def size_of(adapter: AdapterSpec | None) -> Size:
-    """Return the rank or budget of an adapter as a table; an empty one where it has none."""
-    return {key: getattr(adapter, key) for key in SIZES if getattr(adapter, key, None) is not None}
+        return first and replace(first, rank=size.rank, budget=size.budget)
 
 
 @dataclass(frozen=True)
@@ -702,7 +697,7 @@ def _adapter_row(method: Method) -> dict[str, Any]:
         row[name] = [as_json(item)] if name in listed else as_json(item)  # a list of lists, which holds pairs too
     row |= {"rank_pattern": as_json(first.rank_pattern)} if first.rank_pattern else {}
     for key in SIZES:
-        if values := [as_json(size[key]) for size in method.sizes if key in size]:
+        if values := [as_json(size.asked[key]) for size in method.sizes if key in size.asked]:
             row[key] = values
     return row | {"optimizer": "adamw"} | _trained_row(method)
 

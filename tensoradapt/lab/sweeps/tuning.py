@@ -14,8 +14,8 @@ from pathlib import Path
 
 from tensoradapt.lab.runs.config import RunConfig
 from tensoradapt.lab.runs.store import is_finished, read_reached
-from tensoradapt.lab.sweeps.spec import Method, Size, SweepSpec
-from tensoradapt.text import size_text
+from tensoradapt.lab.sweeps.spec import Method, SweepSpec
+from tensoradapt.planning.size import Size
 from tensoradapt.training.options import HELD
 
 Outcome = tuple[str, float | None]  # the name of one of Optuna's states, and the score
@@ -65,7 +65,7 @@ def at_sizes(config: RunConfig, sizes: Sequence[Size]) -> tuple[RunConfig, ...]:
     """Return a configuration at each of some sizes."""
     if config.adapter is None:
         return (config,)
-    adapters = [replace(config.adapter, rank=size.get("rank"), budget=size.get("budget")) for size in sizes]
+    adapters = [replace(config.adapter, rank=size.rank, budget=size.budget) for size in sizes]
     return tuple(replace(config, adapter=adapter) for adapter in adapters)
 
 
@@ -159,7 +159,7 @@ def _edges(
 
 def _where(case: TuningCase, size: Size) -> str:
     """Return the size as part of a message, where sizes are tuned apart from each other."""
-    return f" at {size_text(**size)}" if case.spec.tuning.at == "size" and size else ""
+    return f" at {size.text}" if case.spec.tuning.at == "size" and size else ""
 
 
 def _rate(case: TuningCase, first: RunConfig) -> _Rate | None:

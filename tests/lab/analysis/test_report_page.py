@@ -27,6 +27,7 @@ from tensoradapt.lab.sweeps import record
 from tensoradapt.lab.sweeps.due import Cell
 from tensoradapt.lab.sweeps.report import report as write_report
 from tensoradapt.lab.sweeps.spec import read_spec
+from tensoradapt.planning.size import Size
 
 SPEC = {"model": "tiny-random-bert", "task": "planted", "method": ["lora", "cp"], "rank": 1, "steps": 60}
 SPEC |= {"lr": 1e-3, "seed": [0, 1]}
@@ -88,7 +89,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_synthetic(found, n_params=89_964, budget=90_000, seed=3, status="diverged", lr=3e-3, **same)
     config = config_of("m", "sst2", "lora", seed=7, steps=3).as_dict()
     write_failure(found, "broken", {"kind": "ValueError", "error": EVIL, "traceback": "at line 3", "config": config})
-    cells = [Cell("vera", {"budget": 10}, None, "its smallest has 9,240"), Cell("lora", {"rank": 1}, 9216)]
+    cells = [Cell("vera", Size(budget=10), None, "its smallest has 9,240"), Cell("lora", Size(1), 9216)]
     record.write(found, read_spec(SPEC), cells, {})
     return found
 
@@ -142,7 +143,7 @@ def test_what_was_lost_is_listed_and_its_text_is_no_markup(text: str) -> None:
     said = Page(text).said
     assert f"broken LoRA, sst2, seed 7: ValueError: {EVIL}" in said and "at line 3" in said
     assert "<script>alert" not in text
-    assert "VeRA n≤90,000, sst2, seed 3: diverged" in said and "VeRA, budget 10: its smallest has 9,240" in said
+    assert "VeRA n≤90,000, sst2, seed 3: diverged" in said and "VeRA n≤10: its smallest has 9,240" in said
     assert "0 at chance, 1 diverged, 1 failed" in said
 
 

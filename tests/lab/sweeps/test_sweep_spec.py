@@ -193,7 +193,7 @@ def test_several_values_are_several_methods_that_what_differs_names():
 def test_a_budget_is_the_largest_configuration_within_it_and_what_cannot_be_reached_is_empty():
     found = spec(rank=None, budget=[100, 1000, 10_000], paper=True)
     planned = cells(found, models.config(found.model))
-    by_cell = {(cell.method, cell.size["budget"]): cell for cell in planned}
+    by_cell = {(cell.method, cell.size.budget): cell for cell in planned}
     assert "budget 100 is below the smallest possible" in by_cell["lora", 100].empty
     assert "themselves have only 3,456" in by_cell["lora", 10_000].empty
     for (method, budget), cell in by_cell.items():

@@ -22,12 +22,13 @@ from tensoradapt.errors import TensorAdaptError
 from tensoradapt.files import replace_file
 from tensoradapt.lab.analysis import results
 from tensoradapt.lab.analysis.edges import at_edges, edge_text
-from tensoradapt.lab.analysis.facts import how_chosen, how_unequal, named, reported, size
+from tensoradapt.lab.analysis.facts import how_chosen, how_unequal, named, reported
 from tensoradapt.lab.analysis.names import display, looks
 from tensoradapt.lab.analysis.page import svg
 from tensoradapt.lab.analysis.tables import methods_of, summarise
 from tensoradapt.lab.analysis.verdict import MARGIN, Compared, compared, lost_of, sentences, times
 from tensoradapt.lab.runs.store import ADAPTERS, Failure
+from tensoradapt.planning.size import Size
 from tensoradapt.text import count_text, duration_text, plain
 
 FIGURES = ("frontier", "differences", "learning")
@@ -305,7 +306,7 @@ def _figure(name: str, runs: DataFrame, task: str, options: Mapping[str, Any], i
 
 def _written(rows: DataFrame) -> DataFrame:
     """Return rows with the columns that tables write: names as papers have them, sizes, and memory in GB."""
-    found = rows.assign(size=[size(row) for _, row in rows.iterrows()], method=rows["method"].map(display))
+    found = rows.assign(size=[Size.of(row).text for _, row in rows.iterrows()], method=rows["method"].map(display))
     for name, column in (("memory", "peak_memory_bytes"), ("gpu", "peak_device_bytes")):
         found[name] = rows[column] / 1e9 if column in rows and rows[column].notna().any() else None
     return found

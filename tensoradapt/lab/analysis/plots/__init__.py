@@ -29,12 +29,13 @@ from tensoradapt.checks import is_number, shown
 from tensoradapt.errors import TensorAdaptError, did_you_mean, few
 from tensoradapt.files import replace_files
 from tensoradapt.habits import FIGURES, OPTIONS
-from tensoradapt.lab.analysis.facts import facts, size
+from tensoradapt.lab.analysis.facts import facts
 from tensoradapt.lab.analysis.names import Look, looks, tone
 from tensoradapt.lab.analysis.paper import csv_of
 from tensoradapt.lab.analysis.plots import _checks, _help, _parts
 from tensoradapt.lab.analysis.plots._files import UNDATED, rendered
 from tensoradapt.lab.analysis.results import table_of
+from tensoradapt.planning.size import Size
 from tensoradapt.text import prose
 
 NAMES = tuple(sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_")))
@@ -267,7 +268,7 @@ def _of_parts(module: ModuleType, runs: pd.DataFrame, col: str, options: Options
     of_adapters = col in ("rank", "budget", "layout")
     for value, part in runs.groupby(col, dropna=of_adapters, sort=False):
         if of_adapters:
-            value = value if col == "layout" else size(part.iloc[0], short=True)
+            value = value if col == "layout" else Size.of(part.iloc[0]).short
             part = pd.concat([part, runs[runs[col].isna()]])
         try:
             _check_comparable(module, part, col)

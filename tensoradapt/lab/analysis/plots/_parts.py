@@ -25,8 +25,8 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullForm
 from matplotlib.transforms import Transform, offset_copy
 from numpy.typing import NDArray
 
-from tensoradapt.lab.analysis.facts import size
 from tensoradapt.lab.analysis.names import LINES, Look, display, tone
+from tensoradapt.planning.size import Size
 
 Floats = NDArray[np.float64]
 NARROW = 3.2  # inches of axes below which marks are smaller and texts fewer
@@ -108,7 +108,7 @@ def rank_text(rank: object) -> str:
     >>> rank_text(8.0), rank_text("layer=2 out=4"), rank_text(None)
     ('r=8', 'r≤4', '')
     """
-    return size({"rank": rank, "budget": None}, short=True)
+    return Size.of({"rank": rank}).short
 
 
 def score_name(rows: pd.DataFrame, of: str = "test") -> str:

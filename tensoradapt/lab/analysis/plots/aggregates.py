@@ -28,13 +28,13 @@ from matplotlib.ticker import MaxNLocator
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.lab.analysis.beside import shared_seeds
 from tensoradapt.lab.analysis.facts import listed
-from tensoradapt.lab.analysis.facts import size as asked
 from tensoradapt.lab.analysis.names import Look, display, displayed, tone
 from tensoradapt.lab.analysis.names import looks as looks_of
 from tensoradapt.lab.analysis.plots._parts import FAINT, GREY, PALE, bare, inches, narrow, plain
 from tensoradapt.lab.analysis.statistics.bootstrap import improvement, iqm, stratified_bootstrap
 from tensoradapt.lab.analysis.statistics.intervals import Floats
 from tensoradapt.lab.analysis.tables import methods_of, reference_of, summarise
+from tensoradapt.planning.size import Size
 
 SEEDS = 3  # fewer give a bootstrap nothing to draw from
 LEVEL = 0.05  # below which an improvement is decided, over all of the figure
@@ -77,7 +77,7 @@ def gains_of(runs: pd.DataFrame) -> tuple[dict[Key, Floats], dict[Key, tuple[str
     """
     means = summarise(runs)
     means = means[means["kind"] == "adapter"].sort_values(["n_params", "method"], kind="stable")
-    means["size"] = [asked(row, short=True) or f"{row['n_params']:,.0f}" for _, row in means.iterrows()]
+    means["size"] = [Size.of(row).short or f"{row['n_params']:,.0f}" for _, row in means.iterrows()]
     tasks = sorted(means["task"].map(str).unique())
     if len(tasks) < 2:
         raise TensorAdaptError(f"the runs are of {' '.join(tasks) or 'no task'}; expected those of two tasks or more")

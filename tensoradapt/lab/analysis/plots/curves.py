@@ -49,7 +49,7 @@ from tensoradapt.lab.analysis.plots._parts import (
 )
 from tensoradapt.lab.analysis.statistics.significance import holm, paired_p
 from tensoradapt.lab.analysis.tables import summarise
-from tensoradapt.text import size_text
+from tensoradapt.planning.size import Size
 
 X = {
     "rank": "rank",
@@ -60,7 +60,7 @@ X = {
 }
 OTHERS: Mapping[str, Callable[[Any], str]] = {
     "rank": rank_text,
-    "budget": lambda n: size_text(None, int(n)),  # a float where other methods have none
+    "budget": lambda n: Size(budget=int(n)).text,  # a float where other methods have none
     "steps": lambda n: f"{int(n):,} steps",
 }
 GOES_WITH = {"budget": "rank", "seconds": "steps"}  # what follows from an x
