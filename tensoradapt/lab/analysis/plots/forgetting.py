@@ -91,7 +91,8 @@ def draw(rows: pd.DataFrame, ax: Axes, *, looks: Mapping[str, Look] | None = Non
         if text := f"{look.name if names else ''} {_parts.rank_text(row['rank'])}".strip():
             height = max(row["mean"], ax.get_ylim()[0])
             labels.append(_parts.label(ax, fill(text, 26), at, height, look.colour, "x-small"))
-    ax.set(xlabel="forgetting (nats a token of general text)", ylabel=_parts.score_name(rows))
+    label = fill("forgetting (nats a token of general text)", int(15 * _parts.inches(ax)))
+    ax.set(xlabel=label, ylabel=_parts.score_name(rows))
     _parts.bare(ax)
     _parts.fit_text(ax)
     _parts.move_labels(ax, labels)

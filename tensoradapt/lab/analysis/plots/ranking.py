@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from textwrap import fill
 from typing import Any
 
 import pandas as pd
@@ -104,7 +105,7 @@ def draw(rows: pd.DataFrame, ax: Axes, *, looks: Mapping[str, Look] | None = Non
     texts = [plain(styles[method].name) for method in rows["method"]]
     ax.set_yticks(range(n), texts, fontsize="x-small" if narrow(ax) else "small")
     ax.tick_params(axis="y", length=0)
-    ax.set_xlabel(f"mean rank over {rows['tasks'].iloc[0]} tasks (1 is best)")
+    ax.set_xlabel(fill(f"mean rank over {rows['tasks'].iloc[0]} tasks (1 is best)", int(15 * inches(ax))))
     bare(ax, "top", "right", "left")
     return ax
 
