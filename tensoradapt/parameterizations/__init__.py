@@ -16,11 +16,11 @@ for resolved ranks; ``oracle(layout, factors)`` is the paper's definition of the
 from __future__ import annotations
 
 import importlib
+import os
 import pkgutil
 import re
 from functools import lru_cache
 from importlib.metadata import entry_points
-from pathlib import Path
 from typing import Any
 
 from tensoradapt.checks import shown
@@ -150,7 +150,7 @@ def _loaded(name: str) -> Any:
 def builtin() -> tuple[str, ...]:
     """Return the names of the files of this folder."""
     # a file dropped into the folder (or onto __path__) is there at once, as it changes the folder's time
-    return _listed(tuple((folder, Path(folder).stat().st_mtime_ns) for folder in __path__ if Path(folder).is_dir()))
+    return _listed(tuple((f, os.stat(f).st_mtime_ns) for f in __path__ if os.path.isdir(f)))  # noqa: PTH112, PTH116
 
 
 @lru_cache(maxsize=1)  # rows of thousands of runs ask for the names

@@ -81,13 +81,14 @@ def resolve(spec: AdapterSpec) -> Resolved:
     """
     found = registry.find(_method_of(spec), spec.paper)
     name, row = found.name, found.row
-    defaults = {**_of_method(spec, name, row), **(_of_paper(spec, row) if row and spec.paper else {})}
+    factoring = parameterizations.get(row.parameterization if row else spec.method)
+    defaults = {**_of_method(name, row, factoring), **(_of_paper(row) if row and spec.paper else {})}
     if row is not None and (spec.scale or defaults["scale"]) == "paper":
         defaults["alpha"] = row.alpha
     absent = {key: default for key, default in defaults.items() if getattr(spec, key) is None}
     train = tuple(dict.fromkeys((*spec.train, *(row.train if row and spec.paper else ()))))
     filled = cast(FilledSpec, replace(spec, **{**absent, "method": name, "rule": _rule(spec, row), "train": train}))
-    return Resolved(filled, row, _builder(spec.method, filled, row))
+    return Resolved(filled, row, _builder(factoring, filled, row))
 
 
 def resolve_known(spec: AdapterSpec) -> Resolved | None:
@@ -108,11 +109,11 @@ def _method_of(spec: AdapterSpec) -> Any:
     )
 
 
-def _of_method(spec: AdapterSpec, name: str, row: Published | None) -> dict[str, Any]:
+def _of_method(name: str, row: Published | None, factoring: Any) -> dict[str, Any]:
     """Return the fields of a method on equal footing: what defines it is its own, the rest that of all methods."""
     shared = row or published.named(name)  # a parameterization of the same name takes the row's parts of widths
     return {
-        "layout": _layouts(row) if row else parameterizations.layouts_of(spec.method),
+        "layout": _layouts(row) if row else parameterizations.layouts_of(factoring),
         "projections": TARGETS,
         "scale": "matched",
         "start": row.start if row else "zero",
@@ -125,7 +126,7 @@ def _of_method(spec: AdapterSpec, name: str, row: Published | None) -> dict[str,
     }
 
 
-def _of_paper(spec: AdapterSpec, row: Published) -> dict[str, Any]:
+def _of_paper(row: Published) -> dict[str, Any]:
     return {"scale": row.scale, "projections": row.projections, "on_mismatch": "error"}
 
 
@@ -142,12 +143,13 @@ def _rule(spec: AdapterSpec, row: Published | None) -> str:
     return row.rule
 
 
-def _builder(method: Any, spec: FilledSpec, row: Published | None) -> Builder:
+def _builder(factoring: Any, spec: FilledSpec, row: Published | None) -> Builder:
     if row is not None:
         variant: Any = variant_of(row, spec.rates, spec.frozen, spec.shared, spec.start)
     else:
-        original = parameterizations.get(method)
         rates, frozen, shared = spec.rates, hows(spec.frozen), modes(spec.shared)
         varies = rates or frozen or shared or starts.get(spec.start).halves
-        variant = Variant(original, rates=rates, frozen=frozen, shared=shared, start=spec.start) if varies else original
+        variant = (
+            Variant(factoring, rates=rates, frozen=frozen, shared=shared, start=spec.start) if varies else factoring
+        )
     return Builder(variant, dict(spec.options), clip=row is None)

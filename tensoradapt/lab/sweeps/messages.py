@@ -57,7 +57,7 @@ def _layouts(spec: SweepSpec) -> Iterator[str]:
 def _unequal(spec: SweepSpec) -> Iterator[str]:
     """Yield a warning where methods have other targets or scales, so that what differs is not the method alone."""
     searched = spec.search.space if spec.search else {}
-    adapters = {method.name: resolve(method.adapters[0]).spec for method in spec.method if method.adapters[0]}
+    adapters = {method.name: method.adapters[0] for method in spec.method if method.adapters[0]}
     setups = [(display(name), adapter_cells(adapter)) for name, adapter in adapters.items()]
     differing = []
     for key in ("projections", "scale"):
