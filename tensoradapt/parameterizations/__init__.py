@@ -150,7 +150,15 @@ def _loaded(name: str) -> Any:
 def builtin() -> tuple[str, ...]:
     """Return the names of the files of this folder."""
     # a file dropped into the folder (or onto __path__) is there at once, as it changes the folder's time
-    return _listed(tuple((f, os.stat(f).st_mtime_ns) for f in __path__ if os.path.isdir(f)))  # noqa: PTH112, PTH116
+    return _listed(tuple((folder, _changed(folder)) for folder in __path__))
+
+
+def _changed(folder: str) -> int:
+    """Return when a folder changed; 0 where it is not there or does not answer."""
+    try:
+        return os.stat(folder).st_mtime_ns  # noqa: PTH116
+    except OSError:
+        return 0
 
 
 @lru_cache(maxsize=1)  # rows of thousands of runs ask for the names
