@@ -28,7 +28,9 @@ if TYPE_CHECKING:  # so that editors and type checkers know the names below, wit
     from tensoradapt.lab.analysis.tables import compare as compare
     from tensoradapt.lab.analysis.tables import frontier as frontier  # type: ignore[no-redef, unused-ignore]
     from tensoradapt.lab.analysis.tables import summarise as summarise
+    from tensoradapt.lab.choose import choose as choose
     from tensoradapt.lab.data.models import model_folder as model_folder
+    from tensoradapt.lab.methods import methods as methods
     from tensoradapt.lab.metrics.metric import Metric as Metric
     from tensoradapt.lab.runs.store import load_runs as load_runs
     from tensoradapt.lab.runs.trained import load_run as load_run
@@ -43,8 +45,6 @@ if TYPE_CHECKING:  # so that editors and type checkers know the names below, wit
     from tensoradapt.networks.network import Factor as Factor
     from tensoradapt.networks.network import Network as Network
     from tensoradapt.planning.build_plan import plan as plan
-    from tensoradapt.planning.choose import choose as choose
-    from tensoradapt.planning.method_table import methods as methods
     from tensoradapt.planning.plan import Plan as Plan
     from tensoradapt.planning.spec import AdapterSpec as AdapterSpec
     from tensoradapt.sites.find import find_sites as find_sites
@@ -74,8 +74,8 @@ _HOME = {
     "Plan": "tensoradapt.planning.plan",
     "plan": "tensoradapt.planning.build_plan",
     "AdapterSpec": "tensoradapt.planning.spec",
-    "methods": "tensoradapt.planning.method_table",
-    "choose": "tensoradapt.planning.choose",
+    "methods": "tensoradapt.lab.methods",
+    "choose": "tensoradapt.lab.choose",
     "Task": "tensoradapt.lab.tasks.task",
     "register_task": "tensoradapt.lab.tasks.registry",
     "load_task": "tensoradapt.lab.tasks.registry",

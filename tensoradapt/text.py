@@ -5,12 +5,14 @@ from __future__ import annotations
 import itertools
 import re
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
+from typing import Any
 
 Rank = int | Mapping[str, int]
 LINES, COLUMNS = 24, 100  # a screen, for repr
 FOLDED = 14  # characters that a column of texts has at least, if it is as wide
+_displays: list[Callable[[Any], str]] = []
 
 
 def plain(text: str, keep: str = "") -> str:
@@ -97,6 +99,16 @@ def screen(text: str, what: str = "line") -> str:
     lines = [cut(line) for line in text.split("\n")]
     left = len(lines) - LINES
     return "\n".join([*lines[: LINES - 1], f"... and {count_text(left + 1, f'more {what}')}"] if left > 0 else lines)
+
+
+def show_by(html: Callable[[Any], str]) -> None:
+    """Have plans and adapters shown in notebooks by a function that returns HTML; the last counts."""
+    _displays.append(html)
+
+
+def displayed(of: Any) -> str:
+    """Return what a notebook shows of an object: HTML, or its text where nothing was registered."""
+    return _displays[-1](of) if _displays else f"<pre>{escape(str(of))}</pre>"
 
 
 def html_table(rows: Sequence[tuple[str, ...]]) -> str:

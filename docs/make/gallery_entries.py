@@ -14,9 +14,9 @@ from gallery_counts import WIDTHS
 
 import tensoradapt as ta
 from tensoradapt import parameterizations, published
+from tensoradapt.lab.methods import paper_arguments, usual_arguments
 from tensoradapt.networks.layout import near_equal
 from tensoradapt.networks.network import Network
-from tensoradapt.planning.method_table import paper_arguments, usual_arguments
 from tensoradapt.planning.splits import nearest
 from tensoradapt.published.row import Published
 

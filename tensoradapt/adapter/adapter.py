@@ -25,10 +25,10 @@ from tensoradapt.errors import TensorAdaptError, did_you_mean, located
 from tensoradapt.habits import ADAPTER, no_attribute
 from tensoradapt.networks.layout import At
 from tensoradapt.networks.network import Network
-from tensoradapt.planning.plan import KINDS, Member, Plan, plan_html, tensor_table
+from tensoradapt.planning.plan import KINDS, Member, Plan, tensor_table
 from tensoradapt.planning.scale import is_matched
 from tensoradapt.sites.site import Site
-from tensoradapt.text import screen
+from tensoradapt.text import displayed, screen
 
 
 class Adapter(nn.Module):
@@ -365,7 +365,7 @@ class Adapter(nn.Module):
         return screen("\n  ".join(("Adapter(", *lines)) + "\n)")
 
     def _repr_html_(self) -> str:
-        return plan_html(self.plan)
+        return displayed(self.plan)
 
 
 def check_filled(adapter: Adapter) -> None:

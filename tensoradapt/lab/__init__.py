@@ -6,6 +6,7 @@ The core, which is every other folder, never imports it. Open runs/config.py fir
 from typing import Any
 
 from tensoradapt.sites.named_models import register
+from tensoradapt.text import show_by
 
 
 def _config(name: str) -> Any:
@@ -15,3 +16,12 @@ def _config(name: str) -> Any:
 
 
 register(_config)
+
+
+def _html(of: Any) -> str:
+    from tensoradapt.lab.notebook import plan_html
+
+    return plan_html(of)
+
+
+show_by(_html)

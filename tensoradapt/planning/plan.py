@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from html import escape
 from itertools import pairwise
 from typing import Any, NoReturn
 
@@ -21,14 +20,13 @@ from tensoradapt.networks import mapped, starts
 from tensoradapt.networks.layout import Layout
 from tensoradapt.networks.network import Network
 from tensoradapt.networks.varied import hows, modes
-from tensoradapt.planning.drawing import drawing
 from tensoradapt.planning.resolve import FilledSpec
 from tensoradapt.planning.scale import is_matched
 from tensoradapt.planning.site_ways import regimes
 from tensoradapt.published import every
 from tensoradapt.published.registry import same_as
 from tensoradapt.sites.site import RowBlock, Site, row_blocks
-from tensoradapt.text import Rank, align, bonds_text, count_text, cut, html_table, plain, screen
+from tensoradapt.text import Rank, align, bonds_text, count_text, cut, displayed, screen
 
 REPEATED = frozenset(("layer", "expert"))  # whose projections are folded into one row of the printed plan
 WAYS = "How a layer is computed in training (fp32), by tokens in the batch (R: rank of A and B):"
@@ -203,7 +201,7 @@ class Plan:
         return screen(plan_text(self, KINDS))
 
     def _repr_html_(self) -> str:
-        return plan_html(self)
+        return displayed(self)
 
 
 def _factored_by(name: str) -> str:
@@ -224,24 +222,14 @@ def plan_text(plan: Plan, most: int | None = None, room: int | None = None) -> s
         most: how many kinds of tensors are shown; by default all.
         room: the characters of a line; by default as many as it takes.
     """
-    head = [part for line in _head(plan) for part in (textwrap.wrap(line, room) if room else [line])]
+    head = [part for line in plan_head(plan) for part in (textwrap.wrap(line, room) if room else [line])]
     sites, ways = align(_sites(plan), room), align(_ways(plan), room)
     title = textwrap.wrap(WAYS, room) if room else [WAYS]
     tensors, skipped = tensor_table(plan.groups, most, room), _skipped(plan, room)
     return "\n".join([*head, "", *tensors, "", *sites, "", *title, *ways, *skipped])
 
 
-def plan_html(plan: Plan) -> str:
-    """Return the plan in HTML: what it says, the drawing of its first tensor, and the table of its groups."""
-    rows, left = _tensor_rows(plan.groups, KINDS)
-    n = len(plan.groups)
-    below = f"<figcaption>the first of {n:,} tensors</figcaption>" if n > 1 else ""
-    said = "".join(f"<div>{escape(plain(line))}</div>" for line in _head(plan))
-    drawn = f'<figure style="margin:0.5em 0">{drawing(plan)}{below}</figure>'
-    return f"<div>{said}{drawn}{html_table(rows)}<div>{left}</div></div>"
-
-
-def _head(plan: Plan) -> list[str]:
+def plan_head(plan: Plan) -> list[str]:
     share = 100 * plan.n_params / plan.n_dense
     alpha = f" (alpha {plan.spec.alpha:g})" if plan.spec.alpha is not None else ""
     head = [
@@ -317,11 +305,11 @@ def _tied(group: Group) -> tuple[Any, ...]:
 
 def tensor_table(groups: Iterable[Group], most: int | None = None, room: int | None = None) -> list[str]:
     """Return the lines of a table of tensors, with at most so many kinds of them."""
-    rows, left = _tensor_rows(groups, most)
+    rows, left = tensor_rows(groups, most)
     return [*align(rows, room), *filter(None, [left])]
 
 
-def _tensor_rows(groups: Iterable[Group], most: int | None) -> tuple[list[tuple[str, ...]], str]:
+def tensor_rows(groups: Iterable[Group], most: int | None) -> tuple[list[tuple[str, ...]], str]:
     """Return the rows of that table, and a text of what is left out."""
     nets = [(group.network, bonds_text(group.rank)) for group in groups]
     kinds = Counter((network.layout, rank, network.n_params, network.cut.rank) for network, rank in nets)

@@ -7,10 +7,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from tensoradapt.lab.choose import PURPOSES, candidates
 from tensoradapt.lab.cli.options import DEFAULT_MODEL, n_params
 from tensoradapt.lab.cli.output import show, show_json, show_text, width
 from tensoradapt.lab.cli.parser import add_command
-from tensoradapt.planning.choose import PURPOSES, candidates
 from tensoradapt.text import align
 
 

@@ -63,9 +63,9 @@ def _complete(action: Any, files: Any) -> None:
 def _names(argument: str) -> list[str]:
     """Return the names that an argument of that name takes; an empty list for one that takes others."""
     from tensoradapt.lab.analysis import plots
+    from tensoradapt.lab.choose import PURPOSES
     from tensoradapt.lab.data import models
     from tensoradapt.lab.tasks import registry
-    from tensoradapt.planning.choose import PURPOSES
     from tensoradapt.published.registry import names
 
     known: dict[str, Callable[[], Iterable[str]]] = {

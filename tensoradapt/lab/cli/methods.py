@@ -16,8 +16,7 @@ from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.lab.cli.options import DEFAULT_MODEL, n_params, path
 from tensoradapt.lab.cli.output import complain, heading, show, show_json, show_text, width
 from tensoradapt.lab.cli.parser import add_command
-from tensoradapt.networks.network import Factor, Network
-from tensoradapt.planning.method_table import (
+from tensoradapt.lab.methods import (
     KINDS,
     MINILM,
     SIZES,
@@ -29,6 +28,7 @@ from tensoradapt.planning.method_table import (
     paper_arguments,
     usual_arguments,
 )
+from tensoradapt.networks.network import Factor, Network
 from tensoradapt.planning.size import Size
 from tensoradapt.published import registry
 from tensoradapt.published.registry import Method

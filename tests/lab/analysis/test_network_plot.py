@@ -20,9 +20,9 @@ from transformers import BertConfig, LlamaConfig
 import tensoradapt as ta
 from tensoradapt import parameterizations, published
 from tensoradapt.lab.analysis.plots.network import described, draw, size
+from tensoradapt.lab.methods import paper_arguments, usual_arguments
 from tensoradapt.networks.layout import Layout
 from tensoradapt.networks.network import Factor, Network
-from tensoradapt.planning.method_table import paper_arguments, usual_arguments
 
 BERT = BertConfig()
 LLAMA = LlamaConfig(hidden_size=4096, num_hidden_layers=32, num_attention_heads=32, intermediate_size=11008)

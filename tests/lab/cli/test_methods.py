@@ -16,7 +16,7 @@ from tensoradapt.lab.cli import methods
 from tensoradapt.lab.cli.main import main
 from tensoradapt.lab.cli.methods import diagram, methods_page
 from tensoradapt.lab.data import models
-from tensoradapt.planning.method_table import MINILM, Row, counted
+from tensoradapt.lab.methods import MINILM, Row, counted
 
 MODEL = "tiny-random-bert"
 NAMES = parameterizations.names()

@@ -8,8 +8,8 @@ import pytest
 
 import tensoradapt as ta
 from tensoradapt import parameterizations, published
-from tensoradapt.planning.choose import PURPOSES
-from tensoradapt.planning.method_table import COLUMNS, MINILM, paper_arguments, usual_arguments
+from tensoradapt.lab.choose import PURPOSES
+from tensoradapt.lab.methods import COLUMNS, MINILM, paper_arguments, usual_arguments
 from tensoradapt.published import registry as every
 
 TABLE = ta.methods()

@@ -1,11 +1,15 @@
-"""The drawing of a plan as inline SVG, for notebooks: ink and paper are those of the page that it is on."""
+"""What notebooks show of a plan: ink and paper are those of the page that it is on."""
 
 from __future__ import annotations
 
-import importlib
 import io
 import re
+from html import escape
 from typing import Any
+
+from tensoradapt.lab.analysis import plots
+from tensoradapt.planning.plan import KINDS, Plan, plan_head, tensor_rows
+from tensoradapt.text import html_table, plain
 
 # the paper of JupyterLab, VS Code and Colab, else of the browser
 PAPER = "var(--jp-layout-color0,var(--vscode-editor-background,var(--colab-primary-surface-color,Canvas)))"
@@ -20,6 +24,16 @@ REMOVED = re.compile(r"^.*?(?=<svg)|<metadata>.*?</metadata>|<style.*?</style>|f
 STYLE = f"--paper:{PAPER};stroke-linejoin:round;stroke-linecap:butt;max-width:100%;height:auto"
 
 
+def plan_html(plan: Plan) -> str:
+    """Return the plan in HTML: what it says, the drawing of its first tensor, and the table of its groups."""
+    rows, left = tensor_rows(plan.groups, KINDS)
+    n = len(plan.groups)
+    below = f"<figcaption>the first of {n:,} tensors</figcaption>" if n > 1 else ""
+    said = "".join(f"<div>{escape(plain(line))}</div>" for line in plan_head(plan))
+    drawn = f'<figure style="margin:0.5em 0">{drawing(plan)}{below}</figure>'
+    return f"<div>{said}{drawn}{html_table(rows)}<div>{left}</div></div>"
+
+
 def drawing(of: Any) -> str:
     """Return what ``tensoradapt.plots.network`` draws as an SVG element, for light and dark pages.
 
@@ -27,8 +41,6 @@ def drawing(of: Any) -> str:
     """
     from matplotlib import pyplot, rc_context
 
-    # by name, as figures are above plans in the order of imports
-    plots: Any = importlib.import_module("tensoradapt").plots
     written = io.StringIO()
     with rc_context(SETTINGS), pyplot.ioff():
         figure = plots.network(of, caption=False).figure
