@@ -28,6 +28,7 @@ if TYPE_CHECKING:  # so that editors and type checkers know the names below, wit
     from tensoradapt.lab.analysis.tables import compare as compare
     from tensoradapt.lab.analysis.tables import frontier as frontier  # type: ignore[no-redef, unused-ignore]
     from tensoradapt.lab.analysis.tables import summarise as summarise
+    from tensoradapt.lab.analysis.verdict import verdict as verdict
     from tensoradapt.lab.choose import choose as choose
     from tensoradapt.lab.data.models import model_folder as model_folder
     from tensoradapt.lab.methods import methods as methods
@@ -115,6 +116,7 @@ _HOME = {
     "results": "tensoradapt.lab.sweeps.results",
     "report": "tensoradapt.lab.sweeps.report",
     "summarise": "tensoradapt.lab.analysis.tables",
+    "verdict": "tensoradapt.lab.analysis.verdict",
     "compare": "tensoradapt.lab.analysis.tables",
     "frontier": "tensoradapt.lab.analysis.tables",
     "paper_table": "tensoradapt.lab.analysis.paper",

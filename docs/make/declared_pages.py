@@ -10,6 +10,7 @@ from typing import Any
 
 from tensoradapt.lab.analysis.results import COSTS, RUN
 from tensoradapt.lab.analysis.tables import COMPARED, MEANS
+from tensoradapt.lab.analysis.verdict import VERDICTS
 from tensoradapt.lab.runs.config import DataSpec, RunConfig
 from tensoradapt.lab.sweeps.spec import Search, SweepSpec, Tuning
 from tensoradapt.lab.tasks.own_settings import OwnData
@@ -57,6 +58,7 @@ TABLES: tuple[tuple[str, str, Mapping[str, str]], ...] = (
     ),
     ("ta.summarise", "A row for each configuration and reference; `ta.frontier` has those on the frontier.", MEANS),
     ("ta.compare", "A row for each comparison with the reference.", COMPARED),
+    ("ta.verdict", "A row for each size, with the columns of ta.compare and what is shown of it.", VERDICTS),
 )
 
 

@@ -14,8 +14,8 @@ Row = dict[str, Any]
 
 
 def floor_of(means: Sequence[Row]) -> float:
-    """Return the mean score of the head on the frozen base in the rows of one task; nan where it was not run."""
-    return next((float(row["mean"]) for row in means if row["kind"] == "head"), math.nan)
+    """Return the mean score of the head on the frozen base in the rows of one task, of two the better; nan of none."""
+    return max((float(row["mean"]) for row in means if row["kind"] == "head"), default=math.nan)
 
 
 def gains(own: float, reference: float, floor: float, margin: float) -> dict[str, float]:

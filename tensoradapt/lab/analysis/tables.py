@@ -378,10 +378,7 @@ def compare(runs: Source, reference: str | None = None, at: int | str = "auto", 
     >>> ta.compare(runs, "lora")[["method", "difference", "decided"]].round(2).to_numpy().tolist()
     [['cp', 0.03, True]]
     """
-    if not (at in AT if isinstance(at, str) else is_whole(at, 1)):
-        raise TensorAdaptError(f"at is {shown(at)}; expected a rank, or one of {', '.join(AT)}")
-    if not is_number(margin, above=0):
-        raise TensorAdaptError(f"margin is {shown(margin)}; expected a difference in score above 0, such as 0.01")
+    check_comparison(at, margin)
     table = table_of(runs)
     found = compare_means(summarise(table), reference, at, margin, how_made(table))
     if found.empty and table["seed"].isna().any():
@@ -390,6 +387,14 @@ def compare(runs: Source, reference: str | None = None, at: int | str = "auto", 
             "'seed' with the seed of each run"
         )
     return found
+
+
+def check_comparison(at: Any, margin: Any) -> None:
+    """Raise TensorAdaptError for a size of the reference or a margin that there cannot be; None is a default."""
+    if at is not None and not (at in AT if isinstance(at, str) else is_whole(at, 1)):
+        raise TensorAdaptError(f"at is {shown(at)}; expected a rank, or one of {', '.join(AT)}")
+    if margin is not None and not is_number(margin, above=0):
+        raise TensorAdaptError(f"margin is {shown(margin)}; expected a difference in score above 0, such as 0.01")
 
 
 def how_made(table: DataFrame) -> dict[str, Row]:
@@ -485,7 +490,7 @@ def _of_same(name: str, row: Row, others: Sequence[Row]) -> Sequence[Row]:
 def _other(row: Row, references: Sequence[Row], at: int | str) -> Row | None:
     """Return the row of the reference that a row is compared with; of several over other layouts that of its own."""
     if references and references[0]["kind"] != "adapter":
-        return references[0]
+        return max(references, key=lambda one: float(one["mean"]))  # of two floors the better one
     budget, rank = row["budget"], row["rank"]
     same_budget = [one for one in references if budget is not None and one["budget"] == budget]
     sizes: dict[int | str, Any] = {"size": rank if budget is None else None, "auto": LORA_RANK}

@@ -1,21 +1,47 @@
-"""What runs say, in one to three sentences for each task: written from comparisons, never from a mean alone."""
+"""One verdict on each size: five words and one sentence, the same in figures, tables, reports and terminals.
+
+What a size loses on the reference is compared with a margin, one point where the metric is a share. All p values are
+after Holm's correction over the sizes of a task, and nothing is said that validation contradicts.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from pandas import NA, DataFrame, isna
+from pandas import NA, DataFrame, concat, isna
 
+from tensoradapt.errors import TensorAdaptError
 from tensoradapt.lab.analysis.facts import listed, named, reported
 from tensoradapt.lab.analysis.names import display
 from tensoradapt.lab.analysis.results import CONFIGURATION, table_of
-from tensoradapt.lab.analysis.tables import LEVEL, compare, compare_means, how_made, methods_of, reference_of, summarise
+from tensoradapt.lab.analysis.tables import (
+    LEVEL,
+    check_comparison,
+    compare_means,
+    how_made,
+    methods_of,
+    reference_of,
+    summarise,
+)
 from tensoradapt.text import count_text, plain
 
-MARGIN = 0.01  # what a method may lose and still be within the reference
-MOST = 12  # methods that a sentence names
+OUTCOMES = ("kept", "close", "worse", "open", "failed")  # the five words, without their numbers
+VERDICTS = {  # what a column of ``verdict`` means, beside those of ``compare``
+    "outcome": "which of the five words it has: " + ", ".join(OUTCOMES),
+    "verdict": "the words, with their numbers",
+    "sentence": "what is shown of the size, in one sentence",
+    "within_twice": "whether it is shown to lose less than two margins, as ``within`` of one",
+    "seeds_settle": "fewest seeds that would show it to be worse or within the margin; missing above 200, and where it "
+    "is settled",
+    "points": "points of the metric's unit: 100 for a share of 1; missing where the metric is no share",
+    "n_lost": "how many of its runs ended at chance or diverged",
+    "reference_lost": "how many of the reference's did",
+}
+MOST = 6  # sizes that a sentence names
 NOTE = 90  # characters of a run's note
 REMEDY = (
     "try lower learning rates where the training loss rose, larger ones where it hardly fell, or more steps or data"
@@ -23,239 +49,315 @@ REMEDY = (
 
 
 @dataclass(frozen=True)
-class Compared:
-    """The comparisons of one task that its verdict is written from; each table is that of ``compare``, or empty.
-
-    ``base``: to the frozen base; ``fixed``: to one size of the reference, its rank 8 or its largest; ``paired``: to the
-    reference at the same budget, where there are budgets, else as ``fixed``.
-    """
+class Judged:
+    """One task: its runs, its verdicts, and the comparisons with the head on the frozen base; empty where none is."""
 
     task: str
     runs: DataFrame
+    verdicts: DataFrame = field(default_factory=DataFrame)
     base: DataFrame = field(default_factory=DataFrame)
-    fixed: DataFrame = field(default_factory=DataFrame)
-    paired: DataFrame = field(default_factory=DataFrame)
     reference: str = ""
-    margin: float = MARGIN
 
 
-def compared(source: Any, reference: str | None = None, margin: float = MARGIN) -> list[Compared]:
-    """Return the comparisons of each task, tasks by name; runs that only helped to choose a rate are left out.
+def verdict(
+    runs: Any, reference: str | None = None, at: int | str | None = None, margin: float | None = None
+) -> DataFrame:
+    """Return a row for each size of each method: what is shown of it, in one of five words and in one sentence.
+
+    The words are "less than 1 point lost", "less than 2 points lost", "worse" (or "worse, but by less than 2 points"),
+    "not settled" and "1 of 10 runs failed". Examples are in docs/guides/sweeps/results.md.
 
     Args:
-        source: a folder of runs, runs, or a DataFrame with a row for each run.
+        runs: a folder of runs, runs of ``load_runs``, or a DataFrame or list of dicts with a row for each run.
         reference: method that others are compared with; None is LoRA, or where it did not run the method with the most
             sizes.
-        margin: difference in score that a method may lose and still be within the reference.
+        at: which size of the reference, as ``compare`` takes it; None is rank 8, or else its largest size, for all.
+        margin: loss of score that hardly matters; by default one point where the metric is a share, else 0.01.
+
+    Returns:
+        A DataFrame with the columns of ``compare``, and ``VERDICTS``, which docs/reference/columns.md explains: among
+        them ``verdict`` (the words), ``sentence`` and ``seeds_settle``.
 
     Raises:
         TensorAdaptError: as ``compare`` does.
+
+    >>> import pandas as pd
+    >>> import tensoradapt as ta
+    >>> runs = pd.DataFrame({"method": ["lora", "cp"] * 3, "seed": [0, 0, 1, 1, 2, 2], "n_params": [9216, 1008] * 3})
+    >>> runs["score"] = [0.81, 0.841, 0.83, 0.86, 0.82, 0.849]
+    >>> runs["metric"] = "accuracy"
+    >>> ta.verdict(runs)["verdict"].tolist()
+    ['less than 1 point lost']
     """
+    tables = [one.verdicts for one in judge(runs, reference, at, margin) if len(one.verdicts)]
+    return concat(tables, ignore_index=True) if tables else DataFrame()
+
+
+def judge(
+    source: Any, reference: str | None = None, at: int | str | None = None, margin: float | None = None
+) -> list[Judged]:
+    """Return the verdicts of each task, tasks by name; runs that only helped to choose a rate are left out.
+
+    Args and errors: those of ``verdict``.
+    """
+    check_comparison(at, margin)
     runs = reported(table_of(source))
     reference = reference_of(runs.drop_duplicates([*CONFIGURATION]), reference)
-    return [_compared(str(task or ""), own, reference, margin) for task, own in runs.groupby(runs["task"].fillna(""))]
+    by_task = runs.groupby(runs["task"].fillna(""))
+    return [_judged(str(task or ""), own, reference, at, margin) for task, own in by_task]
 
 
-def _compared(task: str, runs: DataFrame, reference: str, margin: float) -> Compared:
+def _judged(task: str, runs: DataFrame, reference: str, at: int | str | None, margin: float | None) -> Judged:
     adapters = runs[runs["kind"] == "adapter"]
     if adapters.empty or adapters["lost"].all():
-        return Compared(task, runs, reference=reference, margin=margin)
-    means, made = summarise(runs), how_made(runs)
-    base, paired = (
-        compare_means(means, method, margin=margin, runs=made) if there else DataFrame()
-        for method, there in (("head", "head" in set(runs["kind"])), (reference, bool(methods_of(runs, reference))))
-    )
-    if paired.empty or adapters["budget"].isna().all():
-        return Compared(task, runs, base, paired, paired, reference, margin)
+        return Judged(task, runs, reference=reference)
     # without budgets the reference is one size, by which "times fewer" is counted; two may have led to one size
-    one_size = runs.assign(budget=NA).drop_duplicates([*CONFIGURATION, "seed"])
-    fixed, budgets = compare(one_size, reference, margin=margin), runs.set_index("id")["budget"]
-    fixed["budget"] = [budgets[names[0]] for names in fixed["runs"]]
-    return Compared(task, runs, base, fixed, paired, reference, margin)
+    sized = runs if at else runs.assign(budget=NA).drop_duplicates([*CONFIGURATION, "seed"])
+    means, made = summarise(sized), how_made(runs)
+    base = DataFrame()
+    if "head" in set(runs["kind"]):
+        with suppress(TensorAdaptError):  # a head may be of another protocol, as of a rate that was given
+            base = compare_means(means, "head", runs=made)
+    if not methods_of(runs, reference):
+        return Judged(task, runs, base=base, reference=reference)
+    points = _points(means)
+    margin = margin or (0.01 if isna(points) else 1 / points)
+    gaps, wider = (compare_means(means, reference, at or "auto", n * margin, made) for n in (1, 2))
+    gaps["within_twice"], budgets = wider["within"], runs.set_index("id")["budget"]
+    gaps["budget"] = [budgets[names[0]] for names in gaps["runs"]]
+    return Judged(task, runs, _with_words(gaps, points, set(runs["id"][runs["lost"]])), base, reference)
+
+
+def _with_words(gaps: DataFrame, points: float, lost: set[str]) -> DataFrame:
+    """Return comparisons with what is shown of each."""
+    rows = gaps.to_dict("records")
+    for row in rows:
+        row["points"] = points
+        row["n_lost"], row["reference_lost"] = (sum(name in lost for name in row["runs"][i::2]) for i in (0, 1))
+        row["outcome"] = outcome(row)
+        row["seeds_settle"] = _settling(row) if row["outcome"] == "open" else NA
+        row["verdict"] = words(row)
+        row["sentence"] = sentence(row)
+    return gaps.assign(**{name: [row[name] for row in rows] for name in VERDICTS}).astype({"seeds_settle": "Int64"})
+
+
+def outcome(row: Any) -> str:
+    """Return which of the five words a comparison has."""
+    if row["n_lost"] or row["reference_lost"]:
+        return "failed"
+    if row["within"]:
+        return "kept"
+    if row["decided"] and row["difference"] < 0:
+        return "worse"
+    return "close" if row["within_twice"] else "open"
+
+
+def words(row: Any) -> str:
+    """Return the words of a verdict, with the margin in the unit of the metric."""
+    one, two = (amount(times * row["margin"], row["points"]) for times in (1, 2))
+    failed, whose = (row["n_lost"], "") if row["n_lost"] else (row["reference_lost"], " of the reference")
+    return {
+        "kept": f"less than {one} lost",
+        "close": f"less than {two} lost",
+        "worse": f"worse, but by less than {two}" if row["within_twice"] else "worse",
+        "open": "not settled",
+        "failed": f"{failed} of {count_text(row['n_seeds'], 'run')}{whose} failed",
+    }[row["outcome"]]
+
+
+def sentence(row: Any) -> str:
+    """Return what is shown of a size, in one sentence."""
+    size = f"{named(row)} ({row['n_params']:,.0f} parameters, {fewer(row['times_fewer'])})"
+    against, said, gap = _reference(row), words(row), row["difference"]
+    mean = f"its mean is {amount(abs(gap), row['points'])} {'lower' if gap < 0 else 'higher'}"
+    if row["outcome"] == "failed":
+        return f"{size} is not compared with {against}: {said}."
+    if row["outcome"] == "open":
+        return f"{size} is not settled against {against}: {mean}{_more(row)}{_beside(row)}."
+    if row["outcome"] == "worse":
+        return f"{size} is {said.replace('worse', f'worse than {against}', 1)}: {mean}{_beside(row)}."
+    if row["decided"] and gap > 0:
+        return f"{size} is better than {against}: {mean}{_beside(row)}."
+    share = f", {100 * row['margin_share']:.0f} % of what that gains over the frozen base"
+    told = "" if row["outcome"] == "close" or isna(row["margin_share"]) else share
+    return f"{size} loses {said.removesuffix(' lost')} on {against}{told}: {mean}{_beside(row)}."
+
+
+def _more(row: Any) -> str:
+    """Say how many more seeds would settle a size."""
+    if isna(row["seeds_settle"]):
+        return "; one seed settles nothing" if row["n_seeds"] == 1 else "; 200 seeds would not settle it"
+    return f"; {count_text(int(row['seeds_settle'] - row['n_seeds']), 'more seed')} like these would settle it"
+
+
+def _settling(row: Any) -> Any:
+    """Return the fewest seeds that show a size to be worse, or to lose less than the margin; NA above 200."""
+    asked = [row[name] for name in ("seeds_needed", "seeds_within") if not isna(row[name])]
+    more = [seeds for seeds in asked if seeds > row["n_seeds"]]  # where seeds would do, it takes more test examples
+    return min(more, default=NA)
+
+
+def _beside(row: Any) -> str:
+    """Say how a size stands to the reference's method with about as many parameters."""
+    gap = row["control_difference"]
+    if isna(gap):
+        return ""
+    control = f"{row['control']} with {row['control_n_params']:,.0f}"
+    if not row["control_p_holm"] < LEVEL:
+        return f"; {control} does not differ from it"
+    return f"; {control} is {amount(abs(gap), row['points'])} {'lower' if gap > 0 else 'higher'}"
+
+
+def _reference(row: Any) -> str:
+    return named({"method": row["reference"], "rank": row["reference_rank"], "budget": NA})
+
+
+def _points(means: DataFrame) -> float:
+    """Return how many points a metric's unit has, a share of 1 or of 100; nan for a metric that is no share."""
+    low, high = (float(means[name].astype(float).iloc[0]) for name in ("metric_low", "metric_high"))
+    return 100 / high if low == 0 and math.isfinite(high) and high > 0 else math.nan
+
+
+def amount(value: float, points: float) -> str:
+    """Return a difference in points, or in the metric's own unit where that is no share.
+
+    >>> amount(0.01, 100), amount(0.0144, 100), amount(1.0, 1), amount(0.0144, math.nan)
+    ('1 point', '1.4 points', '1 point', '0.0144')
+    """
+    if isna(points):
+        return f"{value:.3g}"
+    text = f"{points * value:.1f}".removesuffix(".0")
+    return f"{text} point{'s' * (text != '1')}"
+
+
+def fewer(times: float) -> str:
+    """Say how many times fewer parameters, or more.
+
+    >>> fewer(12.34), fewer(1.0), fewer(0.25), fewer(1.5)
+    ('12× fewer', 'as many', '4× more', '1.5× fewer')
+    """
+    if isna(times) or 0.95 < times < 1.05 or times <= 0:
+        return "as many"
+    n = times if times > 1 else 1 / times
+    return f"{n:,.{0 if n >= 9.95 or n % 1 < 0.05 or n % 1 > 0.95 else 1}f}× {'fewer' if times > 1 else 'more'}"
 
 
 def lines(source: Any, reference: str | None = None) -> list[str]:
-    """Return the verdict of ``sentences`` as a paragraph for each task, which begins with its name.
+    """Return the summary of each task as a paragraph, which begins with the task's name.
 
-    Args and errors: those of ``compared``.
+    Args and errors: those of ``verdict``.
     """
-    told = [(one.task, " ".join(sentences(one))) for one in compared(source, reference)]
+    told = [(one.task, " ".join(summary(one))) for one in judge(source, reference)]
     return [f"{task}: {said}" if task else said for task, said in told]
 
 
-def sentences(one: Compared) -> Iterator[str]:
-    """Yield one to three sentences of a task.
-
-    They say that no adapter is needed, or which are decided to be above the frozen base; which are decided to lose
-    less than the margin on the reference, with how many times fewer parameters, beside the reference's method at the
-    nearest count; what is undecided and how many more seeds that would take; and which runs are lost, and why. Decided:
-    p < 0.05 after Holm's correction over all comparisons of the task, and validation does not say the contrary.
-    """
-    adapters = one.runs[one.runs["kind"] == "adapter"]
-    if adapters.empty:
+def summary(one: Judged) -> Iterator[str]:
+    """Yield what the runs of a task say: the answer, then what is worse or open, LoRA of each size, floor, failures."""
+    if (one.runs["kind"] != "adapter").all():
         yield "No adapter was run, so there is nothing to compare."
-    elif not adapters["lost"].all():
-        yield _over_base(one)
-        yield _against(one)
-    if lost := _lost(one):
-        yield lost
+        return
+    if len(one.verdicts):
+        yield f"{answer(one.verdicts)}."
+        yield from _others(one.verdicts)
+    elif not one.runs[one.runs["kind"] == "adapter"]["lost"].all():
+        yield _without_verdicts(one)
+    yield from filter(None, (_over_base(one), _failed(one.runs)))
 
 
-def _over_base(one: Compared) -> str:
-    heads, gaps = one.runs[one.runs["kind"] == "head"], one.base
-    if heads.empty:
-        return "No run of the frozen base says what an adapter adds to it."
-    base = f"the frozen base ({heads['score'].mean():.3f})"
-    best = one.runs[one.runs["kind"] == "adapter"].groupby([*CONFIGURATION], dropna=False)["score"].mean().max()
-    if heads["score"].mean() >= best:
-        return f"No adapter is needed: a head on {base} has no less than the best of them ({best:.3f})."
-    if gaps.empty:
-        return f"No adapter shares a seed with {base}, so nothing says what it adds."
-    if gaps["p_holm"].isna().all():
-        return f"Nothing is decided about {base}: {_too_few(gaps)}."
-    above, below = (gaps[gaps["decided"] & (gaps["difference"] * sign > 0)] for sign in (1, -1))
-    if len(above) == len(gaps):
-        methods = list(dict.fromkeys(map(display, gaps["method"])))
-        sizes = " at every size" if len(gaps) > len(methods) else ""
-        are = "are" if len(methods) > 1 else "is"
-        return f"{listed(methods, MOST)} {are} decided to be above {base}{sizes}{_of_one_seed(gaps)}."
-    parts = [
-        f"Decided to be above {base}: {_methods(above, gaps)}" if len(above) else f"None is decided to be above {base}",
-        f"below it: {_methods(below, gaps)}" if len(below) else "",
-        _undecided(gaps, gaps["decided"]),
-    ]
-    return "; ".join(filter(None, parts)) + _of_one_seed(gaps) + "."
+def answer(verdicts: DataFrame) -> str:
+    """Return the answer of one task: the fewest parameters that are shown to lose less than the margin.
 
-
-def _against(one: Compared) -> str:
-    name, gaps = display(one.reference), one.paired
-    if one.fixed.empty or gaps.empty:
-        adapters = one.runs[one.runs["kind"] == "adapter"]
-        own = methods_of(adapters, one.reference)
-        if set(adapters["method"]) == own:
-            return f"All adapters are {name}, with which others would be compared."
-        if own:
-            return f"No other adapter shares a seed with {name}, so none is compared with it."
-        return f"There is no run of {name} to compare with, so methods are not told apart."
-    if one.runs.loc[one.runs["method"].isin(methods_of(one.runs, one.reference)), "lost"].all():
-        return f"All runs of {name} are lost, so nothing is compared with it."
-    if gaps["p_holm"].isna().all():
-        return f"No difference to {name} is decided: {_too_few(gaps)}."
-    alike = gaps["budget"].notna() & gaps["reference_rank"].isna()  # a reference with a rank has no budget
-    where = " at the same budget" if alike.any() else ""
-    better, worse = (gaps[gaps["decided"] & (gaps["difference"] * sign > 0)] for sign in (1, -1))
-    parts = [
-        _within(one),
-        f"decided to be better{where}: {_methods(better, gaps)}" if len(better) else "",
-        f"decided to be worse{where}: {_methods(worse, gaps)}" if len(worse) else "",
-        _undecided(gaps, gaps["decided"] | gaps["within"]),
-    ]
-    return "; ".join(filter(None, parts)) + _of_one_seed(gaps) + "."
-
-
-def _of_one_seed(gaps: DataFrame) -> str:
-    """Say what nothing but the test examples of one seed decides, which tells nothing of other seeds."""
-    one = gaps[gaps["over"] == "test examples of one seed"]
-    if len(one) == len(gaps):
-        return " (over the test examples of one seed)"
-    held = one[one["decided"] | one["within"]]
-    return f", {_methods(held, gaps)} over the test examples of one seed" if len(held) else ""
-
-
-def _within(one: Compared) -> str:
-    """Say which method is within the margin of the reference with fewest parameters, and how many times fewer."""
-    row = one.fixed.iloc[0]
-    size = {"method": row["reference"], "rank": row["reference_rank"], "budget": NA}
-    share = 100 * row["margin_share"]
-    gain = "" if isna(share) else f" ({share:.0f} % of what it gains over the frozen base)"
-    against = f"{one.margin:g}{gain} of {named(size)} ({row['reference_n_params']:,.0f} parameters)"
-    inside = one.fixed[one.fixed["within"]].sort_values("n_params").drop_duplicates("method")
-    if inside.empty:
-        return f"None of {len(one.fixed)} is decided to be within {against}{_would_be(one.fixed)}"
-    return f"Within {against}: {listed([_fewer(row) for _, row in inside.iterrows()], 3)}"
-
-
-def _would_be(gaps: DataFrame) -> str:
-    """Say which comparison would be decided to be within the margin first, and how many seeds that takes."""
-    more = gaps["seeds_within"].astype(float) - gaps["n_seeds"]
-    if not (more > 0).any():
-        return ""
-    nearest = gaps.loc[more.where(more > 0).idxmin()]
-    return f"; {named(nearest)} would be with {count_text(round(more[nearest.name]), 'more seed')} like these"
-
-
-def _fewer(row: Any) -> str:
-    return f"{named(row)} with {row['n_params']:,.0f} parameters ({times(row['times_fewer'])}{_beside_control(row)})"
-
-
-def _beside_control(row: Any) -> str:
-    """Say how a size stands to LoRA of about as many parameters."""
-    if isna(row["control_difference"]):
-        return ""
-    gap = row["control_difference"]
-    decided = "decided" if row["control_p_holm"] < LEVEL else "not decided"
-    to = f"{abs(gap):.3f} {'above' if gap > 0 else 'below'} {row['control']}, {decided}"
-    return f"; {to}, which has {row['control_n_params']:,.0f}"
-
-
-def times(fewer: float) -> str:
-    """Say how many times fewer parameters, or more.
-
-    >>> times(12.34), times(1.0), times(0.25)
-    ('12 times fewer', 'as many', '4.0 times more')
+    ``verdicts``: rows of ``verdict``.
     """
-    if not 0.95 < fewer < 1.05:
-        n, what = (fewer, "fewer") if fewer > 1 else (1 / fewer if fewer else float("inf"), "more")
-        return f"{n:,.0f} times {what}" if n >= 10 else f"{n:.1f} times {what}"
-    return "as many"
+    first = verdicts.iloc[0]
+    against, margin = _reference(first), amount(first["margin"], first["points"])
+    kept = verdicts[(verdicts["outcome"] == "kept") & (verdicts["times_fewer"] > 1.05)].sort_values("n_params")
+    if len(kept):
+        best = kept.iloc[0]
+        return f"{named(best)}: {fewer(best['times_fewer'])} parameters than {against}, less than {margin} lost"
+    if (verdicts["reference_lost"] == verdicts["n_seeds"]).all():
+        return f"All runs of {against} failed, so nothing is compared with it"
+    return f"No smaller adapter is shown to lose less than {margin} on {against}"
 
 
-def _methods(those: DataFrame, every: DataFrame) -> str:
-    """Return the methods of some comparisons, with their sizes where these are not all that there are."""
+def _others(verdicts: DataFrame) -> Iterator[str]:
+    """Say which sizes are better, worse or not settled, and how the reference's method does at their counts."""
+    decided, up = verdicts["decided"], verdicts["difference"] > 0
+    unsettled, controls = verdicts[verdicts["outcome"] == "open"], verdicts[verdicts["control_p_holm"].notna()]
+    for word, those in (("Better", decided & up), ("Worse", verdicts["outcome"] == "worse")):
+        if those.any():
+            yield f"{word}: {_sizes(verdicts[those], verdicts)}."
+    if len(unsettled):
+        yield f"Not settled: {_sizes(unsettled, verdicts)}{_half(unsettled)}."
+    like = f"{display(verdicts['reference'].iloc[0])} of about as many parameters"
+    differ, higher = controls["control_p_holm"] < LEVEL, controls["control_difference"] > 0
+    for word, those in (("Better", differ & higher), ("Worse", differ & ~higher)):
+        if those.any():
+            yield f"{word} than {like}: {_sizes(controls[those], controls)}."
+    if len(controls) and not differ.any():
+        yield f"None differs measurably from {like}."
+
+
+def _half(unsettled: DataFrame) -> str:
+    """Say how many more seeds would settle them, or half of them."""
+    if (unsettled["n_seeds"] == 1).all():
+        return " (one seed settles nothing)"
+    more = (unsettled["seeds_settle"].astype(float) - unsettled["n_seeds"]).fillna(math.inf).median()
+    whom = "it" if len(unsettled) == 1 else "half of them"
+    seeds = (
+        "200 seeds would not settle"
+        if math.isinf(more)
+        else f"about {count_text(round(more), 'more seed')} would settle"
+    )
+    return f" ({seeds} {whom})"
+
+
+def _sizes(those: DataFrame, every: DataFrame) -> str:
+    """Return sizes by method: the method alone where all its sizes are among them and it is not the reference."""
     said = []
     for method, own in those.groupby("method", sort=False):
-        n = int((every["method"] == method).sum())
-        sizes = "" if len(own) == n else f" at {len(own)} of {n} sizes" if len(own) > 1 else f" ({_only(own.iloc[0])})"
-        said.append(display(method) + sizes)
+        whole = len(own) == (every["method"] == method).sum() and method != own["reference"].iloc[0]
+        said += [plain(display(str(method)))] if whole else [named(row) for row in own.to_dict("records")]
     return listed(said, MOST)
 
 
-def _only(row: Any) -> str:
-    return named(row).removeprefix(display(row["method"])).strip() or f"{row['n_params']:,.0f} parameters"
+def _without_verdicts(one: Judged) -> str:
+    """Say why no size has a verdict."""
+    name, adapters = display(one.reference), one.runs[one.runs["kind"] == "adapter"]
+    own = methods_of(adapters, one.reference)
+    if set(adapters["method"]) == own:
+        return f"All adapters are {name}, with which others would be compared."
+    if own:
+        return f"No other adapter shares a seed with {name}, so none is compared with it."
+    return f"There is no run of {name} to compare with, so methods are not told apart."
 
 
-def _undecided(gaps: DataFrame, decided: Any) -> str:
-    """Say how many comparisons are undecided, and how many more seeds would decide them, or half of them."""
-    rest = gaps[~decided.astype(bool)]
-    if rest.empty:
+def _over_base(one: Judged) -> str:
+    """Say which sizes are shown to be better than a head on the frozen base, the floor."""
+    heads, gaps = one.runs[one.runs["kind"] == "head"], one.base
+    if heads.empty or one.runs[one.runs["kind"] == "adapter"]["lost"].all():
         return ""
-    if len(rest) == len(gaps):
-        count = f"all {len(gaps)} differences are undecided" if len(gaps) > 1 else "the difference is undecided"
-    else:
-        count = f"{len(rest)} of {len(gaps)} differences {'is' if len(rest) == 1 else 'are'} undecided"
-    more = rest["seeds_needed"].astype(float) - rest["n_seeds"]
-    more = more.where(more > 0, float("inf")).median()  # where seeds would do, too few test examples leave it undecided
-    whom = "that" if len(rest) == 1 else "half of them"
-    if more == float("inf"):
-        return f"{count} (200 seeds would not decide {whom})"
-    return f"{count} ({count_text(round(more), 'more seed')} would decide {whom} if means and spread stay)"
+    base = f"a head on the frozen base ({heads['score'].mean():.3f})"
+    best = one.runs[one.runs["kind"] == "adapter"].groupby([*CONFIGURATION], dropna=False)["score"].mean().max()
+    if heads["score"].mean() >= best:
+        return f"No adapter is needed: {base} is as good as the best of them ({best:.3f})."
+    if gaps.empty:
+        return f"No adapter is compared with {base}: none shares its seeds and its protocol."
+    above = gaps["decided"] & (gaps["difference"] > 0)
+    if above.all():
+        return f"All are better than {base}." if len(gaps) > 1 else f"It is better than {base}."
+    return f"Not shown to be better than {base}: {_sizes(gaps[~above], gaps)}."
 
 
-def _too_few(gaps: DataFrame) -> str:
-    seeds = int(gaps["n_seeds"].max())
-    return f"{'one seed' if seeds == 1 else count_text(seeds, 'seed')} without scores of test examples"
-
-
-def _lost(one: Compared) -> str:
-    """Say which runs are lost and why."""
-    runs = lost_of(one.runs)
-    if runs.empty:
+def _failed(runs: DataFrame) -> str:
+    """Say which runs failed and why."""
+    lost = lost_of(runs)
+    if lost.empty:
         return ""
-    said = [f"{listed(_counted(own), MOST)} {status}{_why(own)}" for status, own in runs.groupby("status", sort=False)]
-    half = f"; {REMEDY}" if 2 * len(runs) >= (one.runs["kind"] != "head").sum() else ""
-    count = count_text(len(one.runs), "run")
-    begin = f"All {count} are lost" if len(runs) == len(one.runs) > 1 else f"Lost of {count}"
-    return f"{begin}: {'; '.join(said)}{half}."
+    said = [f"{listed(_counted(own), MOST)} {status}{_why(own)}" for status, own in lost.groupby("status", sort=False)]
+    half = f"; {REMEDY}" if 2 * len(lost) >= (runs["kind"] != "head").sum() else ""
+    begin = f"All {len(runs)} runs" if len(lost) == len(runs) > 1 else f"{len(lost)} of {count_text(len(runs), 'run')}"
+    return f"{begin} failed: {'; '.join(said)}{half}."
 
 
 def lost_of(runs: DataFrame) -> DataFrame:

@@ -39,7 +39,7 @@ def add_parsers(commands: Any) -> None:
     what = p.add_argument_group("which table (default: a row for each run)").add_mutually_exclusive_group()
     for name, text in (
         ("means", "a row for each configuration: its mean and interval over seeds"),
-        ("compare", "a row for each configuration: its difference to the reference, with Holm's p"),
+        ("compare", "a row for each configuration: its verdict, and its difference to the reference"),
         ("status", "how many runs are finished, failed, running and waiting, and the time left"),
     ):
         what.add_argument(f"--{name}", action="store_true", help=text)
@@ -99,7 +99,9 @@ def _add_comparison(p: argparse.ArgumentParser) -> None:
     group = add_selection(p)
     _add_reference(group)
     group.add_argument(
-        "--at", metavar="SIZE", help="of the reference: a rank, or budget, size, n_params or auto (default)"
+        "--at",
+        metavar="SIZE",
+        help="of the reference: a rank, budget, size, n_params or auto (default: 8, or its largest)",
     )
 
 
@@ -161,11 +163,12 @@ def _print_files(files: Sequence[Path], args: argparse.Namespace, **more: Any) -
 
 def _table(runs: DataFrame, args: argparse.Namespace) -> DataFrame:
     """Return the table that was asked for."""
-    from tensoradapt.lab.analysis.tables import compare, summarise
+    from tensoradapt.lab.analysis.tables import summarise
+    from tensoradapt.lab.analysis.verdict import verdict
 
     if args.means:
         return summarise(runs)
-    return compare(runs, **_comparison(args)) if args.compare else runs
+    return verdict(runs, **_comparison(args)) if args.compare else runs
 
 
 def _view(runs: DataFrame, args: argparse.Namespace) -> views.View:

@@ -10,7 +10,7 @@ from tensoradapt.errors import TensorAdaptError
 from tensoradapt.lab.analysis.cells import cell_text, interval_text
 from tensoradapt.lab.analysis.edges import at_edges, edge_text
 from tensoradapt.lab.analysis.facts import named
-from tensoradapt.lab.analysis.verdict import lines
+from tensoradapt.lab.analysis.verdict import amount, lines
 from tensoradapt.lab.cli.output import show_text
 from tensoradapt.lab.cli.tables import print_table
 from tensoradapt.lab.runs.row import SETUP
@@ -27,7 +27,7 @@ MEANS |= {"validation": "validation", "lr": "lr"}
 RUNS = WHAT | {"lr": "lr", "seed": "seed", "score": "score", "validation": "validation", "status": "status"}
 RUNS |= {"tuning": "tuning", "seconds": "time", "peak_memory_bytes": "memory", "note": "note", "id": "id"}
 COMPARED = WHAT | {"reference": "reference", "difference": "difference", "interval": "95 % interval", "p_holm": "p"}
-COMPARED |= {"decided": "decided", "within": "within", "times_fewer": "times fewer", "seeds_needed": "seeds needed"}
+COMPARED |= {"verdict": "verdict", "times_fewer": "times fewer", "seeds_settle": "seeds to settle it"}
 COMPARED |= {"validation_difference": "on validation", "share": "of the gain", "control": "control"}
 COMPARED |= {"control_difference": "minus control", "n_seeds": "seeds", "over": "paired over"}
 STATES = {"task": "task", "method": "method", "finished": "finished", "failed": "failed", "running": "running"}
@@ -35,7 +35,7 @@ STATES |= {"waiting": "waiting", "seconds_left": "left"}
 # columns by their importance; those that are left out here follow, from left to right
 MEANS_ORDER = ("method", "mean", "size", "n_params", "task", "interval", "n_lost", "n_seeds")
 RUNS_ORDER = ("method", "score", "size", "seed", "task", "status", "n_params", "tuning", "lr", "seconds", "id")
-COMPARED_ORDER = ("method", "difference", "size", "p_holm", "task", "interval", "times_fewer", "within", "n_params")
+COMPARED_ORDER = ("method", "verdict", "size", "difference", "task", "n_params", "times_fewer", "interval", "p_holm")
 
 
 def verdict(runs: DataFrame, reference: str | None = None) -> list[str]:
@@ -101,7 +101,7 @@ def of_means(means: DataFrame) -> View:
 
 
 def of_comparisons(gaps: DataFrame) -> View:
-    """Return a row for each comparison; those that are decided to be better, or to be within the margin, are bold."""
+    """Return a row for each comparison; those that are shown to lose less than the margin are bold."""
     if gaps.empty:
         raise TensorAdaptError(
             "no configuration has a run of the reference to compare with, at its size and with its seeds; expected one "
@@ -111,9 +111,10 @@ def of_comparisons(gaps: DataFrame) -> View:
     names = [named(row) for row in others.to_dict("records")]
     table = gaps.assign(size=_sizes(gaps), interval=_intervals(gaps), reference=names)
     titles = COMPARED | ({"difference": f"minus {names[0]}"} if len({*names}) == 1 else {})
-    best = list(gaps["within"] | (gaps["decided"] & (gaps["difference"] > 0)))
-    n = count_text(len(gaps), "comparison")
-    said = f"decided to be better, or within {gaps['margin'].iloc[0]:g} (p after Holm's correction over {n})"
+    best, n = list(gaps["outcome"] == "kept"), count_text(len(gaps), "comparison")
+    said = (
+        f"less than {amount(gaps['margin'].iloc[0], gaps['points'].iloc[0])} lost (p after Holm's correction over {n})"
+    )
     return View(table, titles, _ordered(COMPARED_ORDER, COMPARED), best, said)
 
 

@@ -13,7 +13,6 @@ from tensoradapt.habits import answers_keywords
 from tensoradapt.lab.analysis.names import display
 from tensoradapt.lab.analysis.page.report import Told, write_page
 from tensoradapt.lab.analysis.results import frame, is_csv, table_of
-from tensoradapt.lab.analysis.verdict import MARGIN
 from tensoradapt.lab.runs.store import load_failures, load_runs
 from tensoradapt.lab.sweeps import record
 from tensoradapt.lab.sweeps.due import Due
@@ -32,7 +31,7 @@ def report(
     where: Sequence[str] | str = (),
     spec: Path | None = None,
     reference: str | None = None,
-    margin: float = MARGIN,
+    margin: float | None = None,
 ) -> Path:
     """Write a page about runs, whole or not at all; examples are in docs/guides/sweeps/results.md.
 
@@ -42,7 +41,7 @@ def report(
         where: conditions that the runs meet, such as "task=sst2".
         spec: only the runs of this sweep.
         reference: method that others are compared with; None is LoRA.
-        margin: difference in score that a method may lose and still be within the reference.
+        margin: loss of score that hardly matters; by default one point where the metric is a share, else 0.01.
 
     Returns:
         The path of the page.

@@ -8,7 +8,6 @@ import pytest
 from scipy import stats
 
 import tensoradapt as ta
-from tensoradapt.lab.analysis.verdict import lines
 
 SEEDS = range(6)
 NOISE = np.array([0.001, -0.001, 0.0005, -0.0005, 0.0015, -0.0015])
@@ -72,6 +71,14 @@ def test_nothing_is_decided_where_validation_says_the_contrary() -> None:
 
 
 def test_a_verdict_names_the_control_and_the_share_of_the_margin() -> None:
-    (said,) = lines(table(cp=0.838))
-    assert "Within 0.01 (17 % of what it gains over the frozen base) of LoRA r=8" in said
-    assert "above LoRA r=2, decided, which has 200" in said
+    (said,) = ta.verdict(table(cp=0.838)).query("method == 'cp'")["sentence"]
+    assert "loses less than 1 point on LoRA r=8, 17 % of what that gains over the frozen base" in said
+    assert "; LoRA r=2 with 200 is " in said and said.endswith(" points lower.")
+
+
+def test_of_two_floors_the_better_one_counts() -> None:
+    other = table().query("kind == 'head'").assign(n_params=99, score=0.83)
+    both = pd.concat([table(), other])
+    assert ta.verdict(both)["floor"].tolist() == pytest.approx([0.83] * 4)
+    assert ta.compare(both, "head").set_index(["method", "rank"]).loc[("lora", 2)]["difference"] < 0
+    assert ta.compare(table(), "head").set_index(["method", "rank"]).loc[("lora", 2)]["difference"] > 0.03

@@ -21,7 +21,7 @@ from tensoradapt.lab.analysis.names import display
 from tensoradapt.lab.analysis.page import svg
 from tensoradapt.lab.analysis.results import table_of
 from tensoradapt.lab.analysis.tables import summarise
-from tensoradapt.lab.analysis.verdict import compared, sentences
+from tensoradapt.lab.analysis.verdict import judge, summary
 from tensoradapt.lab.runs.store import load_runs, write_failure
 from tensoradapt.lab.sweeps import record
 from tensoradapt.lab.sweeps.due import Cell
@@ -112,8 +112,8 @@ def test_the_page_is_well_formed_and_loads_nothing(text: str, root: Path) -> Non
 
 @pytest.mark.thorough
 def test_the_page_begins_with_the_verdict(text: str, root: Path) -> None:
-    for one in compared(table_of(root)):
-        for said in sentences(one):
+    for one in judge(table_of(root)):
+        for said in summary(one):
             assert html.escape(said) in text and text.index(html.escape(said)) < text.index("<svg")
 
 

@@ -11,7 +11,7 @@ from support.synthetic_runs import sweep, write_many
 
 from tensoradapt.lab.analysis import plots
 from tensoradapt.lab.analysis.tables import compare, summarise
-from tensoradapt.lab.analysis.verdict import lines
+from tensoradapt.lab.analysis.verdict import lines, verdict
 from tensoradapt.lab.cli.main import main
 from tensoradapt.lab.runs.store import write_failure
 from tensoradapt.lab.sweeps.results import results
@@ -51,7 +51,7 @@ def test_files_have_the_table_that_was_asked_for(
     for options, table in (
         ([], results(root, tuning=True)),
         (["--means"], summarise(root)),
-        (["--compare", "--reference", "cp (lorta)"], compare(root, "CP (LoRTA)")),
+        (["--compare", "--reference", "cp (lorta)"], verdict(root, "CP (LoRTA)")),
     ):
         assert run("results", root, *options, "--out", *out) == 0
         assert capsys.readouterr().out.split() == list(map(str, out))

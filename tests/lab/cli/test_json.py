@@ -11,7 +11,7 @@ from support.sweeping import write_spec
 from support.synthetic_runs import write_many
 
 import tensoradapt as ta
-from tensoradapt.lab.analysis.tables import compare, summarise
+from tensoradapt.lab.analysis.tables import summarise
 from tensoradapt.lab.cli.main import main
 from tensoradapt.lab.data import models
 
@@ -48,7 +48,7 @@ def test_a_plan_has_its_counts_and_every_site(document) -> None:
 
 @pytest.mark.parametrize(
     ("options", "table"),
-    [([], ta.results), (["--means"], summarise), (["--compare"], compare)],
+    [([], ta.results), (["--means"], summarise), (["--compare"], ta.verdict)],
 )
 def test_results_have_the_rows_of_the_table(options: list[str], table: Any, root: Path, document) -> None:
     found, expected = document("results", root, *options), table(root)

@@ -26,7 +26,7 @@ from tensoradapt.lab.analysis.facts import how_chosen, how_unequal, named, repor
 from tensoradapt.lab.analysis.names import display, looks
 from tensoradapt.lab.analysis.page import svg
 from tensoradapt.lab.analysis.tables import methods_of, summarise
-from tensoradapt.lab.analysis.verdict import MARGIN, Compared, compared, lost_of, sentences, times
+from tensoradapt.lab.analysis.verdict import Judged, amount, fewer, judge, lost_of, summary
 from tensoradapt.lab.runs.store import ADAPTERS, Failure
 from tensoradapt.planning.size import Size
 from tensoradapt.text import count_text, duration_text, plain
@@ -51,12 +51,12 @@ MEANS = (
 )
 DIFFERENCES = (
     *NAMED,
-    *(("Difference", "difference", "{:+.4f}"), ("95 % from", "low", "{:+.4f}"), ("to", "high", "{:+.4f}")),
-    *(("p", "p", "{:.4f}"), ("p (Holm)", "p_holm", "{:.4f}"), ("Decided", "decided", "{}"), COUNT),
-    *(("Within margin", "within", "{}"), ("Against", "against", "{}"), ("Times fewer", "times_fewer", "{:,.2f}")),
+    *(("Verdict", "verdict", "{}"), ("Difference", "difference", "{:+.4f}")),
+    *(("95 % from", "low", "{:+.4f}"), ("to", "high", "{:+.4f}"), COUNT, ("Times fewer", "times_fewer", "{:,.2f}")),
+    *(("p", "p", "{:.4f}"), ("p (Holm)", "p_holm", "{:.4f}"), ("Against", "against", "{}")),
     *(("On validation", "validation_difference", "{:+.4f}"), ("Of the gain", "share", "{:.0%}")),
     *(("Control", "control", "{}"), ("To the control", "control_difference", "{:+.4f}")),
-    *(("p of that (Holm)", "control_p_holm", "{:.4f}"), ("Seeds needed", "seeds_needed", "{:.0f}")),
+    *(("p of that (Holm)", "control_p_holm", "{:.4f}"), ("Seeds to settle it", "seeds_settle", "{:.0f}")),
     ("Runs by seed", "links", ""),
 )
 MOST = 100  # configurations of a task that tables and figures have
@@ -65,8 +65,8 @@ LEFT_OUT = (
     "verdict and the corrections are over all, and ta.summarise has them."
 )
 FAMILY = (
-    "Holm's correction is over the {n} of this task. Rates were chosen on validation by other seeds; a difference "
-    "whose sign is another there is not decided. The control is the reference's method at the nearest count."
+    "Holm's correction is over the {n} of this task. Rates were chosen on validation by other seeds; nothing "
+    "that validation contradicts is said. The control is the reference's method at the nearest count."
 )
 RUNS = (
     *(("Run", "links", ""), ("Task", "task", "{}"), *NAMED, ("Seed", "seed", "{:.0f}"), ("Test", "score", "{:.4f}")),
@@ -99,7 +99,7 @@ def write_page(
     told: Told = Told(),
     where: Sequence[str] | str = (),
     reference: str | None = None,
-    margin: float = MARGIN,
+    margin: float | None = None,
 ) -> Path:
     """Write a page about runs, whole or not at all, and return its path.
 
@@ -110,7 +110,7 @@ def write_page(
         told: what else is known of the runs.
         where: conditions that the runs meet, such as "task=sst2".
         reference: method that others are compared with; None is LoRA.
-        margin: difference in score that a method may lose and still be within the reference.
+        margin: loss of score that hardly matters; by default one point where the metric is a share, else 0.01.
 
     Raises:
         TensorAdaptError: where no run is left, for a condition that cannot be read, an unknown reference, and runs that
@@ -125,7 +125,7 @@ def write_page(
         )
     failures = {name: one for name, one in told.failures.items() if name in set(kept["id"])}
     told = replace(told, failures=failures, total=None if where else told.total)
-    tasks = compared(scored, reference, margin) if len(scored := reported(kept)) else []
+    tasks = judge(scored, reference, margin=margin) if len(scored := reported(kept)) else []
     several, heading = len(tasks) > 1, f"<h1>{_text(title)}</h1>{_about(kept, where)}{_nav(tasks)}"
     shown = {one.task: _best(one) for one in tasks}
     own = _runs_of(shown.values(), kept) if any(means.attrs["left_out"] for means in shown.values()) else kept
@@ -142,7 +142,7 @@ def write_page(
     return replace_file(Path(path), _document(title, "\n".join(parts)).encode(errors="backslashreplace"))
 
 
-def _best(one: Compared) -> DataFrame:
+def _best(one: Judged) -> DataFrame:
     """Return the means that tables and figures of a task have; ``attrs["left_out"]`` says of how many others."""
     means = summarise(one.runs)
     best = means["mean"].rank(ascending=False, method="first") <= MOST
@@ -188,15 +188,15 @@ def _about(runs: DataFrame, where: Sequence[str]) -> str:
     return f'<p class="soft">{_text(" · ".join(filter(None, (models, only))))}</p>'
 
 
-def _nav(tasks: Sequence[Compared]) -> str:
+def _nav(tasks: Sequence[Judged]) -> str:
     anchors = [(_id("task", one.task), one.task) for one in tasks] if len(tasks) > 1 else []
     anchors += [("runs", "runs"), ("lost", "lost and failed"), ("made", "how it was made")]
     return "<nav>" + "".join(f'<a href="#{anchor}">{_text(name)}</a>' for anchor, name in anchors) + "</nav>"
 
 
-def _verdict(one: Compared, several: bool) -> str:
+def _verdict(one: Judged, several: bool) -> str:
     task = f'<h3><a href="#{_id("task", one.task)}">{_text(one.task)}</a></h3>' if several else ""
-    return f'<div class="verdict">{task}{"".join(f"<p>{_text(said)}</p>" for said in sentences(one))}</div>'
+    return f'<div class="verdict">{task}{"".join(f"<p>{_text(said)}</p>" for said in summary(one))}</div>'
 
 
 def _edges(runs: DataFrame) -> Iterator[str]:
@@ -234,26 +234,27 @@ def _overall(runs: DataFrame, total: int | None) -> Iterator[tuple[str, str, str
             return
 
 
-def _of_task(one: Compared) -> Iterator[tuple[str, str, str]]:
+def _of_task(one: Judged) -> Iterator[tuple[str, str, str]]:
     """Yield what matters of one task, all of it decided by comparisons."""
     if len(one.base):
         above = one.base["decided"] & (one.base["difference"] > 0)
-        yield "Above the frozen base", f"{above.sum()} of {len(above)}", "configurations, decided after correction"
-    if len(one.fixed):
-        first, inside = one.fixed.iloc[0], one.fixed[one.fixed["within"]].sort_values("n_params")
+        yield "Better than the frozen base", f"{above.sum()} of {len(above)}", "sizes, after correction"
+    if len(one.verdicts):
+        first = one.verdicts.iloc[0]
         against = named({"method": first["reference"], "rank": first["reference_rank"], "budget": None})
-        title, best = f"Fewest parameters within {one.margin:g} of {against}", next(inside.iterrows(), (0, None))[1]
-        said = "none is decided" if best is None else f"{named(best)}, {times(best['times_fewer'])}"
+        title = f"Fewest parameters, less than {amount(first['margin'], first['points'])} lost on {against}"
+        inside = one.verdicts[one.verdicts["outcome"] == "kept"].sort_values("n_params")
+        best = next(inside.iterrows(), (0, None))[1]
+        said = "none is shown" if best is None else f"{named(best)}, {fewer(best['times_fewer'])}"
         yield title, "–" if best is None else f"{best['n_params']:,.0f}", said
-    if len(one.paired):
-        held = one.paired[one.paired["decided"]]["difference"]
-        of = f"of {count_text(len(one.paired), 'difference')} to {display(one.reference)}, decided"
-        yield "Better and worse", f"{(held > 0).sum()} and {(held < 0).sum()}", of
+        unsettled = int((one.verdicts["outcome"] == "open").sum())
+        yield "Not settled", f"{unsettled} of {len(one.verdicts)}", "sizes"
 
 
-def _task(one: Compared, every: DataFrame, shown: DataFrame, several: bool) -> str:
+def _task(one: Judged, every: DataFrame, shown: DataFrame, several: bool) -> str:
     own = results.table_of(every[every["task"].fillna("") == one.task])
-    options = {"reference": one.reference or None, "margin": one.margin, "looks": looks(every["method"])}
+    margin = {"margin": float(one.verdicts["margin"].iloc[0])} if len(one.verdicts) else {}
+    options = {"reference": one.reference or None, **margin, "looks": looks(every["method"])}
     ids = {name for names in shown["runs"] for name in names}
     drawn = "".join(_figure(name, own, one.task, options, ids) for name in FIGURES)
     means, runs = _written(shown), _written(one.runs[one.runs["id"].isin(ids)]).set_index("id")
@@ -263,14 +264,14 @@ def _task(one: Compared, every: DataFrame, shown: DataFrame, several: bool) -> s
     rates = f"Learning rates {how_chosen(own)}." if own["tuning"].any() else ""
     about = " ".join(filter(None, (shown.attrs["left_out"], rates, how_unequal(one.runs))))
     tables = [_table("Means over seeds", means, MEANS, about)]
-    if len(one.paired):
-        gaps = _written(one.paired[_of(ids, one.paired)])
+    if len(one.verdicts):
+        gaps = _written(one.verdicts[_of(ids, one.verdicts)])
         gaps["against"] = [
             f"{display(row['reference'])} ({row['reference_n_params']:,.0f})" for _, row in gaps.iterrows()
         ]
         gaps["links"] = [" – ".join(_links(names[i::2], runs["seed"]) for i in (0, 1)) for names in gaps["runs"]]
         title = f"Differences to {display(one.reference)}, paired over {gaps['over'].iloc[0]}"
-        tables.append(_table(title, gaps, DIFFERENCES, FAMILY.format(n=count_text(len(one.paired), "comparison"))))
+        tables.append(_table(title, gaps, DIFFERENCES, FAMILY.format(n=count_text(len(one.verdicts), "comparison"))))
     heading = f'<h2 id="{_id("task", one.task)}">{_text(one.task)}</h2>' if several else ""
     return "\n".join([heading, _cards(_of_task(one)), f'<div class="grid">{drawn}</div>', *tables])
 
