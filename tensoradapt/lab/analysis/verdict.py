@@ -41,6 +41,7 @@ VERDICTS = {  # what a column of ``verdict`` means, beside those of ``compare``
     "n_lost": "how many of its runs ended at chance or diverged",
     "reference_lost": "how many of the reference's did",
 }
+ALIKE = 1.29  # times as many parameters at which two sizes are no longer nearly alike
 MOST = 6  # sizes that a sentence names
 NOTE = 90  # characters of a run's note
 REMEDY = (
@@ -239,7 +240,8 @@ def fewer(times: float) -> str:
     if isna(times) or 0.95 < times < 1.05 or times <= 0:
         return "as many"
     n = times if times > 1 else 1 / times
-    return f"{n:,.{0 if n >= 9.95 or n % 1 < 0.05 or n % 1 > 0.95 else 1}f}× {'fewer' if times > 1 else 'more'}"
+    text = f"{n:,.0f}" if n >= 2.95 else f"{n:.1f}".removesuffix(".0")
+    return f"{text}× {'fewer' if times > 1 else 'more'}"
 
 
 def lines(source: Any, reference: str | None = None) -> list[str]:
@@ -273,11 +275,22 @@ def answer(verdicts: DataFrame) -> str:
     against, margin = _reference(first), amount(first["margin"], first["points"])
     kept = verdicts[(verdicts["outcome"] == "kept") & (verdicts["times_fewer"] > 1.05)].sort_values("n_params")
     if len(kept):
-        best = kept.iloc[0]
-        return f"{named(best)}: {fewer(best['times_fewer'])} parameters than {against}, less than {margin} lost"
+        like = kept[kept["n_params"] < ALIKE * kept["n_params"].iloc[0]]
+        times, names = fewer(like["times_fewer"].mean()), listed(dict.fromkeys(map(display, like["method"])), 3)
+        return f"{plain(names)}: {times} parameters than {against}, less than {margin} lost"
+    if verdicts["reference_n_params"].nunique() > 1:
+        return _at_equal_size(verdicts)
     if (verdicts["reference_lost"] == verdicts["n_seeds"]).all():
         return f"All runs of {against} failed, so nothing is compared with it"
     return f"No smaller adapter is shown to lose less than {margin} on {against}"
+
+
+def _at_equal_size(verdicts: DataFrame) -> str:
+    """Return the answer where the reference has a size for each size of the others."""
+    name, decided, up = display(verdicts["reference"].iloc[0]), verdicts["decided"], verdicts["difference"] > 0
+    counts = ((int((decided & up).sum()), "better"), (int((decided & ~up).sum()), "worse"))
+    told = " and ".join(f"{n} of {len(verdicts)} {'is' if n == 1 else 'are'} {word}" for n, word in counts if n)
+    return f"At equal size {told} than {name}" if told else f"At equal size none differs measurably from {name}"
 
 
 def _others(verdicts: DataFrame) -> Iterator[str]:

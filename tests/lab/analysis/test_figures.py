@@ -24,6 +24,7 @@ from tensoradapt.lab.analysis.page.svg import contrast
 from tensoradapt.lab.analysis.plots._parts import said
 from tensoradapt.lab.analysis.results import table_of
 from tensoradapt.lab.analysis.tables import compare, summarise
+from tensoradapt.lab.analysis.verdict import verdict
 
 DOCS = Path(__file__).parents[3] / "docs"
 sys.path.insert(0, str(DOCS / "make"))
@@ -131,7 +132,7 @@ def test_one_seed_has_no_interval_and_no_second_dot() -> None:
     forest = plots.differences(runs[runs["seed"] == 0])
     assert rows["p"].isna().all() and not [line for line in forest.get_lines() if line.get_gid() == "bar"]
     text = plots._MODULES["differences"].headline(rows_of("differences", runs[runs["seed"] == 0]))
-    assert text == "Nothing is decided: none of 23 differs from LoRA r=8 after Holm's correction"
+    assert text == "No smaller adapter is shown to lose less than 1 point on LoRA r=8"
 
 
 @pytest.mark.thorough
@@ -145,18 +146,46 @@ def test_a_lost_run_is_a_cross_on_the_lower_edge() -> None:
     assert all(y == ax.get_ylim()[0] for line in crosses for y in line.get_ydata())
 
 
-def test_a_forest_shows_what_compare_finds() -> None:
-    runs = runs_of("results/figures/frontier.csv")
-    found, ax = compare(runs, at=8, margin=0.02), plots.differences(runs, at=8, margin=0.02)
-    marks = means(ax)
-    assert sorted(line.get_xdata()[0] for line in marks) == sorted(found["difference"])
-    filled = [line.get_xdata()[0] for line in marks if to_hex(line.get_markerfacecolor()) != "#ffffff"]
-    assert sorted(filled) == sorted(found["difference"][found["decided"]])
+@pytest.mark.parametrize("width", [3.3, 7])
+def test_a_forest_shows_the_verdicts(width: float) -> None:
+    runs = runs_of("results/headline/records.csv")
+    found, ax = verdict(runs), plots.differences(runs, figsize=width)
+    sound = found[found["outcome"] != "failed"]
+    marks = {line.get_gid(): line for line in means(ax)}
+    assert list(map(int, found["outcome"].value_counts()[["kept", "failed"]])) == [4, 1]
+    for row in found.itertuples():
+        line = marks[f"mean: {row.sentence}"]
+        assert line.get_xdata()[0] == (ax.get_xlim()[0] if row.outcome == "failed" else row.difference)
+        filled = to_hex(line.get_markerfacecolor()) != "#ffffff"
+        assert filled == (row.outcome == "kept") or row.outcome == "failed"
     texts = [text.get_text() for text in ax.texts]
-    assert {r"$\leftarrow$ worse", r"better $\rightarrow$"} <= set(texts)
-    bold = [text.get_text() for text in ax.texts if text.get_weight() == "bold"]
-    assert len(bold) == found["decided"].sum()
-    assert ax.get_xlabel() == "test accuracy minus LoRA r=8"
+    assert sum("× fewer: " in text for text in texts) == 3 and "1 of 10 runs failed" in texts
+    for row in sound.itertuples():
+        assert f"{100 * row.difference:+.1f}".replace("-", "−") in texts
+        assert (row.verdict in texts) == (width == 7)
+    tall = [line.get_ydata()[0] for line in marks.values()]
+    assert len(set(tall)) == len(tall) and ax.get_xlim()[0] < 0 < ax.get_xlim()[1], "better is right"
+    assert not faults(ax.get_figure(root=True))
+
+
+LONG = {
+    "lora": "lora",
+    "cp": "a method with a very long name of its own",
+    "tucker": "averylongsinglewordwithoutanybreak",
+}
+
+
+@pytest.mark.parametrize("width", [3.3, 7])
+def test_long_names_keep_the_axes_wide_and_no_word_is_broken(width: float) -> None:
+    runs = runs_of("results/headline/records.csv")
+    runs = runs.assign(method=runs["method"].str.lower()).query("method in ['lora', 'cp', 'tucker']")
+    ax = plots.differences(runs.replace({"method": LONG}), figsize=width)
+    assert ax.get_window_extent().width > 0.25 * ax.figure.bbox.width and not faults(ax.get_figure(root=True))
+    written = {word.rstrip("…") for label in ax.get_yticklabels() for word in label.get_text().split()}
+    whole = {word for name in LONG.values() for word in name.split()} | {"LoRA", "r=1", "r=2", ""}
+    assert {"a", "method", "with"} <= written and all(
+        word in whole or LONG["tucker"].startswith(word) for word in written
+    )
 
 
 def test_headlines_say_what_is_kept_and_what_is_decided() -> None:
@@ -172,9 +201,12 @@ def test_headlines_say_what_is_kept_and_what_is_decided() -> None:
         "6 of 6 are below LoRA r=8, decided after Holm's correction"
     )
     assert told("frontier", "results/glue/records.csv").endswith("0.868); nothing is decided by it")
-    below = "13 of 23 are below LoRA r=8, decided after Holm's correction"
-    assert told("differences", "results/figures/frontier.csv") == below
-    assert told("differences", "examples/minilm-sweep/means.csv", "sst2").startswith("Nothing is decided: none of 21")
+    none = "No smaller adapter is shown to lose less than 1 point on LoRA r=8"
+    assert told("differences", "results/figures/frontier.csv") == none
+    kept = "Tensor-train, Tucker, CP by HiRA's rule and CP: 4× fewer parameters than LoRA r=8, less than 1 point lost"
+    assert told("differences", "results/headline/records.csv") == kept
+    equal = told("differences", "examples/minilm-sweep/means.csv", "sst2", at="budget")
+    assert equal == "At equal size none differs measurably from LoRA"
     assert told("layouts", "examples/layouts/means.csv").startswith("Nothing is decided")
 
 

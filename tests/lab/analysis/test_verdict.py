@@ -106,7 +106,7 @@ def test_a_share_of_100_has_the_words_of_a_share_of_1_and_other_metrics_have_the
 
 def test_the_summary_begins_with_the_answer() -> None:
     text = said(ALL)
-    assert text.startswith("CP r=2: 40× fewer parameters than LoRA r=8, less than 1 point lost. ")
+    assert text.startswith("CP: 40× fewer parameters than LoRA r=8, less than 1 point lost. ")
     assert "Worse: Tucker, VeRA and LoRA r=4. Not settled: Tensor-train (" in text
     assert "All are better than a head on the frozen base (0.600)." in text
     assert text.endswith("1 of 40 runs failed: 1 of LoHa at chance.")

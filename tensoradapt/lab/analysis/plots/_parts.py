@@ -31,6 +31,7 @@ from tensoradapt.planning.size import Size
 Floats = NDArray[np.float64]
 NARROW = 3.2  # inches of axes below which marks are smaller and texts fewer
 SHORT = {"head": "base", "full": "full", "bitfit": "BitFit"}  # names of references in the least of axes
+GOOD = "#1f7a4d"  # of what is shown to lose less than the margin
 GREY, PALE, FAINT = 0.42, 0.8, 0.93  # shares of paper: texts and lines of second rank, frames, grids
 
 
@@ -54,6 +55,13 @@ def narrow(ax: Axes) -> bool:
 def has_room(ax: Axes) -> bool:
     """Say whether the figure has a layout engine, which makes room for what stands beside axes."""
     return figure_of(ax).get_layout_engine() is not None
+
+
+def tone_of(outcome: str) -> str:
+    """Return the colour of a verdict's words: green where less than the margin is lost, grey where little is known."""
+    if outcome == "kept":
+        return tone(0.7, GOOD, ink=True)
+    return tone(GREY if outcome in ("open", "failed") else 0)
 
 
 def plain(text: str) -> str:
@@ -225,7 +233,7 @@ def reference(ax: Axes, row: pd.Series, line: int = 1) -> None:
     up, right = line > 0 and row["mean"] <= high, row["mean"] < low  # where scores grow with x that corner is empty
     offset = (abs(line) - 1) * (9 if narrow(ax) else 10.5) + 2
     look: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
-    look |= {"color": tone(GREY), "fontsize": "x-small" if narrow(ax) else "small", "path_effects": _halo()}
+    look |= {"color": tone(GREY), "fontsize": "x-small" if narrow(ax) else "small", "path_effects": halo()}
     look |= {"ha": "right" if right else "left", "va": "bottom" if up else "top", "zorder": 5.5}
     ax.annotate(name, (0.99 if right else 0.01, at), (0, offset if up else -offset), **look)
 
@@ -258,7 +266,7 @@ def short(n: float, _: object = None) -> str:
 
 def label(ax: Axes, text: str, x: float, y: float, colour: str, size: object = "small") -> Annotation:
     """Add a label of a point of the data, which ``place`` moves; its colour is darker, as text needs it."""
-    look: dict[str, Any] = {"textcoords": "offset points", "ha": "center", "va": "center", "path_effects": _halo()}
+    look: dict[str, Any] = {"textcoords": "offset points", "ha": "center", "va": "center", "path_effects": halo()}
     look |= {"color": tone(0.72, colour, ink=True), "fontsize": size, "zorder": 6}
     return ax.annotate(plain(text), (x, y), (0, 0), **look)
 
@@ -412,7 +420,7 @@ def _corner(at: Floats, centre: Floats, half: Floats) -> Floats:
     return np.clip(at, centre - half, centre + half)
 
 
-def _halo() -> list[Any]:
+def halo() -> list[Any]:
     """Return an outline of paper, so that text is read over lines."""
     return [withStroke(linewidth=1.8, foreground=tone(1))]
 
