@@ -27,7 +27,8 @@ LAZY = {
     "transformers",  # extra demo
     "tokenizers",  # extra demo
     "datasets",  # extra hub
-    "scipy",  # slow: only correlations need its statistics
+    "scipy",  # slow: only correlations need its statistics, and decompositions its linear algebra
+    "tensorly",  # slow: only decompositions need it, and every command plans
     "matplotlib",  # slow: only drawing needs it
     "huggingface_hub",  # extra demo
     "bitsandbytes",  # extra quantised

@@ -7,8 +7,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import numpy as np
-import tensorly
-from scipy import linalg
 
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.networks import least_squares
@@ -45,6 +43,8 @@ def widened(network: Network, clipped: Network, values: Mapping[str, np.ndarray]
 @contextmanager
 def tensorly_on_numpy() -> Iterator[None]:
     """Let TensorLy compute on numpy arrays in this thread, without its warnings about ranks above a size."""
+    import tensorly
+
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Trying to compute SVD with n_eigenvecs")
         if tensorly.get_backend() == "numpy":  # entering and leaving the context would set the global default
@@ -90,6 +90,8 @@ def _few(matrix: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray, np.ndar
 
     None where many are wanted, and where the last value is below SMALL of the first: the Gram matrix squares them.
     """
+    from scipy import linalg
+
     tall = matrix if len(matrix) >= matrix.shape[1] else matrix.T
     n = tall.shape[1]
     with np.errstate(over="ignore", invalid="ignore"):

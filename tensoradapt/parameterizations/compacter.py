@@ -1,7 +1,7 @@
 """Compacter: ``delta = sum_k R_k (x) (S_k T_k)``, Kronecker products of a rule that matrices share and low-rank ones.
 
 Karimi Mahabadi et al., arXiv 2106.04647, as the weight of a matrix instead of an adapter layer's. The rule R belongs to
-all positions of the index modes. Choose it for many matrices at less than LoRA's cost per rank: an update's rank is up
+all positions of the index modes. Choose it for many matrices at less than LoRA's cost per rank. An update's rank is up
 to the square of the number of terms times its rank.
 """
 

@@ -1,7 +1,7 @@
 """CP: ``delta[m1, ..., mN] = sum_k F1[m1, k] ... FN[mN, k]``, one factor per mode (LoRTA).
 
 Hounie et al., arXiv 2410.04060: over ``layer proj : head dim : model`` r (d + d/H + H + L + 4) parameters adapt every
-attention matrix of a model. Choose it for the fewest parameters; all modes share the same r components.
+attention matrix of a model. Choose it for the fewest parameters: all modes share r components.
 """
 
 import math

@@ -1,7 +1,7 @@
 """Tensor-train: a chain of cores, ``delta[m1, ..., mN] = G1[m1] G2[m2] ... GN[mN]``, one bond per cut.
 
 Over ``layer proj : head dim : in`` in this order it is MetaTT-5D (Lopez-Piqueres et al., arXiv 2506.09105); over
-``: out1 out2 : in1 in2``, from in2 to in1 and on, TT-LoRA. Choose it when neighbouring modes interact; the order of the
+``: out1 out2 : in1 in2``, from in2 to in1 and on, TT-LoRA. Choose it when neighbouring modes interact. The order of the
 modes matters.
 """
 

@@ -18,7 +18,16 @@ def _score(value: float) -> str:
 
 
 def _change(value: float) -> str:
-    return f"{value:+.3f}"
+    return f"{value:+.{decimals(value)}f}"
+
+
+def decimals(value: float, least: int = 3) -> int:
+    """Return so many decimals that a small difference is not written as 0; the least for one below 1e-6.
+
+    >>> decimals(0.02), decimals(-0.0004), decimals(1e-9), decimals(0.04, least=1)
+    (3, 4, 3, 2)
+    """
+    return next((n for n in range(least, 7) if round(abs(value), n)), least)
 
 
 def p_text(value: float) -> str:

@@ -188,8 +188,10 @@ def complete(table: DataFrame) -> DataFrame:
     table = _with_needed(table)
     table = table if table.index.is_unique else table.reset_index(drop=True)
     table = typed(table.assign(**{name: None for name in RUN if name not in table}))
-    texts = {name: kind for kind, name in REFERENCES.items()}
+    texts = {name: kind for kind, label in REFERENCES.items() for name in (kind, label)}
     table["kind"] = table["kind"].fillna(table["method"].map(lambda name: texts.get(name, "adapter")))
+    own = table["kind"] == table["method"]  # a table of others may call the frozen base "head"
+    table["method"] = table["method"].where(~own, table["method"].map(REFERENCES))
     table["metric"] = table["metric"].fillna("score")
     table["status"] = table["status"].fillna("finished")
     table["tuning"] = table["tuning"].fillna(False).astype(bool)

@@ -434,6 +434,7 @@ def reference_of(means: DataFrame, wanted: str | None = None) -> str:
     check_is("reference", wanted, str)
     shown_as, over = display(REFERENCES.get(wanted, wanted)), _over_layouts(means)
     alike = [name for name in names if display(name) == shown_as] or [n for n in over if display(n) == shown_as]
+    alike = alike or list(means["method"][means["kind"] == wanted])
     if not alike:
         sized = SIZED.fullmatch(wanted)  # "LoRA r=8", as figures name a size
         there = sized is not None and display(sized[1]) in map(display, [*names, *over])

@@ -57,7 +57,7 @@ def add_parsers(commands: Any) -> None:
         methods,
         "list parameterizations and published adapters, or show one in full",
         "[NAME] [options]",
-        "Lists all methods with their formulas, or, with any option of counting, their parameters at the sizes of a "
+        "Lists all methods and what each is for, or, with any option of counting, their parameters at the sizes of a "
         "model. NAME: formula, factors, parameters and diagram of one.",
     )
     p.add_argument("name", nargs="?", metavar="NAME", help="show this one in full")
@@ -155,18 +155,30 @@ def _print_tables(rows: Sequence[Row], args: argparse.Namespace, size: Size) -> 
     if size:
         at = f"at most {size.budget:,} parameters" if size.budget else f"rank {size.rank}"
         show_text(f"{at}, counted at {args.model or SIZES}; all adapt its attention, on equal footing", "")
+    short = not size and args.kind is None and args.layout is None
     for kind, title in zip(KINDS, ("Parameterizations", "Published adapters"), strict=True):
         if found := [row for row in rows if row["kind"] == kind]:
             heading(title)
-            texts = _counted_texts(found) if size else _formula_texts(found)
+            texts = _counted_texts(found) if size else _purposes(found) if short else _formula_texts(found)
             show(*align(texts, width()), "")
-    letters = [] if size or args.kind == KINDS[0] else [f"Letters: {published.LETTERS}.", ""]
-    show_text(*letters, "tensoradapt methods NAME shows one in full; --model NAME or --budget N counts parameters.")
+    letters = [f"Letters: {published.LETTERS}.", ""] if not (size or short or args.kind == KINDS[0]) else []
+    more = "methods NAME shows one in full, --kind the formulas of all; --model NAME or --budget N counts parameters."
+    show_text(*letters, f"tensoradapt {more}")
+
+
+def _purposes(rows: Sequence[Row]) -> list[tuple[str, ...]]:
+    """Return what each parameterization is for; of published adapters those of each parameterization together."""
+    if rows[0]["kind"] == KINDS[0]:
+        return [("name", "choose it"), *((row["name"], row["when"]) for row in rows)]
+    names: dict[str, list[str]] = {}
+    for row in rows:
+        names.setdefault(row["parameterization"], []).append(row["name"])
+    return [("is a", "names"), *((factored, ", ".join(own)) for factored, own in names.items())]
 
 
 def _formula_texts(rows: Sequence[Row]) -> list[tuple[str, ...]]:
     if rows[0]["kind"] == KINDS[0]:
-        return [("name", "parameters", "choose it"), *((row["name"], row["formula"], row["when"]) for row in rows)]
+        return [("name", "choose it", "parameters"), *((row["name"], row["when"], row["formula"]) for row in rows)]
     cells = [(r["name"], r["parameterization"], r["layout"], r["formula"], r["source"]) for r in rows]
     return [("name", "is a", "over", "parameters", "source"), *cells]
 

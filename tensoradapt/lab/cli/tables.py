@@ -18,7 +18,19 @@ MAIN = 4  # most important columns: for their sake a long name of a method is fo
 FOLDED = 18  # cells that a folded name of a method has at least, where there is room
 SHORTENED = ("rank", "layout", "projections", "model", "over", "note")  # texts that may end early
 SHORTEST = 9  # cells of a shortened text
-TEXTS = (*SHORTENED, "task", "method", "metric", "reference", "optimizer", "status", "size", "id")  # left-aligned
+TEXTS = (
+    *SHORTENED,
+    "task",
+    "method",
+    "metric",
+    "reference",
+    "optimizer",
+    "status",
+    "size",
+    "verdict",
+    "control",
+    "id",
+)  # left-aligned
 ONCE = (
     "task",
     "model",

@@ -84,13 +84,10 @@ class View:
 
 
 def of_runs(runs: DataFrame) -> View:
-    """Return a row for each run; the highest score of each task is bold."""
-    reported = runs[~runs["tuning"] & runs["score"].notna()]
+    """Return a row for each run; none is bold, as the best of single seeds says nothing."""
     table = runs.assign(size=_sizes(runs), tuning=runs["tuning"].where(runs["tuning"], None))
     table["status"] = runs["status"].where(runs["status"] != "finished", None)
-    top = reported.groupby("task", dropna=False)["score"].transform("max") == reported["score"]
-    best = list(top.reindex(runs.index, fill_value=False))
-    return View(table, _titled(RUNS, runs, "score"), _ordered(RUNS_ORDER, RUNS), best, "highest score")
+    return View(table, _titled(RUNS, runs, "score"), _ordered(RUNS_ORDER, RUNS), [False] * len(runs), "")
 
 
 def of_means(means: DataFrame) -> View:

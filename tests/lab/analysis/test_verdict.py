@@ -144,6 +144,16 @@ def test_a_task_without_base_or_reference_says_so() -> None:
         ta.verdict(table, margin=0)
 
 
+@pytest.mark.parametrize("kind", [None, "head"])
+def test_a_table_of_others_may_call_the_frozen_base_head(kind: str | None) -> None:
+    table = runs().replace({"method": {"frozen base + head": "head"}})
+    table["kind"] = np.where(table["method"] == "head", kind, None)
+    assert said(table) == said(runs())
+    assert ta.plots.frontier(table, headline=True).get_figure(root=True).get_suptitle()
+    named = runs().assign(kind=lambda own: np.where(own["method"] == "frozen base + head", "head", "adapter"))
+    assert said(named.replace({"method": {"frozen base + head": "mean of tokens"}})) == said(runs())
+
+
 def test_a_reference_that_failed_settles_nothing() -> None:
     failed = runs().assign(lost=lambda table: table["method"] == "LoRA")
     assert set(words(failed).values()) == {"5 of 5 runs of the reference failed"}

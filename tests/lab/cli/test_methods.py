@@ -17,6 +17,7 @@ from tensoradapt.lab.cli.main import main
 from tensoradapt.lab.cli.methods import diagram, methods_page
 from tensoradapt.lab.data import models
 from tensoradapt.lab.methods import MINILM, Row, counted
+from tensoradapt.published import registry as every
 
 MODEL = "tiny-random-bert"
 NAMES = parameterizations.names()
@@ -36,7 +37,17 @@ def test_the_list_and_the_page_have_the_advice_of_each_file(capsys: pytest.Captu
         assert re.search(rf"^{name} .* {re.escape(text.removeprefix('Choose it ').rstrip('.'))}$", shown, re.MULTILINE)
         assert text in page
     assert len({parameterizations.advice(name) for name in advised}) == len(advised)
-    assert "\ndense " in shown
+    assert "\ndense" in shown
+    formulas = printed(capsys, "--kind", "parameterization")
+    assert re.search(r"^cp +for the fewest .* +r times the sum of the mode sizes", formulas, re.MULTILINE)
+
+
+def test_the_list_fits_a_screen_and_names_every_method(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = printed(capsys)
+    assert len(shown.splitlines()) <= 60 and set(every.names()) <= set(shown.replace(",", " ").split())
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -25,6 +25,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullForm
 from matplotlib.transforms import Transform, offset_copy
 from numpy.typing import NDArray
 
+from tensoradapt.lab.analysis.cells import decimals
 from tensoradapt.lab.analysis.names import LINES, Look, display, tone
 from tensoradapt.planning.size import Size
 
@@ -102,12 +103,12 @@ def number(value: float, digits: int = 3) -> str:
 
 
 def signed(value: float, digits: int = 3) -> str:
-    """Return a difference with its sign, that of 0 too; a limit just below 0 keeps its minus.
+    """Return a difference with its sign, that of 0 too; a small one has as many digits as it takes.
 
     >>> signed(0.0), signed(-0.0), signed(-0.0004).replace("−", "-"), signed(0.02)
-    ('+0.000', '+0.000', '-0.000', '+0.020')
+    ('+0.000', '+0.000', '-0.0004', '+0.020')
     """
-    return f"{'+' if value >= 0 else ''}{number(value + 0.0, digits)}"
+    return f"{'+' if value >= 0 else ''}{number(value + 0.0, decimals(value, digits))}"
 
 
 def rank_text(rank: object) -> str:
