@@ -29,11 +29,18 @@ import concept_figures  # noqa: E402  # beside this file
 import report  # noqa: E402  # in benchmarks/paper
 
 from tensoradapt.errors import TensorAdaptError  # noqa: E402
+from tensoradapt.lab.analysis.verdict import verdict  # noqa: E402
 
 SHOWN = re.compile(r"!\[[^\]]*\]\(([^)\s]+\.png)\)|^```\{image\} (\S+\.png)$", re.MULTILINE)
 MADE = ("gallery", "notebooks", "reference")  # folders whose pages bring pictures of their own, or none
 KEPT = "results/headline/frontier.png"  # the README shows it, so it is in git
 NAMES = ("means.csv", "runs.csv", "records.csv")  # of tables beside a picture, without one of its own name
+OUTCOME = {
+    "less than 1 point lost": "kept",
+    "less than 2 points lost": "close",
+    "worse": "worse",
+    "not settled": "open",
+}
 OPTIONS: dict[str, dict[str, Any]] = {
     "examples/layouts/layouts.png": {"reference": "cp over layer proj : head dim : model"},
     "start/first.png": {"caption": False},  # as the lines of its page draw it
@@ -106,11 +113,30 @@ def read(path: Path) -> pd.DataFrame:
     return report.runs_of_means(table) if "scores" in table else table
 
 
+def settled(one: Picture, runs: pd.DataFrame) -> dict[str, Any]:
+    """Return the verdicts of a picture's runs as an option, where docs/results/verdicts.csv has them.
+
+    These are over test examples too, whose scores are not in git, and over all sizes of the task.
+    """
+    known = pd.read_csv(DOCS / "results" / "verdicts.csv")
+    folder = one.table.parent.relative_to(DOCS / "results").as_posix() if DOCS / "results" in one.table.parents else ""
+    known = known[known["folder"] == folder].set_index(["method", "n_params"])
+    if known.empty or one.kind not in ("frontier", "differences"):
+        return {}
+    found = verdict(runs.query("kind == 'adapter'"), "lora")
+    keys = list(zip(found["method"], found["n_params"], strict=True))
+    for name in ("difference", "low", "high", "verdict"):
+        found[name] = [known[name][key] for key in keys]
+    found["outcome"] = [OUTCOME.get(words.split(",")[0], "failed") for words in found["verdict"]]
+    return {"verdicts": found.assign(over="seeds and test examples")}
+
+
 def main(wanted: str = "", docs: Path = DOCS) -> None:
     """Draw the pictures whose path has ``wanted`` in it."""
     for one in of_runs(docs):
         if wanted in one.path and (wanted or one.path != KEPT):
-            report.draw(one.runs(), one.kind, (docs / one.path).with_suffix(""), **OPTIONS.get(one.path, {}))
+            runs, options = one.runs(), OPTIONS.get(one.path, {})
+            report.draw(runs, one.kind, (docs / one.path).with_suffix(""), **(settled(one, runs) | options))
             print(one.path)
     for path, draw in OF_RECORDS.items():
         if wanted in path:

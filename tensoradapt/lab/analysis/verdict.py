@@ -109,8 +109,7 @@ def judge(
 
 
 def _judged(task: str, runs: DataFrame, reference: str, at: int | str | None, margin: float | None) -> Judged:
-    adapters = runs[runs["kind"] == "adapter"]
-    if adapters.empty or adapters["lost"].all():
+    if (runs["kind"] != "adapter").all():
         return Judged(task, runs, reference=reference)
     # without budgets the reference is one size, by which "times fewer" is counted; two may have led to one size
     sized = runs if at else runs.assign(budget=NA).drop_duplicates([*CONFIGURATION, "seed"])
@@ -258,11 +257,9 @@ def summary(one: Judged) -> Iterator[str]:
     if (one.runs["kind"] != "adapter").all():
         yield "No adapter was run, so there is nothing to compare."
         return
-    if len(one.verdicts):
-        yield f"{answer(one.verdicts)}."
-        yield from _others(one.verdicts)
-    elif not one.runs[one.runs["kind"] == "adapter"]["lost"].all():
-        yield _without_verdicts(one)
+    if not one.runs[one.runs["kind"] == "adapter"]["lost"].all():
+        yield f"{answer(one.verdicts)}." if len(one.verdicts) else _without_verdicts(one)
+        yield from _others(one.verdicts) if len(one.verdicts) else ()
     yield from filter(None, (_over_base(one), _failed(one.runs)))
 
 
@@ -276,7 +273,7 @@ def answer(verdicts: DataFrame) -> str:
     kept = verdicts[(verdicts["outcome"] == "kept") & (verdicts["times_fewer"] > 1.05)].sort_values("n_params")
     if len(kept):
         like = kept[kept["n_params"] < ALIKE * kept["n_params"].iloc[0]]
-        times, names = fewer(like["times_fewer"].mean()), listed(dict.fromkeys(map(display, like["method"])), 3)
+        times, names = fewer(like["times_fewer"].mean()), listed(sorted(set(map(display, like["method"]))), 3)
         return f"{plain(names)}: {times} parameters than {against}, less than {margin} lost"
     if verdicts["reference_n_params"].nunique() > 1:
         return _at_equal_size(verdicts)

@@ -15,15 +15,15 @@ from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.lines import Line2D
+from matplotlib.markers import CARETDOWN
 from support.figures import faults, shown
 from support.refusals import refused
 
 from tensoradapt.lab.analysis import plots
 from tensoradapt.lab.analysis.names import display
 from tensoradapt.lab.analysis.page.svg import contrast
-from tensoradapt.lab.analysis.plots._parts import said
 from tensoradapt.lab.analysis.results import table_of
-from tensoradapt.lab.analysis.tables import compare, summarise
+from tensoradapt.lab.analysis.tables import compare
 from tensoradapt.lab.analysis.verdict import verdict
 
 DOCS = Path(__file__).parents[3] / "docs"
@@ -112,13 +112,23 @@ def test_a_figure_is_legible_and_no_two_methods_look_alike(name: str, kind: str)
         pyplot.close("all")
 
 
-def test_filled_is_on_the_frontier_and_lora_is_in_ink() -> None:
-    runs = runs_of("results/figures/frontier.csv")
-    on = {said(row): row["on_frontier"] for _, row in summarise(runs).iterrows()}
-    for line in means(plots.frontier(runs)):
-        assert (to_hex(line.get_markerfacecolor()) != "#ffffff") == on[line.get_gid()]
-        if "LoRA r" in line.get_gid():
-            assert line.get_color() == "#000000"
+def test_filled_is_shown_to_lose_less_and_bars_are_paired() -> None:
+    runs = runs_of("results/headline/records.csv")
+    found, ax = verdict(runs).set_index("n_params"), plots.frontier(runs)
+    (reference,) = [line for line in ax.get_lines() if line.get_gid() == "reference"]
+    top, bars = reference.get_ydata()[0], [line.get_ydata() for line in ax.get_lines() if line.get_gid() == "bar"]
+    sound = found[found["outcome"] != "failed"]
+    assert len(bars) == len(sound) and len(means(ax)) == len(found) + 1
+    for low, high in sound[["low", "high"]].to_numpy():
+        ends = np.clip([top + low, top + high], *ax.get_ylim())
+        assert any(np.allclose(ends, drawn) for drawn in bars)
+    filled = [line for line in means(ax) if to_hex(line.get_markerfacecolor()) not in ("#ffffff",)]
+    kept = [line.get_ydata()[0] - top for line in filled if line.get_ydata()[0] > ax.get_ylim()[0]]
+    assert sorted(kept) == pytest.approx(sorted([0, *found["difference"][found["outcome"] == "kept"]]))
+    assert all(line.get_color() == "#000000" for line in means(ax) if "LoRA r" in line.get_gid())
+    assert "CP, heads split: 1 of 10 runs failed" in [text.get_text().replace("\n", " ") for text in ax.texts]
+    ticks = [label.get_text() for label in ax.get_xticklabels()]
+    assert ticks[-1] == "147k\nLoRA r=8" and ticks[0].endswith("24× fewer")
 
 
 @pytest.mark.thorough
@@ -136,14 +146,15 @@ def test_one_seed_has_no_interval_and_no_second_dot() -> None:
 
 
 @pytest.mark.thorough
-def test_a_lost_run_is_a_cross_on_the_lower_edge() -> None:
+def test_a_size_whose_runs_failed_is_an_arrow_at_the_lower_edge_and_words() -> None:
     runs = runs_of("results/figures/tasks.csv", "cola")
-    ax = plots.frontier(runs)
-    crosses = [line for line in ax.get_lines() if line.get_marker() == "x"]
-    rows = summarise(runs)
-    lost = rows[(rows["kind"] == "adapter") & (rows["n_lost"] > 0)]
-    assert sorted(line.get_xdata()[0] for line in crosses) == sorted(lost["n_params"])
-    assert all(y == ax.get_ylim()[0] for line in crosses for y in line.get_ydata())
+    ax, found = plots.frontier(runs), verdict(runs)
+    arrows = [line for line in means(ax) if line.get_marker() == CARETDOWN]
+    failed = found[found["outcome"] == "failed"]
+    assert sorted(line.get_xdata()[0] for line in arrows) == sorted(failed["n_params"]) and len(failed) > 2
+    assert all(line.get_ydata()[0] == ax.get_ylim()[0] for line in arrows)
+    texts = " ".join(text.get_text().replace("\n", " ") for text in ax.texts)
+    assert all(words in texts for words in failed["verdict"])
 
 
 @pytest.mark.parametrize("width", [3.3, 7])
@@ -192,19 +203,15 @@ def test_headlines_say_what_is_kept_and_what_is_decided() -> None:
     def told(name: str, file: str, task: str | None = None, **options: Any) -> str:
         return plots._MODULES[name].headline(rows_of(name, runs_of(file, task), **options))
 
-    kept = "LoRA r=2 keeps 91 % of full fine-tuning's gain with 36,864 parameters"
-    assert told("frontier", "results/figures/frontier.csv") == kept
-    assert told("frontier", "examples/minilm-sweep/means.csv", "sst2").startswith("Nothing is decided")
-    one = "(74,304 parameters, 0.820); 1 of 22 is below LoRA r=8, decided after Holm's correction"
-    assert told("frontier", "examples/around/means.csv").endswith(one)
-    assert told("frontier", "results/headline/small/records.csv").endswith(
-        "6 of 6 are below LoRA r=8, decided after Holm's correction"
-    )
-    assert told("frontier", "results/glue/records.csv").endswith("0.868); nothing is decided by it")
     none = "No smaller adapter is shown to lose less than 1 point on LoRA r=8"
-    assert told("differences", "results/figures/frontier.csv") == none
-    kept = "Tensor-train, Tucker, CP by HiRA's rule and CP: 4× fewer parameters than LoRA r=8, less than 1 point lost"
-    assert told("differences", "results/headline/records.csv") == kept
+    for name in ("frontier", "differences"):
+        assert told(name, "results/figures/frontier.csv") == none
+        assert told(name, "results/headline/small/records.csv") == none
+    kept = "CP, CP by HiRA's rule, Tensor-train and Tucker: 4× fewer parameters than LoRA r=8, less than 1 point lost"
+    assert (
+        told("frontier", "results/headline/records.csv") == told("differences", "results/headline/records.csv") == kept
+    )
+    assert told("frontier", "examples/minilm-sweep/means.csv", "sst2").startswith("No smaller adapter is shown")
     equal = told("differences", "examples/minilm-sweep/means.csv", "sst2", at="budget")
     assert equal == "At equal size none differs measurably from LoRA"
     assert told("layouts", "examples/layouts/means.csv").startswith("Nothing is decided")
@@ -218,7 +225,11 @@ def test_files_of_a_figure_have_its_rows_and_its_sentences(tmp_path: Path) -> No
     assert all(path.stat().st_size > 100 for path in paths)
     assert set(pd.read_csv(tmp_path / "out/frontier.csv")["task"]) == set(runs["task"])
     text = (tmp_path / "out/frontier.txt").read_text()
-    assert "sst2: LoRA r=1 keeps 93 % of" in text and "Means over 3 seeds" in text and "39 runs" in text
+    assert (
+        "sst2: No smaller adapter is shown" in text
+        and "Bars: 95 % intervals of the difference to" in text
+        and "39 runs" in text
+    )
     one, two = (plots.save(runs, "frontier", tmp_path / place, ("svg",))[0].read_bytes() for place in "ab")
     assert (one == two) is True
     plots.save(runs, "differences", tmp_path, ("png",))  # of one task alone, as the other has one configuration
@@ -234,7 +245,7 @@ def undrawn(message: str, *args: Any, name: str = "frontier", **options: Any) ->
 def test_what_cannot_be_drawn_is_one_line() -> None:
     runs = runs_of("results/figures/frontier.csv")
     tasks = runs_of("results/figures/tasks.csv")
-    undrawn("frontier has no option 'baselin'; did you mean \"baseline\"? Valid: x, focus", runs, baselin=None)
+    undrawn("frontier has no option 'referenc'; did you mean \"reference\"? Valid: x, reference", runs, referenc=None)
     undrawn(
         'the runs are of 5 tasks (cola, mrpc, rte, sst2, stsb), which one panel cannot compare; give col="task"', tasks
     )

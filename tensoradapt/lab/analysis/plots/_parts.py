@@ -195,13 +195,6 @@ def score_limits(rows: pd.DataFrame) -> tuple[float, float]:
     return float(max(low - pad, bottom - 0.02 * whole)), float(min(high + pad, top + 0.02 * whole))
 
 
-def sides(rows: pd.DataFrame, against: str) -> str:
-    """Say how many rows of ``compare`` are decided to be below and above their reference; "" where none is."""
-    n, better = len(rows), rows["difference"] > 0
-    counts = ((int((rows["decided"] & ~better).sum()), "below"), (int((rows["decided"] & better).sum()), "above"))
-    return " and ".join(f"{k} of {n} {'is' if k == 1 else 'are'} {word} {against}" for k, word in counts if k)
-
-
 def references(ax: Axes, rows: pd.DataFrame) -> None:
     """Draw references (``reference``), their names in lines of their own; limits must be set."""
     (low, high), means = ax.get_ylim(), rows["mean"]
@@ -215,7 +208,7 @@ def references(ax: Axes, rows: pd.DataFrame) -> None:
 
 
 def reference(ax: Axes, row: pd.Series, line: int = 1) -> None:
-    """Draw a reference as a line with the band of its interval; out of the limits it is an arrow at the edge.
+    """Draw a reference as a line; out of the limits it is an arrow at the edge.
 
     ``line``: in which line its name is, counted from its place towards the middle of the axes; -1 is below its place,
     where 1 is too if there is no room above. Limits must be set.
@@ -226,8 +219,6 @@ def reference(ax: Axes, row: pd.Series, line: int = 1) -> None:
     name = display(row["method"]) if inches(ax) > 2 else SHORT.get(row["kind"], "")
     at, name = min(max(row["mean"], low), high), f"{plain(name)} {number(row['mean'])}"
     if at == row["mean"]:
-        if row["n_seeds"] > 1:
-            ax.axhspan(max(row["low"], low), min(row["high"], high), color=tone(GREY), alpha=0.1, lw=0, zorder=0.5)
         ax.axhline(at, color=tone(GREY), lw=0.9, ls=(0, (4, 2)), zorder=1, gid=said(row))
     else:
         name = (r"$\downarrow$ " if at == low else r"$\uparrow$ ") + name  # mathematics has them in every font

@@ -46,6 +46,7 @@ def rows(
     reference: str | None = None,
     at: int | str | None = None,
     margin: float | None = None,
+    verdicts: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """Return a row for each size (``verdict``) and its ``group`` of nearly as many parameters; the best first.
 
@@ -54,11 +55,12 @@ def rows(
         reference: method that others are compared with; None: LoRA, else the method with the most sizes.
         at: the reference's size: a rank, "budget", "size", "n_params", "auto" (``compare``); None: 8, or its largest.
         margin: loss of score that hardly matters, drawn as a zone; None: one point, or 0.01 of what is no share.
+        verdicts: rows of ``verdict`` for these runs, where they are known.
 
     Raises:
         TensorAdaptError: where there is nothing to compare.
     """
-    found = verdict(runs, reference, at, margin)
+    found = verdict(runs, reference, at, margin) if verdicts is None else verdicts.copy()
     if found.empty:
         raise TensorAdaptError(
             "there is nothing to compare: no configuration shares a seed with another one that is the reference; "

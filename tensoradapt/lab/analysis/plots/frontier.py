@@ -1,7 +1,7 @@
-"""Score against parameters or another cost: a line for each method, and the frontier that no configuration beats.
+"""Score against parameters or another cost: what can be had for less, beside one reference.
 
-Points stand at their true cost: means, with 95 % t intervals over seeds as bars and seeds as ticks. Filled, and joined
-by the pale staircase: no other mean is as high at as little cost. A run at chance is a cross on the lower edge.
+The green zone is less than a point below the reference. Bars are 95 % intervals of the paired difference to it, filled
+marks are shown to be in the zone. Sizes that are nearly alike stand side by side.
 
 >>> import pandas as pd
 >>> import tensoradapt as ta
@@ -21,29 +21,22 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.markers import CARETDOWN
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from tensoradapt.checks import is_number
 from tensoradapt.errors import TensorAdaptError, did_you_mean
-from tensoradapt.lab.analysis.beside import shared_seeds
+from tensoradapt.lab.analysis.facts import named
 from tensoradapt.lab.analysis.names import Look, display, tone
 from tensoradapt.lab.analysis.names import looks as look_up
 from tensoradapt.lab.analysis.plots import _parts
 from tensoradapt.lab.analysis.results import COSTS
-from tensoradapt.lab.analysis.tables import compare_means, summarise
-from tensoradapt.text import count_text
+from tensoradapt.lab.analysis.tables import summarise
+from tensoradapt.lab.analysis.verdict import ALIKE, VERDICTS, amount, answer, fewer, verdict
 
-UNITS = {  # what a number of a cost is followed by
-    "n_params": "parameters",
-    "n_trained": "parameters, head included",
-    "adapter_bytes": "bytes",
-    "peak_memory_bytes": "bytes of memory",
-    "peak_device_bytes": "bytes of GPU memory",
-    "step_seconds_median": "s a step",
-    "seconds": "s",
-}
-KEPT = 0.9  # the share of a gain that a headline asks for
-MOST = 8  # methods that have a colour each; of more, those that are nowhere on the frontier are grey
-FEW = 6  # points whose ranks narrow axes have room for
+MOST = 8  # methods that have a colour each; of more, those without a size that is shown to be in the zone are grey
+NARROW = {"n_params": "parameters", "n_trained": "parameters, with the head"}  # names of costs below narrow axes
+TAKEN = ("difference", "margin", "times_fewer", "over", "reference", "reference_rank", "reference_n_params", *VERDICTS)
+TAKEN += ("decided", "within", "control_p_holm", "control_difference", "margin_share")
 
 
 def size(rows: pd.DataFrame, *, width: float = 7) -> tuple[float, float]:
@@ -51,12 +44,27 @@ def size(rows: pd.DataFrame, *, width: float = 7) -> tuple[float, float]:
     return width, 1.75 + 0.35 * width
 
 
-def rows(runs: pd.DataFrame, *, x: str = "n_params") -> pd.DataFrame:
-    """Return a row for each configuration, the least cost first (``summarise``), and ``cost_name``, which is x.
+def rows(
+    runs: pd.DataFrame,
+    *,
+    x: str = "n_params",
+    reference: str | None = None,
+    at: int | str | None = None,
+    margin: float | None = None,
+    verdicts: pd.DataFrame | None = None,
+) -> pd.DataFrame:
+    """Return a row for each configuration, the least cost first (``summarise``), with its verdict, and ``cost_name``.
+
+    ``y`` is where a size stands: at the reference's mean plus its difference, over the seeds that both have. ``low``
+    and ``high`` are the ends of that difference's interval. Without a comparison they are of the mean.
 
     Args:
         runs: of one model, and of one task in each panel.
         x: the cost, a column of numbers such as "n_params" or "seconds".
+        reference: method that others are compared with; None: LoRA, else the method with the most sizes.
+        at: the reference's size (``verdict``).
+        margin: loss of score that hardly matters, drawn as a zone; None: one point, or 0.01 of what is no share.
+        verdicts: rows of ``verdict`` for these runs, where they are known.
 
     Raises:
         TensorAdaptError: for an x that is no column of numbers above 0, and for runs without an adapter.
@@ -74,7 +82,27 @@ def rows(runs: pd.DataFrame, *, x: str = "n_params") -> pd.DataFrame:
             f"{display(odd['method'].iloc[0])} has a {x} of {odd['cost'].iloc[0]}; expected a number above 0 in each "
             "run of an adapter: choose another x, or leave those runs out"
         )
-    return found
+    return _judged(found, verdict(runs, reference, at, margin) if verdicts is None else verdicts)
+
+
+def _judged(means: pd.DataFrame, verdicts: pd.DataFrame) -> pd.DataFrame:
+    """Return means with the verdict of each, and which is the reference; without verdicts, with their own intervals."""
+    means = means.assign(is_reference=False, outcome=None, y=means["mean"])
+    if verdicts.empty:
+        return means
+    by_id: dict[str, Any] = {row["runs"][0]: row for row in verdicts.to_dict("records")}
+    others = {name for row in by_id.values() for name in row["runs"][1::2]}
+    own: list[Any] = [next((by_id[name] for name in names if name in by_id), {}) for names in means["runs"]]
+    told = {name: [row.get(name) for row in own] for name in TAKEN}
+    means = means.assign(**told, is_reference=[not others.isdisjoint(names) for names in means["runs"]])
+    tops = means["mean"][means["is_reference"]]
+    for row, at in zip(own, means.index, strict=True):
+        if row:  # of several references each size stands at its own mean
+            top = tops.iloc[0] if len(tops) == 1 else means["mean"][at] - row["difference"]
+            means.loc[at, ["y", "low", "high"]] = [top + row[name] for name in ("difference", "low", "high")]
+        elif means["kind"][at] == "adapter":
+            means.loc[at, ["low", "high"]] = np.nan
+    return means
 
 
 def draw(
@@ -82,44 +110,38 @@ def draw(
     ax: Axes,
     *,
     focus: str | None = None,
-    baseline: tuple[str, int] | None = ("lora", 8),
     looks: Mapping[str, Look] | None = None,
     names: bool = True,
 ) -> Axes:
-    """Draw the frontier; without ``focus`` of more than eight methods those on it and the baseline's have a colour.
+    """Draw the figure; of more than eight methods those that are shown to be in the zone have a colour.
 
     Args:
         rows: of ``rows``.
         ax: axes.
         focus: the method that is in colour, with the others in grey.
-        baseline: method and rank of the axis that counts how many times fewer parameters there are; None: no such axis.
         looks: name, colour and marker of each method.
         names: whether methods are named within the axes.
     """
-    adapters = rows[rows["kind"] == "adapter"]
-    vivid, styles = _vivid(adapters, focus, baseline), dict(looks or look_up(rows["method"]))
+    adapters, styles = rows[rows["kind"] == "adapter"].copy(), dict(looks or look_up(rows["method"]))
+    vivid, own = _vivid(adapters, focus), adapters[adapters["is_reference"]]
     low, high = adapters["cost"].min(), adapters["cost"].max()
     room = max((high / low) ** 0.06, 1.25)
-    ax.set(xlim=(low / room, high * room), ylim=_parts.score_limits(rows[rows["kind"] != "head"]))
-    _parts.count_axis(ax)
+    ax.set(xlim=(low / room, high * room), ylim=_limits(rows))
+    ax.set_xscale("log")
+    if len(own) == 1:
+        _zone(ax, own.iloc[0], float(adapters["margin"].dropna().iloc[0]))
     _parts.references(ax, rows[rows["kind"] != "adapter"])
-    _staircase(ax, adapters[adapters["on_frontier"]])
-    for method, own in adapters.groupby("method", sort=False):
-        look = styles[method]
-        if method not in vivid:
-            _grey(ax, own)
-            continue
-        line: dict[str, Any] = {"color": look.colour, "lw": 1.1, "alpha": 0.7, "zorder": 2.1, "gid": "line"}
-        ax.plot(own["cost"], own["mean"], look.line, label=_parts.plain(look.name), **line)
-        for _, row in own.iterrows():
-            _parts.point(ax, row["cost"], row, look, bool(row["on_frontier"]))
+    adapters["at"] = (
+        _places(ax, adapters[adapters["method"].isin(vivid)]).reindex(adapters.index).fillna(adapters["cost"])
+    )
+    for method, line in adapters.groupby("method", sort=False):
+        _line(ax, line, styles[str(method)], method in vivid)
     cost = rows["cost_name"].iloc[0]
-    names_of = COSTS if _parts.inches(ax) > 2.3 else UNITS
-    ax.set(xlabel=names_of.get(cost, cost.replace("_", " ")), ylabel=_parts.score_name(rows))
+    called = COSTS if _parts.inches(ax) > 2.3 else NARROW
+    ax.set(xlabel=called.get(cost, cost.replace("_", " ")), ylabel=_parts.score_name(rows))
+    _ticks(ax, adapters, cost)
     _parts.bare(ax)
     _parts.fit_text(ax)
-    if baseline is not None and (names or _parts.inches(ax) > 2.3):
-        _times_fewer(ax, adapters, *baseline)
     if names or focus is not None:
         _names(ax, adapters[adapters["method"].isin(vivid)], styles, names)
     return ax
@@ -129,160 +151,155 @@ def _is(method: str, other: str) -> bool:
     return method == other or display(method).lower() == display(other).lower()
 
 
-def _vivid(adapters: pd.DataFrame, focus: str | None, baseline: tuple[str, int] | None) -> set[str]:
+def _vivid(adapters: pd.DataFrame, focus: str | None) -> set[str]:
     """Return the methods that have a colour."""
     methods = set(adapters["method"])
     if focus is None:
         if len(methods) <= MOST:
             return methods
-        return {*adapters["method"][adapters["on_frontier"]], *(m for m in methods if baseline and _is(m, baseline[0]))}
+        alone = adapters["is_reference"] & (adapters["is_reference"].sum() == 1)
+        return set(
+            adapters["method"][(adapters["outcome"] == "kept") | alone | (adapters["on_frontier"] & ~alone.any())]
+        )
     if not (found := {method for method in methods if _is(method, focus)}):
         raise TensorAdaptError(f"focus is {focus!r}{did_you_mean(focus, sorted(methods))}")
     return found
 
 
-def _grey(ax: Axes, own: pd.DataFrame) -> None:
-    """Draw a method that is background: its line and means."""
-    grey, low = tone(0.7), ax.get_ylim()[0]
-    ax.plot(own["cost"], own["mean"], color=grey, lw=0.7, zorder=1.7, gid="line")
+def _limits(rows: pd.DataFrame) -> tuple[float, float]:
+    """Return limits of y that hold the zone, the means that did not fail, and intervals as far as usual ones."""
+    adapters = rows[rows["kind"] == "adapter"]
+    margin = rows["margin"].dropna() if "margin" in rows else pd.Series()
+    if not len(margin) or adapters["is_reference"].sum() != 1:
+        return _parts.score_limits(rows[rows["kind"] != "head"])
+    top, step = float(adapters["mean"][adapters["is_reference"]].iloc[0]), float(margin.iloc[0])
+    sound = adapters[adapters["outcome"] != "failed"]
+    reach = max(3.2 * step, 1.15 * (top - sound["y"].quantile(0.1)))
+    full = rows["mean"][(rows["kind"] == "full") & (rows["mean"] - top).between(0, 4 * step)]
+    ends = [top - 1.3 * step, top + 0.5 * step, *sound["y"], *sound["low"].dropna(), *sound["high"].dropna(), *full]
+    low, high = np.clip([min(ends), max(ends)], top - reach, top + reach)
+    return float(low - 0.06 * (high - low)), float(high + 0.06 * (high - low))
+
+
+def _zone(ax: Axes, row: pd.Series, margin: float) -> None:
+    """Draw the reference as a line, and below it the zone of what hardly matters."""
+    mean = row["mean"]
+    ax.axhspan(max(mean - margin, ax.get_ylim()[0]), mean, color=tone(0.14, _parts.GOOD), lw=0, zorder=0)
+    ax.axhline(mean, color=tone(0), lw=0.9, zorder=1, gid="reference")
+
+
+def _places(ax: Axes, adapters: pd.DataFrame) -> pd.Series:
+    """Return where each size is drawn: at its cost, or beside others of nearly one cost, as their lines end."""
+    low, high = ax.get_xlim()
+    decade = 72 * _parts.inches(ax) / np.log10(high / low)  # points
+    last = adapters.groupby("method")["mean"].last()
+    ordered = adapters[adapters["outcome"] != "failed"].sort_values("cost")
+    places, cost = adapters["cost"].astype(float).copy(), ordered["cost"].astype(float)
+    for _, own in ordered.groupby((cost > ALIKE * cost.shift()).cumsum()):
+        costs = own["cost"].astype(float)
+        if len(own) == 1 or decade * np.log10(costs.max() / costs.min()) > 14:
+            continue
+        step = min(4.5 if _parts.narrow(ax) else 8, 0.3 * decade / len(own))
+        for i, at in enumerate(sorted(own.index, key=lambda at: last[own["method"][at]])):
+            places[at] = np.exp(np.log(costs).mean()) * 10 ** (step * (i - (len(own) - 1) / 2) / decade)
+    return places
+
+
+def _line(ax: Axes, own: pd.DataFrame, look: Look, is_vivid: bool) -> None:
+    """Draw a method: its line and its sizes, or as background their means alone; failed sizes are on the lower edge."""
+    low, colour = ax.get_ylim()[0], look.colour if is_vivid else tone(0.7)
+    sound = own[own["outcome"] != "failed"]
+    ax.plot(sound["at"], sound["y"], look.line, color=tone(0.5, colour), lw=1, zorder=2, gid="line")
     for _, row in own.iterrows():
-        ax.plot(row["cost"], max(row["mean"], low), ".", color=grey, ms=4, zorder=1.8, gid=_parts.said(row))
+        mark: dict[str, Any] = {"color": colour, "gid": _parts.said(row)}
+        if row["outcome"] == "failed" or row["y"] < low:
+            ax.plot(row["at"], low, marker=CARETDOWN, ms=6, mew=0, clip_on=False, zorder=5, **mark)
+        elif not is_vivid:
+            ax.plot(row["at"], row["y"], ".", ms=4, zorder=1.8, **mark)
+        else:
+            _size(ax, row, look, mark)
 
 
-def _staircase(ax: Axes, best: pd.DataFrame) -> None:
-    """Draw the frontier as a wide pale staircase under everything else, to the right end of the axes."""
-    level = [*best["mean"], *best["mean"][-1:]]
-    ends = [*best["cost"], ax.get_xlim()[1]][: len(level)]
-    width = 3 if _parts.narrow(ax) else 4.5
-    look: dict[str, Any] = {"color": tone(_parts.PALE), "lw": width, "solid_capstyle": "butt", "zorder": 1.5}
-    ax.step(ends, level, where="post", gid="frontier", **look)
+def _size(ax: Axes, row: pd.Series, look: Look, mark: dict[str, Any]) -> None:
+    """Draw the mean of a size as a mark, filled where it is shown to be in the zone, and its interval as a bar."""
+    ends = np.clip([row["low"], row["high"]], *ax.get_ylim())
+    if np.isfinite(ends).all():
+        bar = {**mark, "color": tone(0.7, look.colour), "gid": "bar"}
+        ax.plot([row["at"]] * 2, ends, lw=1.2 if _parts.narrow(ax) else 1.6, solid_capstyle="butt", zorder=2.5, **bar)
+    filled = row["outcome"] == "kept" or row["is_reference"]
+    face, edge = (look.colour, tone(1)) if filled else (tone(1), look.colour)
+    points = 4.5 if _parts.narrow(ax) else 6
+    ax.plot(row["at"], row["y"], look.marker, mfc=face, mec=edge, mew=1, ms=points, zorder=3 + filled, **mark)
 
 
-def _times_fewer(ax: Axes, adapters: pd.DataFrame, method: str, rank: int) -> None:
-    """Add a second axis: how many times fewer than a rank of a method, or without that rank its largest size."""
-    own = adapters[[_is(m, method) for m in adapters["method"]]]
-    if own.empty:
+def _ticks(ax: Axes, adapters: pd.DataFrame, cost: str) -> None:
+    """Tick the sizes that were run, with how many times fewer parameters they have, where there is room for that."""
+    _parts.count_axis(ax)
+    reference = adapters[adapters["is_reference"]]
+    costs = np.sort(adapters["cost"].astype(float).unique())
+    at = [own.mean() for own in np.split(costs, np.flatnonzero(costs[1:] > ALIKE * costs[:-1]) + 1)]
+    width = _parts.inches(ax) * np.diff(np.log(at)) / np.log(ax.get_xlim()[1] / ax.get_xlim()[0])
+    if cost not in ("n_params", "n_trained") or len(reference) != 1 or len(at) > 6 or min(width, default=9) < 0.75:
         return
-    at = own[own["rank"] == rank] if (own["rank"] == rank).any() else own[-1:]
-    n, (low, high) = float(at["cost"].iloc[0]), ax.get_xlim()
-    top = ax.secondary_xaxis("top", functions=(lambda v: n / np.maximum(v, 1e-9),) * 2)
-    ticks = [t for t in (3000, 1000, 300, 100, 30, 10, 3, 1, 1 / 3, 0.1) if low <= n / t <= high]
-    if len(ticks) > 2.2 * _parts.inches(ax):
-        ticks = [t for t in ticks if np.log10(t) % 1 < 1e-9]
-    top.set_xticks(ticks, [f"{t:,g}×" if t >= 1 else f"1/{1 / t:.0f}×" for t in ticks])
-    top.tick_params(labelsize="x-small" if _parts.narrow(ax) else "small")
-    top.minorticks_off()
-    top.tick_params(color=tone(_parts.GREY), labelcolor=tone(_parts.GREY), pad=1)
-    top.spines[:].set_color(tone(_parts.PALE))
-    size = _parts.rank_text(at["rank"].iloc[0]) or f"with {_parts.short(n)}"
-    words = "fewer" if UNITS.get(adapters["cost_name"].iloc[0], "").startswith("param") else "less"
-    text = f"times {words} than {display(at['method'].iloc[0])} {size}"
-    top.set_xlabel(_parts.plain(text), color=tone(_parts.GREY), fontsize="x-small" if _parts.narrow(ax) else "small")
+    whole = float(reference["cost"].iloc[0])
+    below = [named(reference.iloc[0]) if fewer(whole / n) == "as many" else fewer(whole / n) for n in at]
+    ax.xaxis.set_major_locator(FixedLocator(at))
+    labels = [f"{_parts.short(float(f'{n:.3g}'))}\n{text}" for n, text in zip(at, below, strict=True)]
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda _, i: labels[i or 0]))
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.tick_params(axis="x", length=0)
+    for n in at:
+        ax.axvline(n, color=tone(_parts.FAINT), lw=0.7, zorder=-1)
 
 
 def _names(ax: Axes, adapters: pd.DataFrame, styles: Mapping[str, Look], names: bool) -> None:
-    """Write each method's name where its line ends, and the other ranks at their points."""
-    last = adapters[adapters.groupby("method")["cost"].transform("max") == adapters["cost"]]
-    last = last.drop_duplicates("method", keep="last")
-    ends = len(last) > 1 and last["cost"].max() < 1.7 * last["cost"].min() and _parts.has_room(ax)
+    """Write each method's name where its line ends, the reference's mean and other ranks, and failures in words."""
     low, narrow, labels = ax.get_ylim()[0], _parts.narrow(ax), []
-    if ends and names:
-        _parts.end_names(
-            ax, {styles[r["method"]].name: (r["mean"], styles[r["method"]].colour) for _, r in last.iterrows()}
-        )
-    for i, row in (*last.iterrows(), *adapters.drop(last.index).iterrows()):
-        look, named = styles[row["method"]], i in last.index and names and not ends
-        rank = "" if ends or (narrow and len(adapters) > FEW) else _parts.rank_text(row["rank"])
-        if text := f"{look.name} {rank}".strip() if named else rank:
-            at = row["cost"], max(row["mean"], low), look.colour, "small" if named and not narrow else "x-small"
-            labels.append(_parts.label(ax, fill(text, 26), *at))
-    _parts.move_labels(ax, labels)
+    sound = adapters[adapters["outcome"] != "failed"]
+    last = set(sound.drop_duplicates("method", keep="last").index)
+    for i, row in (*adapters.iterrows(),):
+        look, y = styles[row["method"]], max(row["y"], low)
+        rank = _parts.rank_text(row["rank"]) if row["method"] == row.get("reference") or row["is_reference"] else ""
+        text = rank if i not in last or not names else f"{look.name} {rank}".strip()
+        if row["outcome"] == "failed":
+            said = row["verdict"].replace(" runs", "").replace(" run", "") if narrow else row["verdict"]
+            text, y = f"{look.name}: {said}" if names else said, low
+        elif row["is_reference"] and names and adapters["is_reference"].sum() == 1:
+            text = f"{text} {_parts.number(row['mean'])}"
+        if text:
+            size = "x-small" if narrow or (i not in last and not row["is_reference"]) else "small"
+            labels.append(
+                (
+                    not (i in last or row["is_reference"]),
+                    _parts.label(ax, fill(text, 26), row["at"], y, look.colour, size),
+                )
+            )
+    _parts.move_labels(ax, [label for _, label in sorted(labels, key=lambda one: one[0])])
 
 
 def headline(rows: pd.DataFrame) -> str:
-    """Name the smallest configuration that keeps 90 % of a gain, and the smallest LoRA that does.
-
-    The gain is that of full fine-tuning, or without it of LoRA r=8 (its largest size), over the frozen base. The
-    configuration is one on the frontier that ``compare`` decides to be above the frozen base. Shares are of means:
-    whether two configurations differ, ``differences`` says.
-    """
-    adapters, best = rows[rows["kind"] == "adapter"], rows[rows["on_frontier"]]
-    if best.empty:
-        return "All runs are lost: none ended above chance"
-    base, goal = rows[rows["kind"] == "head"], rows[rows["kind"] == "full"]
-    whose = "full fine-tuning's gain"
-    if goal.empty:
-        own = adapters[[_is(m, "lora") for m in adapters["method"]]]
-        goal = own[own["rank"] == 8] if (own["rank"] == 8).any() else own[-1:]
-        whose = f"the gain of {_name(goal.iloc[0])}" if len(goal) else ""
-        whose += f" ({_cost(goal.iloc[0])})" if len(goal) and pd.isna(goal["rank"].iloc[0]) else ""
-    gain = 0.0 if base.empty or goal.empty else goal["mean"].iloc[0] - base["mean"].iloc[0]
-    if not gain > 0:
-        ends = [
-            f"{_name(row)} ({_cost(row)}, {_parts.number(row['mean'])})" for _, row in best.iloc[[0, -1]].iterrows()
-        ]
-        return f"The frontier of means goes from {' to '.join(dict.fromkeys(ends))}{_beside_lora(adapters)}"
-    above = _above(rows, base.iloc[0])
-    if not (sure := best[above[best.index]]).size:
-        return "Nothing is decided: after correction no configuration on the frontier is above the frozen base"
-    share = (adapters["mean"] - base["mean"].iloc[0]) / gain
-    share = share.drop(goal.index, errors="ignore")  # whose gain it is keeps all of it
-    sure = sure[sure.index.isin(share.index)]
-    if not (share[sure.index] >= KEPT).any():
-        most = f": {_kept(sure.loc[share[sure.index].idxmax()], share)}" if len(sure) else ""
-        return f"No smaller size keeps 90 % of {whose}{most}"
-    kept = sure[share[sure.index] >= KEPT]
-    said = f"{_name(kept.iloc[0])} keeps {100 * share[kept.index[0]]:.0f} % of {whose} with {_cost(kept.iloc[0])}"
-    lora = adapters.loc[share.index[share >= KEPT]]
-    lora = lora[[_is(method, "lora") for method in lora["method"]]].sort_values("cost")
-    beside = len(lora) and not _is(kept["method"].iloc[0], "lora")
-    return f"{said}, {_kept(lora.iloc[0], share)}" if beside else said
-
-
-def _kept(row: pd.Series, share: pd.Series) -> str:
-    return f"{_name(row)} {100 * share[row.name]:.0f} % with {row['cost']:,.6g}"
-
-
-def _beside_lora(adapters: pd.DataFrame) -> str:
-    """Say how many others are decided to differ from a LoRA, as ``compare`` decides; "" without a LoRA beside others.
-
-    It is LoRA r=8, or else its largest size.
-    """
-    lora = adapters[[_is(method, "lora") for method in adapters["method"]]]
-    if lora.empty or len(adapters) == 1:
-        return ""
-    chosen = (lora[lora["rank"] == 8] if (lora["rank"] == 8).any() else lora[-1:]).iloc[0]
-    has_rank = is_number(chosen["rank"])
-    name = _name(chosen) if has_rank else f"{_name(chosen)} ({_cost(chosen)})"
-    told = _parts.sides(compare_means(adapters, None, at=int(chosen["rank"]) if has_rank else "auto"), name)
-    if told:
-        return f"; {told}, decided after Holm's correction"
-    return "; nothing is decided by it" if chosen["rank"] == 8 else f"; no difference from {name} is decided"
-
-
-def _above(rows: pd.DataFrame, base: pd.Series) -> pd.Series:
-    """Return which adapters are decided to be above the frozen base, as ``compare`` decides."""
+    """Return the answer: the fewest parameters that are shown to lose less than the margin, or that none is."""
     adapters = rows[rows["kind"] == "adapter"]
-    paired = [bool(shared_seeds(row, base)) for _, row in adapters.iterrows()]
-    gaps = compare_means(rows, "head").set_axis(adapters.index[paired])
-    return (gaps["decided"] & (gaps["difference"] > 0)).reindex(adapters.index, fill_value=False)
-
-
-def _name(row: pd.Series) -> str:
-    return f"{display(row['method'])} {_parts.rank_text(row['rank'])}".strip()
-
-
-def _cost(row: pd.Series) -> str:
-    cost = row["cost_name"]
-    return f"{row['cost']:,.6g} {UNITS.get(cost, cost.replace('_', ' '))}"
+    judged = adapters[adapters["outcome"].notna()]
+    if len(judged):
+        return answer(judged)
+    if adapters["lost"].map(all).all():
+        return "All runs failed: none ended above chance"
+    return f"{named(adapters.loc[adapters['mean'].idxmax()])} has the highest mean; nothing was compared"
 
 
 def caption(runs: pd.DataFrame, rows: pd.DataFrame) -> str:
-    """Say what is drawn, and over how many seeds."""
-    n = sorted(set(map(int, rows["n_seeds"])))
-    seeds = count_text(n[0], "seed") if len(n) == 1 else f"{n[0]} to {n[-1]} seeds"
-    means = f"Means over {seeds}" + (" with 95 % t intervals; ticks are seeds. " if n[-1] > 1 else ". ")
-    lost = "Crosses are runs at chance or below the axes; means count them. " if rows["n_lost"].any() else ""
+    """Say what the bars and marks are."""
+    judged = rows[(rows["kind"] == "adapter") & rows["outcome"].notna()]
+    if judged.empty:
+        return "Means over seeds with 95 % t intervals."
+    first, n = judged.iloc[0], len(judged)
+    margin = amount(first["margin"], first["points"])
+    over = " or ".join(dict.fromkeys(judged["over"]))
     few = rows["method"][rows["kind"] == "adapter"].nunique() <= MOST
-    grey = "" if few else " Of many methods those on no part of it are grey."
-    return f"{means}{lost}Filled, and joined by the grey staircase: no other mean is as high at as little cost.{grey}"
+    grey = "" if few else " Methods without one are grey."
+    against = named({"method": first["reference"], "rank": first["reference_rank"]})
+    return (
+        f"Bars: 95 % intervals of the difference to {against}, paired over {over}. Filled: shown to lose less than "
+        f"{margin}, after Holm's correction over {n} sizes.{grey}"
+    )
