@@ -252,6 +252,7 @@ def test_what_cannot_be_drawn_is_one_line() -> None:
     undrawn("no column 'method'; found ", runs.rename(columns={"method": "methd"}))
     undrawn("expected a finite number", runs.assign(score=np.nan))
     undrawn("x is 'n_param'; did you mean \"n_params\"?", runs, x="n_param")
+    undrawn("at is 'n_params', which compares scores between sizes", runs, at="n_params")
     undrawn("no run is of an adapter", runs[runs["kind"] != "adapter"])
     undrawn("less is better", runs.assign(metric="perplexity"))
     undrawn("col is 'tasks'; did you mean \"task\"?", tasks, col="tasks")

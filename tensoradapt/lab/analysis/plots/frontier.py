@@ -62,13 +62,19 @@ def rows(
         runs: of one model, and of one task in each panel.
         x: the cost, a column of numbers such as "n_params" or "seconds".
         reference: method that others are compared with; None: LoRA, else the method with the most sizes.
-        at: the reference's size (``verdict``).
+        at: the reference's size (``verdict``), but for "n_params", which is of scores between sizes.
         margin: loss of score that hardly matters, drawn as a zone; None: one point, or 0.01 of what is no share.
         verdicts: rows of ``verdict`` for these runs, where they are known.
 
     Raises:
-        TensorAdaptError: for an x that is no column of numbers above 0, and for runs without an adapter.
+        TensorAdaptError: for an x that is no column of numbers above 0, for runs without an adapter, and for
+            at="n_params".
     """
+    if at == "n_params":
+        raise TensorAdaptError(
+            "at is 'n_params', which compares scores between sizes, and a frontier shows the sizes that were run; "
+            "expected a rank, budget, size or auto, or another figure, as ta.plots.differences"
+        )
     if x not in runs:
         raise TensorAdaptError(
             f"x is {x!r}{did_you_mean(x, [c for c in COSTS if c in runs])}, or any column of numbers"
