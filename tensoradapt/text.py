@@ -151,6 +151,16 @@ def count_text(n: int, what: str) -> str:
     return f"{n:,} {what}{'s' * (n != 1)}"
 
 
+def short_count(n: float) -> str:
+    """Write a number in three digits with its unit.
+
+    >>> short_count(1000), short_count(30_000_000), short_count(50)
+    ('1k', '30M', '50')
+    """
+    units = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
+    return next((f"{n / size:.3g}{unit}" for size, unit in units if n >= size), f"{n:.3g}")
+
+
 def bytes_text(n_bytes: float) -> str:
     """Write a number of bytes in the unit that suits it, with three digits.
 

@@ -83,7 +83,7 @@ def write_within(out: Path, folder: Path) -> None:
     heads = dict(zip(runs["id"], runs["n_head"], strict=True))
     method, rank = REFERENCE
     found = [row for margin in MARGINS for row in _rows(compare(runs, method, at=rank, margin=margin))]
-    told = [{**row, "size": Size.of(row).short, "n_head": heads[row["runs"][0]]} for row in found]
+    told = [{**row, "size": Size.of(row).text, "n_head": heads[row["runs"][0]]} for row in found]
     rows = [{**row, "mean": means[row["runs"][0]]["mean"]} for row in told]
     table = pd.DataFrame(rows)[list(WITHIN)].sort_values(["margin", "task", "n_params"], kind="stable")
     write_rows(table.round(6).astype({"seeds_within": "Int64"}), folder, "within.csv")
@@ -201,8 +201,8 @@ def rounded_row(row: Row, low_seeds: float, head: int) -> Row:
     reference = {"rank": row["reference_rank"], "budget": None}
     ends = {"difference": row["difference"], "low": row["low"], "high": row["high"], "low_seeds": low_seeds}
     return {
-        **{"task": row["task"], "method": row["method"], "size": Size.of(row).short, "n_params": counts[0]},
-        **{"n_head": head, "reference": f"{row['reference']} {Size.of(reference).short}"},
+        **{"task": row["task"], "method": row["method"], "size": Size.of(row).text, "n_params": counts[0]},
+        **{"n_head": head, "reference": f"{row['reference']} {Size.of(reference).text}"},
         "times_fewer": rounded(counts[1] / counts[0]),
         "times_fewer_trained": rounded((counts[1] + head) / (counts[0] + head)),
         **{"metric": row["metric"], **{key: round(value, 4) for key, value in ends.items()}, "n_seeds": row["n_seeds"]},

@@ -167,14 +167,6 @@ def network():
     ta.plots.network(plan)
 
 
-def ranking():
-    """Are the methods told apart over many tasks?
-
-    Mean ranks over seven tasks of three models; a bar joins those that are not told apart.
-    """
-    ta.plots.ranking(pd.read_csv("docs/results/figures/ranking.csv"), figsize=7, headline=True)
-
-
 def spectra():
     """How many directions of each mode does an update use?
 

@@ -91,7 +91,7 @@ PAGES = {
         "From runs to one table, to means and comparisons, and to figures and spectra. What each column means is in\n"
         "[columns](columns.md); pictures of all figures are in the [gallery](../gallery/plots/index.md).",
         "results summarise verdict compare frontier paper_table report plots plots.frontier plots.differences "
-        "plots.layouts plots.forgetting plots.curves plots.learning plots.aggregates plots.ranking plots.network "
+        "plots.layouts plots.forgetting plots.curves plots.learning plots.aggregates plots.network "
         "plots.spectra plots.save plots.figure plots.allowed spectra spectra.Spectra spectra.Compression "
         "spectra.spectra spectra.similarity spectra.advice spectra.check_mode statistics statistics.Interval "
         "statistics.t_interval statistics.paired_difference statistics.holm statistics.seeds_needed "

@@ -8,7 +8,7 @@ from typing import Any
 
 from tensoradapt.checks import shown
 from tensoradapt.errors import TensorAdaptError
-from tensoradapt.text import Rank
+from tensoradapt.text import Rank, short_count
 
 MISSING = ("None", "nan", "<NA>")  # what a table has where there is no value
 
@@ -62,11 +62,13 @@ class Size:
 
     @property
     def short(self) -> str:
-        """The same, with the largest alone of ranks by bond.
+        """The size beside a name in a figure or sentence: a budget in few digits, of ranks by bond the largest alone.
 
-        >>> Size({"layer": 2, "out": 4}).short, Size({"layer": 4, "out": 4}).short
-        ('r≤4', 'r=4')
+        >>> Size({"layer": 2, "out": 4}).short, Size({"layer": 4, "out": 4}).short, Size(budget=6400).short
+        ('r≤4', 'r=4', '≤ 6.4k')
         """
+        if self.budget is not None:
+            return f"≤ {short_count(self.budget)}"
         if not isinstance(self.rank, Mapping):
             return self.text
         largest = max(self.rank.values())

@@ -202,7 +202,7 @@ def test_arguments_that_are_given_twice_or_not_at_all(given: Any, named: Any, sa
     ("row", "argument", "text", "short"),
     [
         ({"rank": 8.0, "budget": math.nan}, {"rank": 8}, "r=8", "r=8"),
-        ({"rank": math.nan, "budget": 5000.0}, {"budget": 5000}, "n≤5,000", "n≤5,000"),
+        ({"rank": math.nan, "budget": 5000.0}, {"budget": 5000}, "n≤5,000", "≤ 5k"),
         ({"rank": "layer=2 out=4", "budget": None}, {"rank": {"layer": 2, "out": 4}}, "r=2 4", "r≤4"),
         ({"rank": None, "budget": pd.NA}, {}, "", ""),
     ],

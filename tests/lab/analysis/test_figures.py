@@ -40,7 +40,7 @@ TABLES = {
     "tasks": ("results/figures/tasks.csv", None),
 }
 OTHERS = {  # of figures that none of these allows
-    **dict.fromkeys(("aggregates", "ranking"), "results/figures/ranking.csv"),
+    "aggregates": "results/figures/ranking.csv",
     "learning": "examples/learning/runs.csv",
     "forgetting": "examples/forgetting/runs.csv",
 }

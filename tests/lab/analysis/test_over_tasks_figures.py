@@ -1,4 +1,4 @@
-"""Figures over tasks: gains, interquartile means and mean ranks follow their definitions, and say what is decided."""
+"""The figure over tasks: gains and interquartile means follow their definitions, and its words what is shown."""
 
 from __future__ import annotations
 
@@ -9,14 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
-from support.figures import drawn, faults, lines, shown
+from support.figures import drawn, faults
 from support.refusals import refused
 
 from tensoradapt.lab.analysis.results import table_of
 
-aggregates, ranking = (
-    importlib.import_module(f"tensoradapt.lab.analysis.plots.{name}") for name in ("aggregates", "ranking")
-)
+aggregates = importlib.import_module("tensoradapt.lab.analysis.plots.aggregates")
 LEVELS = {"lora": 0.70, "cp": 0.74, "metatt-4d": 0.701, "vera": 0.6}
 SEEDS = range(4)
 
@@ -73,32 +71,10 @@ def test_what_is_decided_is_said_and_bold() -> None:
     assert aggregates.headline(same) == "Over 5 tasks nothing is decided against LoRA"
 
 
-def test_ranks_are_means_over_tasks_and_cliques_join_what_is_not_told_apart() -> None:
-    runs = made(tasks=9)
-    rows = ranking.rows(runs)
-    means = np.array([np.mean([gains(runs, m, r).mean(1) for r in (2, 8)], axis=0) for m in LEVELS])
-    wanted = dict(zip(LEVELS, stats.rankdata(-means, axis=0).mean(1), strict=True))
-    assert dict(zip(rows["method"], rows["rank"], strict=True)) == pytest.approx(wanted)
-    assert rows["friedman_p"].iloc[0] == pytest.approx(stats.friedmanchisquare(*means).pvalue)
-    assert [[rows["method"][at] for at in clique] for clique in ranking.cliques(rows)] in (
-        [["lora", "metatt-4d"]],
-        [["metatt-4d", "lora"]],
-    )
-    assert ranking.headline(rows).startswith("CP ranks before ") and ranking.headline(rows).endswith("over 9 tasks")
-    ax = drawn(ranking, rows)
-    at = [tuple(line[0]) for line in lines(ax, "mean")]
-    assert at == list(zip(rows["rank"], range(4), strict=True))
-    (bar,) = [line for line in ax.lines if line.get_gid() == "clique"]
-    assert list(bar.get_ydata()) == [0.7, 2.3]
-
-
 @pytest.mark.parametrize("width", [3.3, 7])
-@pytest.mark.parametrize("module", [aggregates, ranking])
-def test_no_text_overlaps_or_is_cut(module: object, width: float) -> None:
-    ax = drawn(module, module.rows(made(tasks=9)), width)  # type: ignore[attr-defined, arg-type]
+def test_no_text_overlaps_or_is_cut(width: float) -> None:
+    ax = drawn(aggregates, aggregates.rows(made(tasks=9)), width)
     assert not faults(ax.figure)
-    bars = [line.get_window_extent() for line in ax.lines if line.get_gid() == "clique"]
-    assert not [text for text in shown(ax) for bar in bars if bar.overlaps(text.get_window_extent())]
 
 
 @pytest.mark.parametrize(
@@ -107,7 +83,6 @@ def test_no_text_overlaps_or_is_cut(module: object, width: float) -> None:
         (lambda: aggregates.rows(made(tasks=1)), "the runs are of task 0; expected those of two tasks or more"),
         (lambda: aggregates.rows(made(), reference="cpp"), "reference is 'cpp'; did you mean \"cp\""),
         (lambda: aggregates.rows(made().assign(chance=None)), "task task 0 has no chance, the score of a constant"),
-        (lambda: ranking.rows(made(tasks=4)), "4 methods have three seeds on each of 4 tasks; expected 3"),
     ],
 )
 def test_what_has_no_answer_is_refused(call: Callable[[], object], says: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import product
 
 import numpy as np
 import pytest
@@ -228,34 +227,12 @@ def test_mcnemar_is_the_binomial_tail_of_the_examples_one_alone_gets_right() -> 
     assert significance.mcnemar(a, a) == 1
 
 
-def test_ranks_and_cliques_are_those_of_the_definition() -> None:
-    rng = np.random.default_rng(3)
-    base = rng.normal(0, 0.05, 20)
-    scores = {name: base + level + rng.normal(0, 0.01, 20) for name, level in LEVELS.items()}
-    found = significance.ranking(scores)
-    assert list(found.ranks)[2:] == ["c", "d"]
-    assert sum(found.ranks.values()) == pytest.approx(10)
-    assert found.friedman_p == pytest.approx(stats.friedmanchisquare(*scores.values()).pvalue)
-    assert [set(clique) for clique in found.cliques] == [{"a", "b"}]
-    alike = {name: base + rng.normal(0, 0.01, 20) for name in "abcd"}
-    assert [set(clique) for clique in significance.ranking(alike, alpha=1e-9).cliques] == [set("abcd")]
-
-
-@given(st.integers(2, 6), st.sets(st.tuples(st.integers(0, 5), st.integers(0, 5)).filter(lambda p: p[0] < p[1])))
-def test_cliques_are_the_largest_runs_without_a_pair_apart(n: int, apart: set[tuple[int, int]]) -> None:
-    runs = [range(i, j) for i, j in product(range(n), range(2, n + 1)) if j - i > 1]
-    whole = [run for run in runs if not any((a, b) in apart for a in run for b in run)]
-    largest = [run for run in whole if not any(set(run) < set(other) for other in whole)]
-    assert list(significance.runs_together(n, apart)) == largest
-
-
 REFUSED = {
     "one task": (lambda: bootstrap.stratified_bootstrap(bootstrap.iqm, [[1, 2, 3]]), "at least 2 tasks and 3 seeds"),
     "two seeds": (lambda: bootstrap.stratified_bootstrap(bootstrap.iqm, np.ones((3, 2))), "3 seeds"),
     "other tasks": (lambda: bootstrap.improvement([[1.0]], [[1.0], [2.0]]), "1 and 2 tasks"),
     "a nan": (lambda: bootstrap.improvement([[np.nan]], [[1.0]]), "expected finite"),
     "other examples": (lambda: significance.mcnemar([1], [1, 0]), "the same"),
-    "few blocks": (lambda: significance.ranking({"a": [1], "b": [1], "c": [1]}), "on 5 blocks"),
 }
 
 

@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from tensoradapt.lab.analysis.cells import decimals
 from tensoradapt.lab.analysis.names import LINES, Look, display, tone
 from tensoradapt.planning.size import Size
+from tensoradapt.text import short_count
 
 Floats = NDArray[np.float64]
 NARROW = 3.2  # inches of axes below which marks are smaller and texts fewer
@@ -242,18 +243,8 @@ def count_axis(ax: Axes) -> None:
     if len(ticks) < 2:
         ticks = [tick for tick in MaxNLocator(3).tick_values(low, high) if low <= tick <= high]
     ax.xaxis.set_major_locator(FixedLocator(ticks))
-    ax.xaxis.set_major_formatter(FuncFormatter(short))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda n, _: short_count(n)))
     ax.xaxis.set_minor_formatter(NullFormatter())
-
-
-def short(n: float, _: object = None) -> str:
-    """Return a count in few characters.
-
-    >>> short(1000), short(30_000_000), short(50)
-    ('1k', '30M', '50')
-    """
-    units = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
-    return next((f"{n / size:.3g}{unit}" for size, unit in units if n >= size), f"{n:.3g}")
 
 
 def label(ax: Axes, text: str, x: float, y: float, colour: str, size: object = "small") -> Annotation:

@@ -29,6 +29,7 @@ from tensoradapt.lab.analysis.names import Look, display, tone
 from tensoradapt.lab.analysis.names import looks as look_up
 from tensoradapt.lab.analysis.plots import _parts
 from tensoradapt.lab.analysis.verdict import ALIKE, answer, fewer, verdict
+from tensoradapt.text import short_count
 
 across = 2  # panels of small multiples beside each other
 NUMBER, WORDS = 8, 40  # points from the axes to the texts beside them
@@ -104,7 +105,7 @@ def _limits(rows: pd.DataFrame) -> tuple[float, float]:
 def _header(ax: Axes, row: pd.Series, rows: pd.DataFrame) -> None:
     """Name a group: how many times fewer parameters than the reference, and about how many."""
     own, one_size = rows[rows["group"] == row["group"]], rows["reference_n_params"].nunique() == 1
-    count, times = _parts.short(float(f"{own['n_params'].astype(float).mean():.2g}")), own["times_fewer"].mean()
+    count, times = short_count(float(f"{own['n_params'].astype(float).mean():.2g}")), own["times_fewer"].mean()
     said = f"{count} parameters" if _parts.inches(ax) > 3 or not one_size else count
     said = f"{fewer(times)}: {said}" if one_size and fewer(times) != "as many" else said
     look: dict[str, Any] = {"transform": ax.get_yaxis_transform(), "va": "center", "fontsize": "small"}

@@ -32,6 +32,7 @@ from tensoradapt.lab.analysis.plots import _parts
 from tensoradapt.lab.analysis.results import COSTS
 from tensoradapt.lab.analysis.tables import summarise
 from tensoradapt.lab.analysis.verdict import ALIKE, VERDICTS, amount, answer, fewer, verdict
+from tensoradapt.text import short_count
 
 MOST = 8  # methods that have a colour each; of more, those without a size that is shown to be in the zone are grey
 NARROW = {"n_params": "parameters", "n_trained": "parameters, with the head"}  # names of costs below narrow axes
@@ -250,7 +251,7 @@ def _ticks(ax: Axes, adapters: pd.DataFrame, cost: str) -> None:
     whole = float(reference["cost"].iloc[0])
     below = [named(reference.iloc[0]) if fewer(whole / n) == "as many" else fewer(whole / n) for n in at]
     ax.xaxis.set_major_locator(FixedLocator(at))
-    labels = [f"{_parts.short(float(f'{n:.3g}'))}\n{text}" for n, text in zip(at, below, strict=True)]
+    labels = [f"{short_count(float(f'{n:.3g}'))}\n{text}" for n, text in zip(at, below, strict=True)]
     ax.xaxis.set_major_formatter(FuncFormatter(lambda _, i: labels[i or 0]))
     ax.xaxis.set_minor_locator(NullLocator())
     ax.tick_params(axis="x", length=0)

@@ -29,6 +29,7 @@ from tensoradapt.errors import TensorAdaptError
 from tensoradapt.lab.analysis.names import display, tone
 from tensoradapt.lab.analysis.plots import _parts
 from tensoradapt.lab.analysis.tables import compare, methods_of, reference_of, summarise
+from tensoradapt.planning.size import Size
 
 GAP = {"difference": "difference", "low": "difference_low", "high": "difference_high", "p_holm": "p_holm"}
 across = 1  # panels of small multiples beside each other
@@ -77,7 +78,7 @@ def _key(row: pd.Series) -> tuple[str, str, str, float]:
 
 
 def _size(row: pd.Series) -> str:
-    return f"≤ {_parts.short(row['budget'])}" if pd.notna(row["budget"]) else _parts.rank_text(row["rank"])
+    return Size.of(row).short
 
 
 def _columns(rows: pd.DataFrame) -> list[Column]:

@@ -1,11 +1,8 @@
-"""Tests of differences between methods: paired over seeds, corrected for their number; and ranks over tasks."""
+"""Tests of differences between methods: paired over seeds, corrected for their number."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from itertools import combinations
 
 import numpy as np
 import scipy  # its stats take half a second to load, and do so when they are first used
@@ -16,15 +13,6 @@ from tensoradapt.errors import TensorAdaptError
 from tensoradapt.lab.analysis.statistics.intervals import Floats, Interval, crossed_p, real
 
 EQUAL = 1e-12  # times the scores: differences below are of rounding
-
-
-@dataclass(frozen=True)
-class Ranking:
-    """Mean ranks over blocks (1 is best), Friedman's test that all are equal, and the cliques of a diagram."""
-
-    ranks: Mapping[str, float]
-    friedman_p: float
-    cliques: tuple[tuple[str, ...], ...]
 
 
 def holm(p: ArrayLike) -> Floats:
@@ -171,53 +159,3 @@ def mcnemar(
         raise TensorAdaptError(f"answers have shapes {first.shape} and {second.shape}; expected the same (examples,)")
     alone = int((first & ~second).sum()), int((second & ~first).sum())
     return float(scipy.stats.binomtest(alone[0], sum(alone)).pvalue) if sum(alone) else 1.0
-
-
-def ranking(
-    scores: Mapping[str, ArrayLike],  # for each method (blocks,), such as its mean on each task
-    alpha: float = 0.05,
-) -> Ranking:
-    """Return mean ranks, and the cliques of a critical-difference diagram by Wilcoxon's signed ranks.
-
-    The p values have Holm's correction. Unlike Nemenyi's test, that of a pair does not hang on what other methods are
-    there (Benavoli et al., JMLR 2016).
-
-    A clique is a largest run of methods, by rank, in which no pair differs at ``alpha``; on few blocks none can
-    (``least_p``). Raises TensorAdaptError for fewer than three methods or five blocks.
-    """
-    names = list(scores)
-    data = np.array([np.asarray(scores[name], float) for name in names])
-    if data.ndim != 2 or len(data) < 3 or data.shape[1] < 5:
-        raise TensorAdaptError(f"scores have shape {data.shape}; expected 3 methods or more on 5 blocks or more")
-    mean = scipy.stats.rankdata(-data, axis=0).mean(1)
-    order = [int(i) for i in np.argsort(mean, kind="stable")]
-    pairs = list(combinations(range(len(order)), 2))
-    p = holm([_signed_ranks(data[order[i]] - data[order[j]]) for i, j in pairs])
-    apart = {pair for pair, value in zip(pairs, p, strict=True) if value < alpha}
-    cliques = tuple(tuple(names[order[i]] for i in run) for run in runs_together(len(order), apart))
-    return Ranking(
-        {names[i]: float(mean[i]) for i in order}, float(scipy.stats.friedmanchisquare(*data).pvalue), cliques
-    )
-
-
-def least_p(methods: int, blocks: int) -> float:
-    """Return the smallest corrected p value that ``ranking`` can find.
-
-    It is that of a pair whose differences have one sign, 2 of 2^blocks equally likely ways, times the number of pairs.
-
-    >>> least_p(3, 6), least_p(3, 7)
-    (0.09375, 0.046875)
-    """
-    return min(1.0, math.comb(methods, 2) * 2.0 ** (1 - blocks))
-
-
-def _signed_ranks(difference: Floats) -> float:
-    return float(scipy.stats.wilcoxon(difference).pvalue) if difference.any() else 1.0
-
-
-def runs_together(n: int, apart: set[tuple[int, int]]) -> Sequence[range]:
-    """Return the largest runs of two or more indices in which no pair is apart."""
-    ends = [
-        next((j for j in range(i + 1, n) if any((k, j) in apart for k in range(i, j))), n) for i in range(n)
-    ]  # ends never fall, so a run is inside the one before it where their ends are equal
-    return [range(i, end) for i, end in enumerate(ends) if end - i > 1 and (i == 0 or end > ends[i - 1])]
