@@ -131,7 +131,7 @@ def _check_once(means: DataFrame, keys: Sequence[str]) -> None:
 
 def group(name: str) -> str:
     """Return the group of rows of a size: each budget is one, and all other sizes are one."""
-    return name if name.startswith("n") or not name else "r"
+    return name if name.startswith("≤") or not name else "r"
 
 
 def _decided(means: DataFrame, runs: DataFrame) -> list[tuple[str, ...]]:

@@ -143,7 +143,7 @@ def test_what_was_lost_is_listed_and_its_text_is_no_markup(text: str) -> None:
     said = Page(text).said
     assert f"broken LoRA, sst2, seed 7: ValueError: {EVIL}" in said and "at line 3" in said
     assert "<script>alert" not in text
-    assert "VeRA n≤90,000, sst2, seed 3: diverged" in said and "VeRA n≤10: its smallest has 9,240" in said
+    assert "VeRA ≤ 90k, sst2, seed 3: diverged" in said and "VeRA n≤10: its smallest has 9,240" in said
     assert "0 at chance, 1 diverged, 1 failed" in said
 
 
