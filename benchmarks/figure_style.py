@@ -10,6 +10,8 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
+from tensoradapt.lab.analysis.names import tone
+
 DOCS = Path(__file__).parent.parent / "docs"
 DPI = 200
 RC: dict[Any, Any] = {
@@ -21,16 +23,23 @@ RC: dict[Any, Any] = {
     "axes.titlelocation": "left",
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.edgecolor": "#707070",
     "axes.axisbelow": True,
-    "xtick.color": "#707070",
-    "ytick.color": "#707070",
-    "xtick.labelcolor": "#404040",
-    "ytick.labelcolor": "#404040",
-    "grid.color": "#ebebeb",
     "grid.linewidth": 0.7,
     "legend.frameon": False,
 }
+GREYS = {0.44: ("axes.edgecolor", "xtick.color", "ytick.color"), 0.25: ("xtick.labelcolor", "ytick.labelcolor")}
+GREYS |= {0.92: ("grid.color",)}  # shares of paper in the ink of the style sheet
+SUFFIX = [""]  # of the pictures' names: the last one counts
+
+
+@contextmanager
+def suffixed(suffix: str) -> Iterator[None]:
+    """Within it the names of pictures end with a suffix, as x_dark.png does."""
+    SUFFIX.append(suffix)
+    try:
+        yield
+    finally:
+        SUFFIX.pop()
 
 
 def write(figure: Figure, path: Path) -> None:
@@ -41,7 +50,9 @@ def write(figure: Figure, path: Path) -> None:
 @contextmanager
 def drawn(path: Path, size: tuple[float, float], **settings: Any) -> Iterator[Figure]:
     """Within it a new figure is drawn, which is written at the end."""
-    made: dict[Any, Any] = {**RC, **settings}
+    greys = {name: tone(share) for share, names in GREYS.items() for name in names}
+    made: dict[Any, Any] = {**RC, **greys, **settings}
+    path = path.with_name(f"{path.stem}{SUFFIX[-1]}{path.suffix}")
     with mpl.rc_context(made):
         figure = Figure(figsize=size, layout="constrained")
         yield figure

@@ -7,6 +7,7 @@ link to its source, and here to the page that is made of it (MADE_OF).
 
 from __future__ import annotations
 
+import html
 import importlib
 import importlib.util
 import os
@@ -70,6 +71,7 @@ html_theme = "furo"
 html_title = f"tensoradapt {release}"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
+html_favicon = "_static/favicon.svg"
 html_search_scorer = str(HERE / "_static" / "scorer.js")
 html_theme_options = {
     "source_repository": f"{REPOSITORY}/",
@@ -78,6 +80,7 @@ html_theme_options = {
     "top_of_page_buttons": ["view", "edit"],
 }
 
+VARIANTS = ("", "_dark", "_narrow", "_narrow_dark")  # of docs/make/variants.py
 LINK = re.compile(r"(?<!!)(\[[^\[\]]+\])\((?!\w+:|#)([^)#\s]+)(#[^)\s]*)?\)")  # not of pictures
 CODE = re.compile(r"(^```.*?^```|^~~~.*?^~~~)", re.MULTILINE | re.DOTALL)
 
@@ -133,6 +136,37 @@ def pages_of_the_folder(app: Sphinx, name: str, source: list[str]) -> None:
         source[0] += f"\n```{{toctree}}\n:hidden:\n\n{names}\n```\n" if names else ""
 
 
+def fitting_pictures(app: Sphinx, doctree: nodes.document) -> None:
+    """Put the variants of each picture beside it; site.css shows the one of the reader's theme and width."""
+    folder = Path(app.env.doc2path(app.env.docname)).parent
+    for image in list(doctree.findall(nodes.image)):
+        there = [suffix for suffix in VARIANTS if (folder / with_suffix(image["uri"], suffix)).is_file()]
+        if len(there) > 1:
+            every = [variant(image, suffix, there) for suffix in there]
+            image.parent.replace(image, every)
+
+
+def variant(image: nodes.image, suffix: str, there: list[str]) -> nodes.image:
+    """Return a picture's variant, with the classes that say when it is shown."""
+    made = image.deepcopy()
+    made["uri"], made["loading"] = with_suffix(image["uri"], suffix), "lazy"
+    widths = ["picture-narrow" if "narrow" in suffix else "picture-wide"] * ("_narrow" in there)
+    made["classes"] += ["only-dark" if "dark" in suffix else "only-light", *widths]
+    return made
+
+
+def with_suffix(uri: str, suffix: str) -> str:
+    stem, dot, ending = uri.rpartition(".")
+    return f"{stem}{suffix}{dot}{ending}"
+
+
+def describe(app: Sphinx, name: str, template: str, context: dict[str, Any], doctree: nodes.document | None) -> None:
+    """Give a page the description that search engines show: its first sentence."""
+    if doctree is not None:
+        told = html.escape(first_sentence(app, name) or PROJECT["description"])
+        context["metatags"] = f'{context.get("metatags", "")}<meta name="description" content="{told}" />'
+
+
 def write_llms(app: Sphinx, error: Exception | None) -> None:
     """Write llms.txt: each page with its title, address and first sentence, in the order of the sections."""
     if error is None and app.builder.format == "html":
@@ -155,5 +189,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("config-inited", make_pages)
     app.connect("source-read", links_to_the_repository)
     app.connect("source-read", pages_of_the_folder)
+    app.connect("doctree-read", fitting_pictures, priority=400)  # before Sphinx collects pictures
+    app.connect("html-page-context", describe)
     app.connect("build-finished", write_llms)
     return {"parallel_read_safe": True}

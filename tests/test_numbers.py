@@ -78,7 +78,7 @@ def test_what_is_wrong_is_one_line(
 
 def test_each_table_is_on_a_page() -> None:
     """That pages have what files say is a step of .ci/run: ``python docs/make/write_numbers.py --check``."""
-    shown = [name for path in write_numbers.pages() for name in write_numbers.BEGIN.findall(path.read_text())]
+    shown = {name for path in write_numbers.pages() for name in write_numbers.BEGIN.findall(path.read_text())}
     assert sorted(shown) == sorted(number_tables.TABLES)
 
 

@@ -164,9 +164,8 @@ def test_a_page_names_tests_that_exist(page, least):
 def test_the_folders_of_docs_are_the_headings_of_the_site_and_hold_its_pages():
     captions = re.findall(r"^:caption: (.*)$", (ROOT / "docs" / "index.md").read_text(), re.MULTILINE)
     pages = [Path(page).relative_to("docs").parts for page in PAGES]
-    assert len(captions) <= 7 and {parts[0] for parts in pages if len(parts) > 1} - {"examples"} <= {
-        caption.lower() for caption in captions
-    }
+    assert captions == ["Start", "Results", "Methods", "Guides", "Concepts", "Reference"]
+    assert {parts[0] for parts in pages if len(parts) > 1} - {"examples", "notebooks"} <= {c.lower() for c in captions}
     assert [parts for parts in pages if len(parts) == 1] == [("index.md",)]
 
 

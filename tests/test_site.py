@@ -19,6 +19,9 @@ from support.pages import parameters, public
 ROOT = Path(__file__).parents[1]
 SITE = Path(os.environ.get("TENSORADAPT_SITE", ROOT / "site")).resolve()
 WIDTHS = {"wide": 1280, "narrow": 390}
+LOADED = "Promise.all([...document.images].map(one => { one.loading = 'eager'; return one.decode().catch(() => 0) }))"
+SIDEBAR = "[...document.querySelectorAll('.sidebar-tree .toctree-l1 > a')].map(one => one.innerText.trim())"
+PICTURES = "[...document.querySelectorAll('article img')].filter(one => one.offsetParent).map(one => one.src)"
 BROKEN = "[...document.images].filter(one => !one.complete || !one.naturalWidth).map(one => one.src)"
 TOO_WIDE = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
 
@@ -72,9 +75,25 @@ def test_every_page_opens_wide_and_narrow_light_and_dark_without_an_error(page: 
                 page.emulate_media(color_scheme=scheme)
                 if over := page.evaluate(TOO_WIDE):
                     wrong.append(f"{at}: {over} pixels too wide, {name}, {scheme}")
+        page.evaluate(LOADED)  # those that are not shown load late
         wrong += [f"{at}: {image} is broken" for image in page.evaluate(BROKEN)]
     print(f"{len(paths)} pages, each at {len(WIDTHS)} widths, light and dark")
     assert not wrong
+
+
+@pytest.mark.browser
+def test_the_front_page_shows_one_picture_for_each_theme_and_width_and_at_most_35_links_beside(page: Any) -> None:
+    shown = []
+    for width in WIDTHS.values():
+        for scheme in ("light", "dark"):
+            page.set_viewport_size({"width": width, "height": 900})
+            page.emulate_media(color_scheme=scheme)
+            page.goto((SITE / "index.html").as_uri())
+            (picture,) = page.evaluate(PICTURES)
+            shown.append(Path(picture).stem)
+    links = page.evaluate(SIDEBAR)
+    assert len(set(shown)) == 4 and len(links) == len(set(links)) <= 35
+    assert page.evaluate("document.querySelector('meta[name=description]').content.length") > 20
 
 
 @pytest.mark.browser

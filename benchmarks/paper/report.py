@@ -159,7 +159,7 @@ def differences(runs: pd.DataFrame) -> Iterator[Row]:
     """Yield each size's paired difference to LoRA r=8 on each task, or without one to the smallest of its method.
 
     ``low`` and ``high``: its 95 % interval over seeds and, where runs have scores of test examples, these;
-    ``low_seeds``: the lower limit over seeds alone; p and what is decided are those of ``compare``, which corrects over
+    ``low_seeds``: the lower limit over seeds alone; p and what holds are those of ``compare``, which corrects over
     all comparisons of a task. ``steps``, which a size shares with its reference, is there where a task has several.
 
     Args:

@@ -104,7 +104,7 @@ def layouts():
     """Which layout suits which parameterization?
 
     Each cell has a mean and its difference to the framed one of the same budget, which is also its colour; bold is what
-    is decided after Holm's correction over the map.
+    differs after Holm's correction over the map.
     """
     ta.plots.layouts(runs_of("docs/examples/layouts/means.csv"), figsize=7, headline=True)
 
@@ -140,7 +140,7 @@ def aggregates():
     """Which method is best over several tasks?
 
     Interquartile means of gains over chance, and the probability that a run beats one of LoRA of the same budget; bold
-    is what is decided with Bonferroni's correction over the figure.
+    is what differs after Bonferroni's correction over the figure.
     """
     runs = runs_of("docs/examples/minilm-sweep/means.csv")
     runs["chance"] = runs["task"].map({"sst2": 0.509, "stsb": 0.0})  # the score of a constant answer

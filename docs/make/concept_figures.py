@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import variants  # beside this file
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -15,7 +16,7 @@ from matplotlib.patches import Rectangle
 from PIL import Image  # which matplotlib brings
 
 import tensoradapt as ta
-from tensoradapt.lab.analysis.names import COLOURS
+from tensoradapt.lab.analysis.names import COLOURS, tone
 from tensoradapt.lab.analysis.plots.network import draw, size
 from tensoradapt.networks.layout import Layout, Pattern
 from tensoradapt.parameterizations import dense
@@ -70,12 +71,12 @@ def _matrix(ax: Axes, name: Any, transposed: bool, heads: int) -> None:
         corner, extent = (0.0, 1 - (head + 1) / heads), (1.0, 1 / heads)
         if transposed:
             corner, extent = (head / heads, 0.0), (1 / heads, 1.0)
-        colour = COLOURS[1] if head == 1 else "#ffffff"
-        ax.add_patch(Rectangle(corner, *extent, facecolor=colour, edgecolor="#404040", linewidth=0.8))
+        colour = COLOURS[1] if head == 1 else tone(1)
+        ax.add_patch(Rectangle(corner, *extent, facecolor=colour, edgecolor=tone(0.25), linewidth=0.8))
     ax.set(xlim=(-0.25, 1.05), ylim=(-0.05, 1.25), aspect="equal")
     ax.set_axis_off()
-    ax.text(0.5, 1.06, f"{name}: in", ha="center", fontsize=8, color=COLOURS[0])
-    ax.text(-0.06, 0.5, "out", ha="right", va="center", rotation=90, fontsize=8, color=COLOURS[1])
+    ax.text(0.5, 1.06, f"{name}: in", ha="center", fontsize=8, color=tone(0.75, COLOURS[0], ink=True))
+    ax.text(-0.06, 0.5, "out", ha="right", va="center", rotation=90, fontsize=8, color=tone(0.75, COLOURS[1], ink=True))
 
 
 def _figure(width: float, height: float) -> Figure:
@@ -123,16 +124,14 @@ def small_png(figure: Figure) -> bytes:
 
 
 def write_figures(folder: Path, names: Sequence[str] = tuple(FIGURES)) -> list[Path]:
-    """Write figures as PNG into a folder; the same bytes with the same version of matplotlib."""
+    """Write figures as PNG into a folder, light and dark; the same bytes with the same version of matplotlib."""
     import matplotlib as mpl
 
     folder.mkdir(parents=True, exist_ok=True)
-    paths = []
-    for name in names:
+    paths = [folder / f"{name}.png" for name in names]
+    for path in paths:
         with mpl.rc_context(RC):
-            figure = FIGURES[name]()
-            paths.append(folder / f"{name}.png")
-            paths[-1].write_bytes(small_png(figure))
+            variants.both(path, lambda one, draw=FIGURES[path.stem]: one.write_bytes(small_png(draw())))
     return paths
 
 

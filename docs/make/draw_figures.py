@@ -4,8 +4,8 @@
     python docs/make/draw_figures.py vision     # those whose path has "vision" in it, the README's too
 
 A picture is called KIND.png or TASK-KIND.png and is drawn from the CSV file of its name, or else from means.csv,
-runs.csv or records.csv beside it; concepts are drawn from networks, and some pictures by scripts of benchmarks. Nothing
-is trained.
+runs.csv or records.csv beside it; concepts are drawn from networks, and some pictures by scripts of benchmarks. Each is
+drawn light and dark, those of runs wide and narrow too (``variants.py``). Nothing is trained.
 """
 
 from __future__ import annotations
@@ -26,14 +26,17 @@ FOLDERS = map(str, (HERE, BENCHMARKS, BENCHMARKS / "paper"))
 sys.path[:0] = [name for name in FOLDERS if name not in sys.path]
 
 import concept_figures  # noqa: E402  # beside this file
+import figure_style  # noqa: E402  # in benchmarks
 import report  # noqa: E402  # in benchmarks/paper
+import result_figures  # noqa: E402
+import variants  # noqa: E402
 
 from tensoradapt.errors import TensorAdaptError  # noqa: E402
 from tensoradapt.lab.analysis.verdict import verdict  # noqa: E402
 
 SHOWN = re.compile(r"!\[[^\]]*\]\(([^)\s]+\.png)\)|^```\{image\} (\S+\.png)$", re.MULTILINE)
 MADE = ("gallery", "notebooks", "reference")  # folders whose pages bring pictures of their own, or none
-KEPT = "results/headline/frontier.png"  # the README shows it, so it is in git
+KEPT = "results/headline/fresh/frontier.png"  # the README shows it, so it is in git
 NAMES = ("means.csv", "runs.csv", "records.csv")  # of tables beside a picture, without one of its own name
 OUTCOME = {
     "less than 1 point lost": "kept",
@@ -89,7 +92,11 @@ def shown(docs: Path = DOCS) -> list[str]:
 
 def of_runs(docs: Path = DOCS) -> list[Picture]:
     """Return the pictures of runs; raise TensorAdaptError for one that nothing draws."""
-    others = {*OF_RECORDS, *(f"concepts/figures/{name}.png" for name in concept_figures.FIGURES)}
+    others = {
+        *OF_RECORDS,
+        *result_figures.FIGURES,
+        *(f"concepts/figures/{name}.png" for name in concept_figures.FIGURES),
+    }
     return [picture(docs, path) for path in shown(docs) if path not in others]
 
 
@@ -128,21 +135,44 @@ def settled(one: Picture, runs: pd.DataFrame) -> dict[str, Any]:
     for name in ("difference", "low", "high", "verdict"):
         found[name] = [known[name][key] for key in keys]
     found["outcome"] = [OUTCOME.get(words.split(",")[0], "failed") for words in found["verdict"]]
-    return {"verdicts": found.assign(over="seeds and test examples")}
+    more = {"caption": False} if len(found) < known["compared"].iloc[0] else {}  # it would name too few sizes
+    return {"verdicts": found.assign(over="seeds and test examples"), **more}
+
+
+def draw_runs(one: Picture, docs: Path, keep: bool = False) -> None:
+    """Draw the variants of a picture of runs; to ``keep`` it the one in git stays as it is."""
+    runs = one.runs()
+    options = settled(one, runs) | OPTIONS.get(one.path, {})
+
+    def draw(path: Path, width: float) -> None:
+        if not (keep and path == docs / one.path):
+            report.draw(runs, one.kind, path.with_suffix(""), figsize=width, **options)
+
+    variants.all_four(docs / one.path, draw)
+
+
+def draw_records(path: str, draw: Callable[[], Any]) -> None:
+    """Draw a picture of a script of benchmarks, light and dark."""
+    (DOCS / path).parent.mkdir(parents=True, exist_ok=True)
+    draw()
+    with figure_style.suffixed("_dark"), variants.dark():
+        draw()
 
 
 def main(wanted: str = "", docs: Path = DOCS) -> None:
     """Draw the pictures whose path has ``wanted`` in it."""
     for one in of_runs(docs):
-        if wanted in one.path and (wanted or one.path != KEPT):
-            runs, options = one.runs(), OPTIONS.get(one.path, {})
-            report.draw(runs, one.kind, (docs / one.path).with_suffix(""), **(settled(one, runs) | options))
+        if wanted in one.path:
+            draw_runs(one, docs, keep=one.path == KEPT and not wanted)
             print(one.path)
     for path, draw in OF_RECORDS.items():
         if wanted in path:
-            (DOCS / path).parent.mkdir(parents=True, exist_ok=True)
-            draw()
+            draw_records(path, draw)
             print(path)
+    for path, make in result_figures.FIGURES.items():
+        if wanted in path:
+            (docs / path).parent.mkdir(parents=True, exist_ok=True)
+            variants.all_four(docs / path, make)
     names = [name for name in concept_figures.FIGURES if wanted in f"concepts/figures/{name}.png"]
     concept_figures.write_figures(docs / "concepts" / "figures", names)
 

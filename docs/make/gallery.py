@@ -14,12 +14,13 @@ HERE = Path(__file__).resolve().parent
 DOCS = HERE.parent
 sys.path[:0] = [name for name in (str(HERE), str(DOCS.parent)) if name not in sys.path]
 
-from concept_figures import network_figure, small_png  # noqa: E402  # these are beside this file
+import variants  # noqa: E402  # these are beside this file
+from concept_figures import network_figure, small_png  # noqa: E402
 from gallery_entries import Entry, entries, picture_name  # noqa: E402
 from gallery_pages import page  # noqa: E402
 
 THUMBNAIL = (2.4, 1.5)  # inches of a drawing without names, on a card of one size for all
-INTRODUCTION = """# Gallery
+INTRODUCTION = """# All methods, drawn
 
 Every parameterization and every published adapter, drawn from its own network. A page has the formula, the factors, the
 parameters at any size, the LoRA rank it exports to, its start and scale, and where it was measured.
@@ -51,10 +52,10 @@ def drawings(entry: Entry, folder: Path) -> Iterator[Path]:
     plan = entry.plan()
     for k, (tensor, _) in enumerate(entry.networks):
         path = folder / picture_name(entry, k)
-        path.write_bytes(small_png(network_figure(plan, tensor=tensor)))
+        variants.both(path, lambda one, t=tensor: one.write_bytes(small_png(network_figure(plan, tensor=t))))
         yield path
     path = folder / f"{entry.slug}-small.png"
-    path.write_bytes(small_png(network_figure(plan, THUMBNAIL, names=False)))
+    variants.both(path, lambda one: one.write_bytes(small_png(network_figure(plan, THUMBNAIL, names=False))))
     yield path
 
 

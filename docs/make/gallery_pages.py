@@ -237,7 +237,7 @@ def _measured(entry: Entry) -> list[str]:
         on = "yes" if point["on_frontier"] == "True" else "no"
         rows.append(f"| {point['rank']} | {int(point['n_params']):,} | {mean:.3f} | {low:.3f} to {high:.3f} | {on} |")
     return [
-        "The [frontier](../results/figures/frontier.csv) of all-MiniLM-L6-v2 on rated sentences, 300 equal steps at "
-        "one rate, 1.5e-3, five seeds:",
+        "The [frontier](../results/figures/frontier.csv) of all-MiniLM-L6-v2 on movie-review sentences, 300 equal "
+        "steps at one rate, 1.5e-3, five seeds:",
         "\n".join(rows),
     ]

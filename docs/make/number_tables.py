@@ -14,6 +14,7 @@ import pandas as pd
 from markdown_tables import ROOT, Row, Table, read
 
 from tensoradapt.lab.analysis.names import display
+from tensoradapt.lab.analysis.verdict import answer, fewer
 
 RECORDS, VERDICTS = "benchmarks/records", "docs/results/verdicts.csv"
 
@@ -48,6 +49,9 @@ def told(row: Row) -> Row:
     return row | {
         "name": display(row["method"]) + rank + PLACES.get(row["folder"], ""),
         "checked": interval(row, "validation", "validation_low", "validation_high"),
+        "in_points": "{:+.1f} ({:+.1f} to {:+.1f})".format(
+            *(100 * row[name] for name in ("difference", "low", "high"))
+        ),
         "gain": "" if pd.isna(row["share"]) else f"{100 * row['share']:.0f} %",
         "beside": beside(row),
     }
@@ -93,21 +97,53 @@ def corrected(rows: list[Row]) -> str:
     return textwrap.fill(" ".join(sentences), 120)
 
 
+UNSEEN = "unseen sentences"
+CARDS = (36864, 18432, 6192)  # the sizes of the cards, each with those of nearly as many parameters
+
+
+def unseen() -> pd.DataFrame:
+    """Return the comparisons on sentences that were never used before, with the columns of ``ta.verdict``."""
+    rows = pd.DataFrame(of(UNSEEN)(read(VERDICTS)))
+    reference = {"reference": "lora", "reference_rank": 8, "margin": 0.01, "points": 100, "budget": pd.NA}
+    times = rows["reference_n_params"] / rows["n_params"]
+    outcomes = ["kept" if words == "less than 1 point lost" else "other" for words in rows["verdict"]]
+    return rows.assign(**reference, times_fewer=times, outcome=outcomes)
+
+
+def unseen_answer() -> str:
+    """Return the answer of these comparisons, as the picture has it."""
+    return f"**{answer(unseen())}.**"
+
+
+def cards() -> str:
+    """Return a card for each of ``CARDS``: what is lost there, by method, the best verdict first."""
+    rows, made = unseen(), []
+    for size in CARDS:
+        alike = rows[rows["n_params"].between(size / 1.1, size * 1.1)].sort_values("difference", ascending=False)
+        told = [f"{row.name_}: {row.verdict}" for row in alike.rename(columns={"name": "name_"}).itertuples()]
+        first = alike.iloc[0]
+        good = [":class-card: good"] * (first["outcome"] == "kept")
+        kept = f"{first['name']} keeps {first['gain']} of what LoRA r=8 gains over a fitted head."
+        lines = [f":::{{grid-item-card}} {fewer(first['times_fewer'])} parameters", *good, "", f"**{told[0]}**", ""]
+        made += [*lines, *(f"{line}  " for line in told[1:]), *([""] if told[1:] else []), kept, ":::", ""]
+    return "\n".join(["::::{grid} 1 1 3 3", ":gutter: 2", ":class-container: verdicts", "", *made, "::::"])
+
+
 SIZE, COUNT, SCORE = {"": "{name}"}, {"parameters:": "{n_params:,}"}, {"score:": "{mean:.3f}"}
-TEST = {"to LoRA r=8, test": "{difference:+.4f} ({low:+.4f} to {high:+.4f})"}
+TEST = {"against LoRA r=8, test": "{difference:+.4f} ({low:+.4f} to {high:+.4f})"}
+POINTS = {"points against LoRA r=8": "{in_points}"}
 CHECKED, SHARE, SEEDS = {"on validation": "{checked}"}, {"of its gain:": "{gain}"}, {"seeds:": "{n_seeds}"}
 CONTROL, VERDICT = {"LoRA of as many parameters": "{beside}"}, {"verdict": "{verdict}"}
-FRONT = SIZE | COUNT | SCORE | TEST | CONTROL | VERDICT
+FRONT = SIZE | COUNT | SCORE | POINTS | SHARE | VERDICT
 SHORT = SIZE | COUNT | SCORE | TEST | CHECKED | CONTROL | VERDICT
 WIDE = SIZE | COUNT | SCORE | TEST | CHECKED | SHARE | SEEDS | CONTROL | VERDICT
 KNOWN = (("CP", 6192), ("Tensor-train", 17616), ("lora", 18432), ("CP", 18576), ("CP by HiRA's rule", 18576))
 KNOWN += (("lora", 36864), ("Tucker", 36840), ("CP", 37152), ("CP by HiRA's rule", 37152))
-ON_FRONT = (("CP", 6192), ("lora", 18432), ("CP", 18576), ("lora", 36864), ("CP", 37152))
 TAKE = {  # a number of parameters to spend, and the size that is taken, with its layout
-    ("Tensor-train", 1636): ("1,600", "layer proj : out : in"),
+    ("LoRA on v", 4608): ("4,600", ""),
     ("CP", 6192): ("6,000", "layer : out : in"),
     ("lora", 18432): ("18,000", ""),
-    ("CP", 37152): ("37,000", "layer : out : in"),
+    ("Tucker", 36840): ("37,000", "layer : out : in"),
 }
 HEADS_SPLIT = {  # sizes over LoRTA's layout
     ("CP, heads split", 438): "CP, rank 1",
@@ -120,7 +156,7 @@ HEADS_SPLIT = {  # sizes over LoRTA's layout
 
 def taken(rows: list[Row]) -> Iterator[Row]:
     """Yield what to take for a number of parameters."""
-    for row in of("rated sentences", *TAKE)(rows):
+    for row in of(UNSEEN, *TAKE)(rows):
         about, layout = TAKE[row["method"], row["n_params"]]
         yield row | {"about": about, "take": f"{row['name']} over `{layout}`" if layout else row["name"]}
 
@@ -367,7 +403,7 @@ ACCURACY = "{mean:.3f} ({low:.3f} to {high:.3f})"
 WITH_RATE = {"rate of its own (1e-3):": "{rate:.1f}", "accuracy at it": ACCURACY}
 BY_FILE: dict[str, Table] = {
     "known": of_verdicts(SHORT, of("rated sentences", *KNOWN), note=True),
-    "unseen": of_verdicts(WIDE, of("unseen sentences"), note=True),
+    "unseen": of_verdicts(WIDE, of(UNSEEN), note=True),
     "sentences": of_verdicts(WIDE, of("rated sentences"), note=True),
     "sst2": of_verdicts(WIDE, of("SST-2"), note=True),
     "cola": of_verdicts(WIDE, of("CoLA"), note=True),
@@ -375,15 +411,11 @@ BY_FILE: dict[str, Table] = {
     "mpnet-sst2": of_verdicts(WIDE, of("SST-2, MPNet"), note=True),
     "cifar10": of_verdicts(WIDE, of("CIFAR-10"), note=True),
     "alpaca": of_verdicts(WIDE, of("Alpaca"), note=True),
-    "front": of_verdicts(FRONT, of("rated sentences", *ON_FRONT)),
+    "front": of_verdicts(FRONT, of(UNSEEN)),
     "which": of_verdicts(
-        {"parameters": "about {about}", "take": "{take} ({n_params:,})"}
-        | SCORE
-        | {"to LoRA r=8": TEST["to LoRA r=8, test"]}
-        | SHARE
-        | CONTROL
-        | VERDICT,
+        {"parameters": "about {about}", "take": "{take} ({n_params:,})"} | SCORE | POINTS | SHARE | CONTROL | VERDICT,
         taken,
+        note=True,
     ),
     "lortas-layout": of_verdicts(
         {"over LoRTA's layout": "{name}"}
@@ -436,7 +468,7 @@ BY_FILE: dict[str, Table] = {
     "rules": Table(
         f"{RECORDS}/learning_rules.csv",
         {"": "{name}", "rule": "{rule}", "seeds:": "{seeds}"}
-        | {"rated sentences:": "{snippets}", "SST-2:": "{sst2}", "STS-B:": "{stsb}"},
+        | {"movie-review sentences:": "{snippets}", "SST-2:": "{sst2}", "STS-B:": "{stsb}"},
         rules,
     ),
     "ranks": Table(
@@ -477,6 +509,8 @@ BY_FILE: dict[str, Table] = {
     ),
 }
 TABLES: dict[str, Callable[[], str]] = {name: table.text for name, table in BY_FILE.items()} | {
+    "answer": unseen_answer,
+    "cards": cards,
     "trained-library": lambda: str(benchmark("trained_library").table_markdown()),
     "numerics": lambda: "\n".join(benchmark("numerics").table(read(f"{RECORDS}/numerics.json")["errors"])),
 }

@@ -10,13 +10,17 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import inspect
 import io
+import re
 import runpy
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).resolve().parent
 DOCS = HERE.parent
@@ -24,18 +28,22 @@ ROOT = DOCS.parent
 sys.path[:0] = [name for name in (str(HERE), str(ROOT)) if name not in sys.path]
 
 import matplotlib as mpl  # noqa: E402
+import variants  # noqa: E402  # beside this file
 from matplotlib import pyplot  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
 from PIL import Image  # noqa: E402  # which matplotlib brings
 
+import tensoradapt  # noqa: E402
 from tensoradapt.errors import TensorAdaptError, did_you_mean  # noqa: E402
 from tensoradapt.lab.analysis import plots  # noqa: E402
 
 EXAMPLES = DOCS / "examples" / "plots.py"
 FIRST = ("frontier", "differences", "layouts", "curves", "learning")  # others follow by name
 HALF = ("column", "dark")  # variants that stand beside each other
+PANELS = ("tasks", "methods")  # variants of several panels, which have no room on a telephone
+SMALL: dict[str, Any] = {"figsize": (2.8, 2.1), "headline": False, "caption": False}
 DPI, INKS = 160, 160  # dots per inch, and colours
-INTRODUCTION = """# Plot gallery
+INTRODUCTION = """# Figures of runs
 
 Each figure answers a question about runs. `ta.plots.NAME` takes a folder of runs, runs or a DataFrame, draws into `ax`
 or a figure of its own, obeys rcParams and style sheets, and returns the axes
@@ -106,14 +114,58 @@ def head(path: Path = EXAMPLES) -> str:
     return "\n".join(source.splitlines()[begin:end]).strip()
 
 
-def drawn(example: Example) -> Figure:
-    """Run an example as a reader would and return its figure; raise TensorAdaptError unless it draws one."""
+class Instead:
+    """An object in whose place this one stands, with other attributes."""
+
+    def __init__(self, of: Any, **attributes: Any) -> None:
+        self.__dict__.update(attributes, of=of)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.of, name)
+
+
+def drawn(example: Example, **options: Any) -> Figure:
+    """Run an example as a reader would and return its figure, with ``options`` in place of its own.
+
+    Raises:
+        TensorAdaptError: unless it draws one figure.
+    """
     pyplot.close("all")
+    function = runpy.run_path(str(example.path))[example.function]
+    if options:
+        call = partial(_with, plots.figure(example.figure), options)
+        function.__globals__["ta"] = Instead(tensoradapt, plots=Instead(plots, **{example.figure: call}))
     with contextlib.chdir(ROOT):
-        runpy.run_path(str(example.path))[example.function]()
+        function()
     if len(numbers := pyplot.get_fignums()) != 1:
         raise TensorAdaptError(f"{example.function} in {example.path} draws {len(numbers)} figures; expected one")
     return pyplot.figure(numbers[0])
+
+
+def _with(draw: Callable[..., Any], options: Mapping[str, Any], *data: Any, **own: Any) -> Any:
+    return draw(*data, **{**own, **options})
+
+
+def takes(example: Example, option: str) -> bool:
+    """Return whether its figure has an option; a drawing of a network has no headline and a size of its own."""
+    return option in inspect.signature(plots.figure(example.figure)).parameters
+
+
+def thumbnail(example: Example) -> Figure:
+    """Return an example as a small figure of marks and names of axes alone."""
+    figure = drawn(example, **{name: value for name, value in SMALL.items() if takes(example, name)})
+    for text in [*figure.texts, *(text for ax in figure.axes for text in ax.texts)]:
+        text.set_visible(False)
+    for ax in figure.axes:
+        ax.tick_params(labelbottom=False, labelleft=False, labeltop=False, labelright=False, length=0, which="both")
+        ax.set_title("")
+        if ax.get_legend():
+            ax.get_legend().remove()
+        for axis in (ax.xaxis, ax.yaxis):
+            axis.label.set(size="large", text=re.split(r" \(| minus | over |\n", axis.label.get_text())[0])
+    for legend in figure.legends:
+        legend.remove()
+    return figure
 
 
 def png(figure: Figure) -> bytes:
@@ -130,20 +182,32 @@ def write(folder: Path, draw: bool = True) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     written = [folder / "index.md"]
     written[0].write_text(page(every), encoding="utf-8")
-    for example in [one for own in every.values() for one in own if draw]:
-        with mpl.rc_context(), contextlib.ExitStack() as after:
-            pyplot.switch_backend("agg")
-            after.callback(pyplot.close, "all")
+    for own in every.values() if draw else ():
+        _draw(folder / f"{own[0].name}-thumbnail.png", partial(thumbnail, own[0]))
+        for example in own:
             written.append(folder / f"{example.name}.png")
-            written[-1].write_bytes(png(drawn(example)))
+            _draw(written[-1], partial(drawn, example))
+            if not example.name.endswith((*HALF, *PANELS)) and takes(example, "headline"):
+                _draw(variants.beside(written[-1], "_narrow"), partial(drawn, example, figsize=variants.NARROW))
     return written
+
+
+def _draw(path: Path, draw: Callable[[], Figure]) -> None:
+    """Draw a picture light and dark, one in a dark style sheet once."""
+    with mpl.rc_context(), contextlib.ExitStack() as after:
+        pyplot.switch_backend("agg")
+        after.callback(pyplot.close, "all")
+        if path.stem.endswith("-dark"):
+            path.write_bytes(png(draw()))
+        else:
+            variants.both(path, lambda one: one.write_bytes(png(draw())))
 
 
 def page(every: dict[str, list[Example]]) -> str:
     """Return the page: what all examples need, a card for each figure, then its examples."""
     lines = [INTRODUCTION, "```python", head(), "```", "", "::::{grid} 2 3 3 3", ":gutter: 2", ""]
     for name, (first, *_) in every.items():
-        lines += [f":::{{grid-item-card}} {name}", f":img-top: {first.name}.png", f":img-alt: {first.title}"]
+        lines += [f":::{{grid-item-card}} {name}", f":img-top: {first.name}-thumbnail.png", f":img-alt: {first.title}"]
         lines += [":class-img-top: plot-thumbnail", f':link: "#{name}"', ":link-type: url", "", first.title, ":::", ""]
     lines += ["::::", ""]
     for name, own in every.items():

@@ -1,0 +1,142 @@
+"""Pictures that pages of results begin with, from the tables that these pages show."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from textwrap import fill
+from typing import Any
+
+import figure_style  # in benchmarks
+import number_tables
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from tensoradapt.lab.analysis.names import COLOURS, tone
+from tensoradapt.lab.analysis.plots import _parts
+
+FAMILIES = {  # of docs/results/verdicts.csv, as the picture calls them
+    "SST-2": "SST-2",
+    "rated sentences, MPNet": "reviews, MPNet",
+    "SST-2, MPNet": "SST-2, MPNet",
+    "CoLA": "CoLA",
+    "CIFAR-10": "CIFAR-10",
+    "Alpaca": "Alpaca",
+}
+STEPS = ("PEFT LoRA r=8", "CP r=8", "tensor-train r=8", "Tucker r=8", "CP, LoRA r=8's count", "full fine-tuning")
+SHAPES = {"time minilm": "MiniLM", "time vit-s": "ViT-S", "time roberta-base": "RoBERTa-base"}
+STORED = {  # rows of the table of libraries, as the picture calls them
+    "as trained, 8 bits": "each LoRA in 8 bits",
+    "all, `task : out : in`, Tucker of sides r=16": "common Tucker, r=16",
+    "all, `task : out : in`, Tucker of sides r=8": "common Tucker, r=8",
+    "all, `task layer proj : out : in`, tensor-train": "common tensor-train",
+    "each, LoRA r=1": "each as LoRA r=1",
+    "each, `layer proj : out : in`, Tucker": "each as Tucker",
+}
+
+
+def bars(ax: Axes, labels: Sequence[str], points: Any, filled: Sequence[bool], colour: str = COLOURS[0]) -> None:
+    """Draw a row for each label, from the top: its value with its interval, filled or hollow."""
+    for y, ((value, low, high), full) in enumerate(zip(points, filled, strict=True)):
+        ax.plot([low, high], [y, y], color=tone(0.6, colour), lw=1.6)
+        ax.plot(value, y, "o", mfc=colour if full else tone(1), mec=colour, ms=6)
+    ax.set_yticks(range(len(labels)), labels)
+    ax.set_ylim(len(labels) - 0.4, -0.6)
+    ax.tick_params(axis="y", length=0)
+    ax.spines["left"].set_visible(False)
+
+
+def other_tasks(path: Path, width: float) -> None:
+    """Draw which share of LoRA r=8's gain smaller adapters keep on each task."""
+    rows = [row for family in FAMILIES for row in number_tables.of(family)(number_tables.read(number_tables.VERDICTS))]
+    table = pd.DataFrame(rows)
+    gain = table["mean"] - table["difference"] - table["floor"]
+    points = np.stack([100 * (1 + table[name] / gain) for name in ("difference", "low", "high")], 1)
+    times = (table["reference_n_params"] / table["n_params"]).round().astype(int)
+    labels = [f"{row.method_name}, {n}× fewer" for row, n in zip(named(table), times, strict=True)]
+    with figure_style.drawn(path, (width, 4.6)) as figure:
+        ax = figure.subplots()
+        ax.axvline(100, color=tone(0), lw=0.9)
+        bars(ax, labels, points, table["verdict"].eq("less than 1 point lost").tolist())
+        for family, own in table.groupby("family", sort=False):
+            ax.axhline(own.index[0] - 0.5, color=tone(_parts.FAINT), lw=0.7)
+            ax.text(0.99, own.index[0], FAMILIES[str(family)], transform=ax.get_yaxis_transform(), ha="right",
+                    va="center", fontsize="small", color=tone(_parts.GREY))  # fmt: skip
+        ax.set_xlim(20, 190 if width > 5 else 280)
+        ax.set_xticks([50, 100])
+        ax.set_xlabel("% of LoRA r=8's gain", loc="left")
+        title(figure, "Smaller adapters keep most of LoRA's gain; few lose less than 1 point (filled)", width)
+
+
+def named(table: pd.DataFrame) -> list[Any]:
+    return list(table.rename(columns={"name": "method_name"}).itertuples())
+
+
+def step_time(path: Path, width: float) -> None:
+    """Draw the time of a training step on three models, over the frozen model's."""
+    rows = {row["name"]: row for row in number_tables.steps(None)}
+    colours = (COLOURS[0], COLOURS[1], COLOURS[2])
+    with figure_style.drawn(path, (width, 2.9)) as figure:
+        ax = figure.subplots()
+        for shift, colour, (key, label) in zip((-0.22, 0, 0.22), colours, SHAPES.items(), strict=True):
+            times = [rows[name][key] for name in STEPS]
+            ax.plot(times, np.arange(len(STEPS)) + shift, "o", color=colour, ms=5.5, label=label)
+        ax.set_yticks(range(len(STEPS)), STEPS)
+        ax.set_ylim(len(STEPS) - 0.4, -0.6)
+        ax.set_xlim(1, 2)
+        ax.tick_params(axis="y", length=0)
+        ax.grid(axis="x")
+        ax.legend(loc="upper right", fontsize="small", handletextpad=0)
+        ax.set_xlabel("time, × the frozen model")
+        title(figure, "At rank 8 a step takes as long as LoRA's", width)
+
+
+def libraries(path: Path, width: float) -> None:
+    """Draw the points that each way to store 24 adapters loses, with its bytes."""
+    library = number_tables.benchmark("trained_library")
+    every, found = library.losses(), []
+    for form, bits in library.WANTED:
+        own = every.loc[("own", *library.named(form, bits).values())]
+        label = form.label if form else f"as trained, {bits} bits"
+        half = library.stats.t.ppf(0.975, len(own) - 1) * own["loss"].sem()
+        mean = own["loss"].mean()
+        found.append((STORED.get(label), own["bytes"].mean() / 1000, (mean, mean - half, mean + half)))
+    rows = sorted((row for row in found if row[0]), key=lambda row: -row[1])
+    with figure_style.drawn(path, (width, 2.7)) as figure:
+        ax = figure.subplots()
+        bars(ax, [f"{name}: {size:.0f} kB" for name, size, _ in rows], [points for *_, points in rows], [True] * 6)
+        ax.axvline(0, color=tone(0), lw=0.9)
+        ax.set_xlabel("points lost (95 %)")
+        title(figure, "A fifth of the bytes for about a point", width)
+
+
+def rates(path: Path, width: float) -> None:
+    """Draw the best rate of each method and rank, a row for each way to step."""
+    best = number_tables.benchmark("best_rate")
+    found = best.table(60)
+    with figure_style.drawn(path, (width, 2.2)) as figure:
+        ax = figure.subplots()
+        for y, row in enumerate(found.values()):
+            own = np.array(list(row["rates"].values()))
+            ax.plot(own, y + np.linspace(-0.2, 0.2, len(own)), "o", color=COLOURS[5], ms=3.5)
+            apart = f"{float(format(row['spread'], '.2g')):g}× apart"
+            ax.text(own.max() * 1.3, y, apart, va="center", fontsize="small", color=tone(_parts.GREY))
+        ax.set(xscale="log", xlim=(5e-5, 2 if width > 5 else 9), xlabel="best learning rate")
+        ax.set_yticks(range(len(found)), [best.OPTIMIZERS[optimizer].replace(", ", ",\n") for optimizer in found])
+        ax.set_ylim(len(found) - 0.5, -0.5)
+        ax.tick_params(axis="y", length=0)
+        title(figure, "At the matched scale best rates lie 9× apart, at the papers' scales 800×", width)
+
+
+def title(figure: Any, text: str, width: float) -> None:
+    """Write the message of a picture on top of it."""
+    figure.suptitle(fill(text, round(15 * width)), x=0.01, ha="left", fontsize="large" if width > 5 else "medium")
+
+
+FIGURES: dict[str, Callable[[Path, float], None]] = {
+    "results/figures/other_tasks.png": other_tasks,
+    "results/figures/step_time.png": step_time,
+    "results/figures/libraries.png": libraries,
+    "results/figures/rates.png": rates,
+}
