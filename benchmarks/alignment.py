@@ -87,13 +87,13 @@ def figure() -> None:
     """Draw the record."""
     table = pd.DataFrame(read(RECORD)).astype({"step": int, "share": float, "moved": float, "cosine": float})
     with figure_style.drawn(PNG, (10.4, 3.4)) as whole:
-        share, cosine, moved = whole.subplots(1, 3, sharex=True)
+        share, cosine, moved = figure_style.panels(whole, 3, sharex=True)
         every = table[table["tensor"] == "all"]
         methods(share, every, "share", "share of the gradient in the tangent space")
         methods(cosine, every, "cosine", "cosine of the step with minus the gradient")
         factors(moved, table[(table["method"] == TIED) & (table["tensor"] == "0") & (table["factor"] != "all")])
         cosine.axhline(0, color="#b0b0b0", linewidth=0.7)
-        whole.legend(*share.get_legend_handles_labels(), loc="outside lower center", ncols=5)
+        whole.legend(*share.get_legend_handles_labels(), loc="outside lower center", ncols=figure_style.beside(5))
 
 
 def methods(ax: Axes, table: pd.DataFrame, column: str, title: str) -> None:

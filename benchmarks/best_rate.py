@@ -196,11 +196,11 @@ def figure(steps: int) -> None:
     found = table(steps)
     rates = [rate for row in found.values() for rate in row["rates"].values()]
     with figure_style.drawn(FIGURE, (3 * len(found) + 3, 3.9)) as whole:
-        axes = whole.subplots(1, len(found) + 1)
+        axes = figure_style.panels(whole, len(found) + 1)
         for ax, (optimizer, row) in zip(axes, found.items(), strict=False):
             ax.set(xscale="log", xlim=(min(rates) / 1.5, max(rates) * 1.5), xlabel="best learning rate")
             ax.set_title(f"{OPTIMIZERS[optimizer]}: {float(format(row['spread'], '.2g')):g} apart")
-            _rates(ax, row["rates"], names=ax is axes[0])
+            _rates(ax, row["rates"], names=ax is axes[0] or axes[0].get_subplotspec().get_gridspec().nrows > 1)
         axes[0].legend(title="rank", fontsize="small", title_fontsize="small", loc="best", handletextpad=0)
         _shared(axes[-1], steps, list(found))
 

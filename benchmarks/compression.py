@@ -89,7 +89,7 @@ def figure() -> None:
     """Draw the error and both accuracies against parameters, a panel each."""
     rows = read(RECORDS / "compression.csv")
     with figure_style.drawn(FIGURE, (10, 3.4)) as whole:
-        axes = whole.subplots(1, len(PANELS))
+        axes = figure_style.panels(whole, len(PANELS))
         axes[2].sharey(axes[1])
         axes[0].set_ylabel("relative Frobenius error")
         axes[1].set_ylabel("test accuracy (1,000 sentences, one seed)")

@@ -42,6 +42,20 @@ def suffixed(suffix: str) -> Iterator[None]:
         SUFFIX.pop()
 
 
+def panels(figure: Figure, number: int, **options: Any) -> Any:
+    """Return axes beside each other, or in a narrow picture one below the other."""
+    return figure.subplots(*((number, 1) if _is_narrow() else (1, number)), **options)
+
+
+def beside(number: int) -> int:
+    """Return how many columns a legend of so many has."""
+    return 1 if _is_narrow() else number
+
+
+def _is_narrow() -> bool:
+    return SUFFIX[-1].startswith("_narrow")
+
+
 def write(figure: Figure, path: Path) -> None:
     """Write a figure as PNG or PDF, by the ending of the path; the same figure gives the same bytes."""
     figure.savefig(path, dpi=DPI, metadata={"Software" if path.suffix == ".png" else "CreationDate": None})
@@ -54,7 +68,7 @@ def drawn(path: Path, size: tuple[float, float], **settings: Any) -> Iterator[Fi
     made: dict[Any, Any] = {**RC, **greys, **settings}
     path = path.with_name(f"{path.stem}{SUFFIX[-1]}{path.suffix}")
     with mpl.rc_context(made):
-        figure = Figure(figsize=size, layout="constrained")
+        figure = Figure(figsize=(3.6, 0.9 * size[0]) if _is_narrow() else size, layout="constrained")
         yield figure
         write(figure, path)
     print(path)

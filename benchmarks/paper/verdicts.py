@@ -27,6 +27,7 @@ from tensoradapt.lab.analysis.verdict import outcome, words
 
 RESULTS = Path(__file__).parents[2] / "docs" / "results"
 MARGINS = (0.01, 0.02)
+POINTS = {"cola": math.nan, "alpaca-answers": math.nan}  # a correlation and nats are no shares, so have no points
 
 
 class Family(NamedTuple):
@@ -167,7 +168,13 @@ def verdict(row: Row) -> str:
     """Return the words of ``ta.verdict`` for a comparison; nothing that validation contradicts."""
     decided = row["p_holm"] < LEVEL and row["validation"] * row["difference"] > 0
     within, twice = (row[f"p_{one}_holm"] < LEVEL / 2 and row["validation"] > -one for one in MARGINS)
-    told = {"decided": decided, "within": within, "within_twice": twice, "margin": MARGINS[0], "points": 100}
+    told = {
+        "decided": decided,
+        "within": within,
+        "within_twice": twice,
+        "margin": MARGINS[0],
+        "points": POINTS.get(row["task"], 100),
+    }
     known = {**row, **told, "reference_lost": 0}
     return words({**known, "outcome": outcome(known)})
 

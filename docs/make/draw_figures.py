@@ -41,6 +41,8 @@ NAMES = ("means.csv", "runs.csv", "records.csv")  # of tables beside a picture, 
 OUTCOME = {
     "less than 1 point lost": "kept",
     "less than 2 points lost": "close",
+    "less than 0.01 lost": "kept",
+    "less than 0.02 lost": "close",
     "worse": "worse",
     "not settled": "open",
 }
@@ -67,6 +69,11 @@ OF_RECORDS: dict[str, Callable[[], Any]] = {
     "results/figures/best_rate.png": by_benchmark("best_rate", lambda of: of.figure(60)),
     "results/figures/speed.png": by_benchmark("speed", lambda of: of.draw(of.recorded(), of.FIGURE)),
     "results/figures/step_size.png": by_benchmark("step_size", lambda of: of.draw(records("step_size.csv"))),
+}
+STACKED = {  # those whose panels stand one below the other in a narrow variant
+    "concepts/figures/alignment.png",
+    "guides/figures/compression.png",
+    "results/figures/best_rate.png",
 }
 
 
@@ -152,11 +159,13 @@ def draw_runs(one: Picture, docs: Path, keep: bool = False) -> None:
 
 
 def draw_records(path: str, draw: Callable[[], Any]) -> None:
-    """Draw a picture of a script of benchmarks, light and dark."""
+    """Draw a picture of a script of benchmarks, light and dark; of several panels narrow too."""
     (DOCS / path).parent.mkdir(parents=True, exist_ok=True)
-    draw()
-    with figure_style.suffixed("_dark"), variants.dark():
-        draw()
+    for suffix in ("", "_narrow") if path in STACKED else ("",):
+        with figure_style.suffixed(suffix):
+            draw()
+        with figure_style.suffixed(f"{suffix}_dark"), variants.dark():
+            draw()
 
 
 def main(wanted: str = "", docs: Path = DOCS) -> None:

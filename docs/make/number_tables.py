@@ -98,6 +98,14 @@ def corrected(rows: list[Row]) -> str:
 
 
 UNSEEN = "unseen sentences"
+TASKS = {  # the families beside the movie-review sentences with MiniLM, as pages call them
+    "SST-2": "SST-2",
+    "rated sentences, MPNet": "Movie reviews, MPNet",
+    "SST-2, MPNet": "SST-2, MPNet",
+    "CoLA": "CoLA",
+    "CIFAR-10": "CIFAR-10",
+    "Alpaca": "Alpaca",
+}
 CARDS = (36864, 18432, 6192)  # the sizes of the cards, each with those of nearly as many parameters
 
 
@@ -126,7 +134,33 @@ def cards() -> str:
         kept = f"{first['name']} keeps {first['gain']} of what LoRA r=8 gains over a fitted head."
         lines = [f":::{{grid-item-card}} {fewer(first['times_fewer'])} parameters", *good, "", f"**{told[0]}**", ""]
         made += [*lines, *(f"{line}  " for line in told[1:]), *([""] if told[1:] else []), kept, ":::", ""]
-    return "\n".join(["::::{grid} 1 1 3 3", ":gutter: 2", ":class-container: verdicts", "", *made, "::::"])
+    return grid(made)
+
+
+def task_cards() -> str:
+    """Return a card for each task but the movie-review sentences: the verdict on each of its sizes."""
+    return grid([line for family, name in TASKS.items() for line in card(name, of(family)(read(VERDICTS)))])
+
+
+def lorta_cards() -> str:
+    """Return cards of the sizes over LoRTA's layout: few parameters, and about those of LoRA r=1."""
+    rows = list(over_lortas_layout(read(VERDICTS)))
+    few, more = ([row for row in rows if (row["n_params"] < 2000) == small] for small in (True, False))
+    return grid([*card("112× fewer parameters and more", few), *card("8× fewer parameters", more)], 2)
+
+
+def card(title: str, rows: list[Row]) -> list[str]:
+    """Return the lines of a card with the verdict on each size."""
+    times = (fewer(row["reference_n_params"] / row["n_params"]) for row in rows)
+    told = [f"{row['name']}, {n}: **{row['verdict']}**  " for row, n in zip(rows, times, strict=True)]
+    return [f":::{{grid-item-card}} {title}", "", *told, ":::", ""]
+
+
+def grid(made: list[str], columns: int = 3) -> str:
+    """Return cards beside each other."""
+    return "\n".join(
+        [f"::::{{grid}} 1 1 {columns} {columns}", ":gutter: 2", ":class-container: verdicts", "", *made, "::::"]
+    )
 
 
 SIZE, COUNT, SCORE = {"": "{name}"}, {"parameters:": "{n_params:,}"}, {"score:": "{mean:.3f}"}
@@ -231,6 +265,17 @@ def over_peft(_: Any) -> Iterator[Row]:
     hundred = read(f"{RECORDS}/many_adapters.json")["counts"]["100"]
     ratio = hundred["CP (LoRTA)"]["load_ms"] / hundred["PEFT LoRA"]["load_ms"]
     yield {"what": "load one more where 100 are loaded, CP r=4", "range": f"{ratio:.2f}"}
+
+
+SPEED_CARDS = {"training step": "time of a step", "size of the file": "bytes of the file", "load": "time to load"}
+
+
+def speed_cards() -> str:
+    """Return cards with what tied tensors of rank 8 cost, in units of PEFT's LoRA r=8."""
+    rows, made = {row["what"]: row["range"] for row in over_peft(None)}, []
+    for what, called in SPEED_CARDS.items():
+        made += [f":::{{grid-item-card}} {rows[what]} ×", "", f"{called}, over PEFT's LoRA r=8", ":::", ""]
+    return grid(made)
 
 
 def setup(_: Any) -> Iterator[Row]:
@@ -511,6 +556,9 @@ BY_FILE: dict[str, Table] = {
 TABLES: dict[str, Callable[[], str]] = {name: table.text for name, table in BY_FILE.items()} | {
     "answer": unseen_answer,
     "cards": cards,
+    "speed-cards": speed_cards,
+    "task-cards": task_cards,
+    "lorta-cards": lorta_cards,
     "trained-library": lambda: str(benchmark("trained_library").table_markdown()),
     "numerics": lambda: "\n".join(benchmark("numerics").table(read(f"{RECORDS}/numerics.json")["errors"])),
 }

@@ -181,19 +181,20 @@ def write(folder: Path, draw: bool = True) -> list[Path]:
     every, folder = examples(), Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     written = [folder / "index.md"]
-    written[0].write_text(page(every), encoding="utf-8")
+    said: dict[str, str] = {}
     for own in every.values() if draw else ():
         _draw(folder / f"{own[0].name}-thumbnail.png", partial(thumbnail, own[0]))
         for example in own:
             written.append(folder / f"{example.name}.png")
-            _draw(written[-1], partial(drawn, example))
+            said[example.name] = _draw(written[-1], partial(drawn, example)) or example.title
             if not example.name.endswith((*HALF, *PANELS)) and takes(example, "headline"):
                 _draw(variants.beside(written[-1], "_narrow"), partial(drawn, example, figsize=variants.NARROW))
+    written[0].write_text(page(every, said), encoding="utf-8")
     return written
 
 
-def _draw(path: Path, draw: Callable[[], Figure]) -> None:
-    """Draw a picture light and dark, one in a dark style sheet once."""
+def _draw(path: Path, draw: Callable[[], Figure]) -> str:
+    """Draw a picture light and dark, one in a dark style sheet once; return its headline."""
     with mpl.rc_context(), contextlib.ExitStack() as after:
         pyplot.switch_backend("agg")
         after.callback(pyplot.close, "all")
@@ -201,42 +202,47 @@ def _draw(path: Path, draw: Callable[[], Figure]) -> None:
             path.write_bytes(png(draw()))
         else:
             variants.both(path, lambda one: one.write_bytes(png(draw())))
+        return " ".join(pyplot.gcf().get_suptitle().split())
 
 
-def page(every: dict[str, list[Example]]) -> str:
-    """Return the page: what all examples need, a card for each figure, then its examples."""
+def page(every: Mapping[str, list[Example]], said: Mapping[str, str]) -> str:
+    """Return the page: what all examples need, a card for each figure, then its examples.
+
+    ``said`` has what the figures say, by name.
+    """
     lines = [INTRODUCTION, "```python", head(), "```", "", "::::{grid} 2 3 3 3", ":gutter: 2", ""]
     for name, (first, *_) in every.items():
         lines += [f":::{{grid-item-card}} {name}", f":img-top: {first.name}-thumbnail.png", f":img-alt: {first.title}"]
         lines += [":class-img-top: plot-thumbnail", f':link: "#{name}"', ":link-type: url", "", first.title, ":::", ""]
     lines += ["::::", ""]
     for name, own in every.items():
-        lines += section(name, own)
+        lines += section(name, own, said)
     return "\n".join(lines) + "\n"
 
 
-def section(name: str, own: Sequence[Example]) -> list[str]:
+def section(name: str, own: Sequence[Example], said: Mapping[str, str]) -> list[str]:
     """Return the part about a figure: its first example as it is, the lines of others folded below their pictures."""
     first, *others = own
-    lines = [f"## {name}", "", *_said(first), "```python", first.code, "```", ""]
+    lines = [f"## {name}", "", *_said(first, said), "```python", first.code, "```", ""]
     lines += [f"Options: [`ta.plots.{name}`](../../reference/analyse.md#taplots{name}).", ""]
     beside = [one for one in others if one.name.removeprefix(f"{name}-") in HALF]
     if beside:
         lines += ["::::{grid} 1 1 2 2", ":gutter: 3", ""]
         for example in beside:
-            lines += [":::{grid-item}", *_folded(example), ":::", ""]
+            lines += [":::{grid-item}", *_folded(example, said), ":::", ""]
         lines += ["::::", ""]
     for example in [one for one in others if one not in beside]:
-        lines += _folded(example)
+        lines += _folded(example, said)
     return lines
 
 
-def _said(example: Example) -> list[str]:
-    return [f"**{example.title}** {example.text}", "", f"![{example.title}]({example.name}.png)", ""]
+def _said(example: Example, said: Mapping[str, str]) -> list[str]:
+    alt = said.get(example.name, example.title)
+    return [f"**{example.title}** {example.text}", "", f"![{alt}]({example.name}.png)", ""]
 
 
-def _folded(example: Example) -> list[str]:
-    return [*_said(example), "```{dropdown} The lines", "~~~python", example.code, "~~~", "```", ""]
+def _folded(example: Example, said: Mapping[str, str]) -> list[str]:
+    return [*_said(example, said), "```{dropdown} The lines", "~~~python", example.code, "~~~", "```", ""]
 
 
 if __name__ == "__main__":
