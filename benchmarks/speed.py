@@ -230,7 +230,7 @@ def draw(records: Sequence[Mapping[str, Any]], path: Path) -> None:
             panels[0].text(0, top - 0.75, f" {group}", bbox={"fc": tone(1), "ec": "none", "pad": 0.5}, **at)
         handles = [_sample(name, face) for name, face in {"ours": tone(0.25), **FACES}.items()]
         figure.legend(handles=handles, loc="outside lower right", ncols=len(handles), fontsize="small")
-        figure.suptitle("a training step over the frozen model's", x=0.02, ha="left")
+        figure.suptitle("Time of a training step, × the frozen model", x=0.02, ha="left")
 
 
 def _sample(name: str, face: str) -> Line2D:

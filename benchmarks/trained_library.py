@@ -169,7 +169,7 @@ def named(form: Form | None, bits: int) -> dict[str, str]:
 
 def table_markdown() -> str:
     """Return the guide's table: each form's bytes, errors and points lost, with own seeds and with shared ones."""
-    columns: tuple[str, ...] = ("compressed", "bytes each", "error, own seeds", "error, shared")
+    columns: tuple[str, ...] = ("compressed", "bytes per adapter", "error, own seeds", "error, shared")
     columns += ("points lost, own seeds", "points lost, shared", "difference")
     lines = [f"| {' | '.join(columns)} |", "|---|--:|--:|--:|---|---|---|"]
     every = losses()

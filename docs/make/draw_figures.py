@@ -49,6 +49,8 @@ OUTCOME = {
 OPTIONS: dict[str, dict[str, Any]] = {
     "examples/layouts/layouts.png": {"reference": "cp over layer proj : head dim : model"},
     "start/first.png": {"caption": False},  # as the lines of its page draw it
+    "examples/around/frontier.png": {"headline": False},  # their pages say what is to be seen
+    "results/headline/papers/frontier.png": {"headline": False},
 }
 
 

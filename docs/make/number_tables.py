@@ -54,6 +54,7 @@ def told(row: Row) -> Row:
         ),
         "gain": "" if pd.isna(row["share"]) else f"{100 * row['share']:.0f} %",
         "beside": beside(row),
+        "beside_in_points": beside(row, "{:+.1f} points", 100),
     }
 
 
@@ -62,12 +63,12 @@ def interval(row: Row, value: str, low: str, high: str) -> str:
     return "" if pd.isna(row[value]) else f"{row[value]:+.4f} ({row[low]:+.4f} to {row[high]:+.4f})"
 
 
-def beside(row: Row) -> str:
+def beside(row: Row, text: str = "{:+.4f}", times: int = 1) -> str:
     """Return LoRA at the nearest count, and what a size has more than it."""
     if pd.isna(row["control_difference"]):
         return ""
     name, n = str(row["control"]).replace("lora", "LoRA"), int(row["control_n_params"])
-    return f"{name}, {n:,}: {row['control_difference']:+.4f}, p {p_text(row['control_p_holm'])}"
+    return f"{name}, {n:,}: {text.format(times * row['control_difference'])}, p {p_text(row['control_p_holm'])}"
 
 
 def p_text(p: float) -> str:
@@ -89,7 +90,8 @@ def corrected(rows: list[Row]) -> str:
     sentences = [f"LoRA r=8 with {first['reference_n_params']:,} parameters has {reference:.3f}."]
     if not pd.isna(floor):
         share = f"{100 * first['margin_share']:.0f} %"
-        sentences += [f"The floor is {floor:.3f}, so 0.01 is {share} of what LoRA r=8 gains over it."]
+        margin = "0.01" if first["task"] in NO_SHARES else "1 point"
+        sentences += [f"The floor is {floor:.3f}, so {margin} is {share} of what LoRA r=8 gains over it."]
     sentences += [
         f"Holm's correction is over the {first['compared']} sizes that were compared with it on this task and "
         f"model{shown}; that of LoRA of as many parameters is over those comparisons."
@@ -98,6 +100,7 @@ def corrected(rows: list[Row]) -> str:
 
 
 UNSEEN = "unseen sentences"
+NO_SHARES = ("cola", "alpaca-answers")  # their scores, a correlation and nats, have no points
 TASKS = {  # the families beside the movie-review sentences with MiniLM, as pages call them
     "SST-2": "SST-2",
     "rated sentences, MPNet": "Movie reviews, MPNet",
@@ -366,7 +369,7 @@ MULTIPLIERS = {
     "LoRTA, matched scale, equal steps": "matched, equal steps at 1.5e-3",
 }
 RANKS = (1, 8, 64, 256)
-UNDECIDED = {  # a task of not_here.csv: as it is called, and the score of what knows nothing, where that is no run
+UNTOLD = {  # a task of not_here.csv: as it is called, and the score of what knows nothing, where that is no run
     "ultrafeedback": ("SmolLM2, UltraFeedback, 38 pairs", 0.5),
     "polyreactivity": ("AntiBERTy, polyreactivity, ROC area, 86 sequences", 0.5),
     "antibody-mlm": ("AntiBERTy, masked residues, nats, 96 sequences", None),
@@ -383,9 +386,9 @@ def ranks(runs: list[Row]) -> Iterator[Row]:
         yield {"name": name, **at, **{key: gaps[method][key] for key in ("difference", "low", "high")}}
 
 
-def undecided(rows: list[Row]) -> Iterator[Row]:
+def cannot_tell(rows: list[Row]) -> Iterator[Row]:
     """Yield the tasks on which LoRA r=8 is not shown to learn."""
-    for task, (name, chance) in UNDECIDED.items():
+    for task, (name, chance) in UNTOLD.items():
         own = [row | {"mean": mean_of(row["scores"])} for row in rows if row["task"] == task]
         by_method = {row["method"]: row["mean"] for row in own}
         lora = ", ".join(f"{row['mean']:.3f} ({row['steps']})" for row in own if row["method"] == "lora")
@@ -458,7 +461,12 @@ BY_FILE: dict[str, Table] = {
     "alpaca": of_verdicts(WIDE, of("Alpaca"), note=True),
     "front": of_verdicts(FRONT, of(UNSEEN)),
     "which": of_verdicts(
-        {"parameters": "about {about}", "take": "{take} ({n_params:,})"} | SCORE | POINTS | SHARE | CONTROL | VERDICT,
+        {"parameters": "about {about}", "take": "{take} ({n_params:,})"}
+        | SCORE
+        | POINTS
+        | SHARE
+        | {"LoRA of as many parameters": "{beside_in_points}"}
+        | VERDICT,
         taken,
         note=True,
     ),
@@ -522,11 +530,11 @@ BY_FILE: dict[str, Table] = {
         | {"256 to 1 (95 %)": "{difference:+.3f} ({low:+.3f} to {high:+.3f})"},
         ranks,
     ),
-    "undecided": Table(
+    "cannot-tell": Table(
         f"{RECORDS}/not_here.csv",
         {"task": "{name}", "knows nothing:": "{nothing:.3f}", "LoRA r=8 (steps)": "{lora}"}
         | {"full fine-tuning:": "{full}"},
-        undecided,
+        cannot_tell,
     ),
     "tucker-start": Table(
         f"{RECORDS}/tucker_start.csv",

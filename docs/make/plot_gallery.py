@@ -48,7 +48,7 @@ INTRODUCTION = """# Figures of runs
 Each figure answers a question about runs. `ta.plots.NAME` takes a folder of runs, runs or a DataFrame, draws into `ax`
 or a figure of its own, obeys rcParams and style sheets, and returns the axes
 ([results](../../guides/sweeps/results.md)). The lines beside a picture are those that drew it, from the top of a copy
-of the repository and after these; where they read a CSV file, the folder of a sweep does as well:
+of the repository and after those below the cards; where they read a CSV file, the folder of a sweep does as well:
 `ta.plots.frontier("runs/x")`.
 """
 
@@ -210,11 +210,11 @@ def page(every: Mapping[str, list[Example]], said: Mapping[str, str]) -> str:
 
     ``said`` has what the figures say, by name.
     """
-    lines = [INTRODUCTION, "```python", head(), "```", "", "::::{grid} 2 3 3 3", ":gutter: 2", ""]
+    lines = [INTRODUCTION, "::::{grid} 2 3 3 3", ":gutter: 2", ""]
     for name, (first, *_) in every.items():
         lines += [f":::{{grid-item-card}} {name}", f":img-top: {first.name}-thumbnail.png", f":img-alt: {first.title}"]
         lines += [":class-img-top: plot-thumbnail", f':link: "#{name}"', ":link-type: url", "", first.title, ":::", ""]
-    lines += ["::::", ""]
+    lines += ["::::", "", "```{dropdown} What all examples begin with", "~~~python", head(), "~~~", "```", ""]
     for name, own in every.items():
         lines += section(name, own, said)
     return "\n".join(lines) + "\n"

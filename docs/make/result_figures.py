@@ -29,8 +29,9 @@ STORED = {  # rows of the table of libraries, as the picture calls them
 }
 
 
-def bars(ax: Axes, labels: Sequence[str], points: Any, filled: Sequence[bool], colour: str = COLOURS[0]) -> None:
+def bars(ax: Axes, labels: Sequence[str], points: Any, filled: Sequence[bool]) -> None:
     """Draw a row for each label, from the top: its value with its interval, filled or hollow."""
+    colour = tone(0.75, COLOURS[0], ink=True)  # lighter on dark paper
     for y, ((value, low, high), full) in enumerate(zip(points, filled, strict=True)):
         ax.plot([low, high], [y, y], color=tone(0.6, colour), lw=1.6)
         ax.plot(value, y, "o", mfc=colour if full else tone(1), mec=colour, ms=6)

@@ -31,7 +31,7 @@ def preconditioned(optimizer: torch.optim.Optimizer, model: nn.Module, epsilon: 
     """Turn each factor's gradient G into G (H + epsilon I)^-1, H its normal matrix, before every step of ``optimizer``.
 
     At the start H is zero for all but the zero factor, so only that factor's gradient changes in more than size.
-    Beside AdamW it gains nothing that was decided (docs/results/equal-steps.md). Adam's steps on it for
+    Beside AdamW it is not shown to gain (docs/results/equal-steps.md). Adam's steps on it for
     ``method="lora-fa"``, with epsilon 1e-8, are those of PEFT's ``LoraFAOptimizer``, without its rounding to bfloat16:
     its further division by alpha^2 / r^2 cancels.
 
