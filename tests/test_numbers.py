@@ -12,12 +12,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tensoradapt.lab.analysis import plots
 from tensoradapt.lab.analysis.edges import at_edges
 from tensoradapt.lab.analysis.statistics.significance import holm
 
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT / "docs" / "make"), str(ROOT / "benchmarks" / "paper")]
 
+import draw_figures  # noqa: E402
 import markdown_tables  # noqa: E402
 import number_tables  # noqa: E402
 import write_numbers  # noqa: E402
@@ -112,3 +114,14 @@ def test_no_tensor_is_above_lora_of_as_many_parameters() -> None:
     """What front pages begin with; where this fails, they are to be written anew."""
     above = VERDICTS[(VERDICTS["control_difference"] > 0) & (VERDICTS["control_p_holm"] < 0.05)]
     assert above.empty and np.isfinite(VERDICTS["control_difference"]).sum() > 30
+
+
+def test_the_picture_of_the_front_pages_says_their_sentence_and_has_the_verdicts_of_unseen_sentences() -> None:
+    one = draw_figures.picture(ROOT / "docs", draw_figures.KEPT)
+    verdicts = draw_figures.settled(one, one.runs())["verdicts"]
+    unseen = VERDICTS[VERDICTS["family"] == number_tables.UNSEEN]
+    assert sorted(verdicts["verdict"]) == sorted(unseen["verdict"])
+    said = plots.frontier(one.runs(), verdicts=verdicts, headline=True, figsize=7).figure.get_suptitle()
+    assert f"**{' '.join(said.split())}.**" == number_tables.unseen_answer()
+    for page in ("README.md", "docs/index.md"):
+        assert draw_figures.KEPT in (ROOT / page).read_text()
