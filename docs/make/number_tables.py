@@ -113,7 +113,7 @@ CARDS = (36864, 18432, 6192)  # the sizes of the cards, each with those of nearl
 
 
 def unseen() -> pd.DataFrame:
-    """Return the comparisons on sentences that were never used before, with the columns of ``ta.verdict``."""
+    """Return the comparisons on sentences on which no run was scored before, with the columns of ``ta.verdict``."""
     rows = pd.DataFrame(of(UNSEEN)(read(VERDICTS)))
     reference = {"reference": "lora", "reference_rank": 8, "margin": 0.01, "points": 100, "budget": pd.NA}
     times = rows["reference_n_params"] / rows["n_params"]
