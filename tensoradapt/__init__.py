@@ -23,9 +23,9 @@ if TYPE_CHECKING:  # so that editors and type checkers know the names below, wit
     from tensoradapt.extras.orthonormal.steps import orthonormal as orthonormal
     from tensoradapt.lab.analysis import plots as plots
     from tensoradapt.lab.analysis import statistics as statistics
+    from tensoradapt.lab.analysis.comparisons import compare as compare
     from tensoradapt.lab.analysis.paper import paper_table as paper_table
     from tensoradapt.lab.analysis.statistics import spectra as spectra
-    from tensoradapt.lab.analysis.tables import compare as compare
     from tensoradapt.lab.analysis.tables import frontier as frontier  # type: ignore[no-redef, unused-ignore]
     from tensoradapt.lab.analysis.tables import summarise as summarise
     from tensoradapt.lab.analysis.verdict import verdict as verdict
@@ -117,7 +117,7 @@ _HOME = {
     "report": "tensoradapt.lab.sweeps.report",
     "summarise": "tensoradapt.lab.analysis.tables",
     "verdict": "tensoradapt.lab.analysis.verdict",
-    "compare": "tensoradapt.lab.analysis.tables",
+    "compare": "tensoradapt.lab.analysis.comparisons",
     "frontier": "tensoradapt.lab.analysis.tables",
     "paper_table": "tensoradapt.lab.analysis.paper",
 }

@@ -18,8 +18,9 @@ from matplotlib import pyplot
 
 from tensoradapt.files import replace_file
 from tensoradapt.lab.analysis import paper, plots
+from tensoradapt.lab.analysis.comparisons import compare, corrected
 from tensoradapt.lab.analysis.names import display
-from tensoradapt.lab.analysis.tables import compare, corrected, reported, summarise
+from tensoradapt.lab.analysis.tables import reported, summarise
 from tensoradapt.lab.runs.store import Run, load_runs
 from tensoradapt.lab.sweeps.results import results
 from tensoradapt.planning.size import Size

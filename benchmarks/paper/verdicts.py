@@ -19,10 +19,10 @@ import pandas as pd
 from committed import apart_by_seed, errors
 
 from tensoradapt.lab.analysis import paper
-from tensoradapt.lab.analysis.beside import gains
+from tensoradapt.lab.analysis.comparisons import LEVEL, gains
 from tensoradapt.lab.analysis.statistics.intervals import t_interval
 from tensoradapt.lab.analysis.statistics.significance import holm, paired_p
-from tensoradapt.lab.analysis.tables import LEVEL, Row
+from tensoradapt.lab.analysis.tables import Row
 from tensoradapt.lab.analysis.verdict import outcome, words
 
 RESULTS = Path(__file__).parents[2] / "docs" / "results"

@@ -9,8 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tensoradapt.lab.analysis.results import COSTS, RUN
-from tensoradapt.lab.analysis.tables import COMPARED, MEANS
-from tensoradapt.lab.analysis.verdict import VERDICTS
+from tensoradapt.lab.analysis.tables import COMPARED, MEANS, VERDICTS
 from tensoradapt.lab.runs.config import DataSpec, RunConfig
 from tensoradapt.lab.sweeps.spec import Search, SweepSpec, Tuning
 from tensoradapt.lab.tasks.own_settings import OwnData

@@ -16,10 +16,10 @@ import run
 
 import tensoradapt as ta
 from tensoradapt.files import csv_bytes
+from tensoradapt.lab.analysis.comparisons import one_sided
 from tensoradapt.lab.analysis.statistics.examples import paired_scores
 from tensoradapt.lab.analysis.statistics.intervals import paired_difference
 from tensoradapt.lab.analysis.statistics.significance import crossed_paired_p, holm
-from tensoradapt.lab.analysis.tables import one_sided
 from tensoradapt.lab.runs.store import load_runs
 from tensoradapt.lab.sweeps.spec import read_spec
 

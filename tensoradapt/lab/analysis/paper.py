@@ -16,10 +16,11 @@ from tensoradapt.checks import as_path, check_arguments, optional, text
 from tensoradapt.errors import TensorAdaptError, did_you_mean, missing_extra
 from tensoradapt.files import csv_bytes, replace_file
 from tensoradapt.lab.analysis.cells import cell_text
+from tensoradapt.lab.analysis.comparisons import compared_rows
 from tensoradapt.lab.analysis.facts import how_unequal, listed, reported
 from tensoradapt.lab.analysis.names import displayed
 from tensoradapt.lab.analysis.results import table_of
-from tensoradapt.lab.analysis.tables import compare_means, how_made, summarise
+from tensoradapt.lab.analysis.tables import mean_rows, summarise
 from tensoradapt.lab.runs.row import REFERENCES
 from tensoradapt.planning.size import Size
 from tensoradapt.text import plain, prose
@@ -143,8 +144,8 @@ def _decided(means: DataFrame, runs: DataFrame) -> list[tuple[str, ...]]:
             continue
         same = runs[runs["id"].isin([name for names in own["runs"] for name in names])].assign(budget=None)
         same["method"] = same["method"].where(~same["id"].isin(top["runs"]), BEST)
-        gaps = compare_means(summarise(same), BEST, runs=how_made(same))
-        if len(gaps) == len(own) - 1 and (gaps["decided"] & (gaps["difference"] < 0)).all():
+        gaps = compared_rows(mean_rows(same), BEST)
+        if len(gaps) == len(own) - 1 and all(gap["decided"] and gap["difference"] < 0 for gap in gaps):
             found.append(top["runs"])
     return found
 

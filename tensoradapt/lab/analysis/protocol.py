@@ -5,7 +5,7 @@ Within one specification what differs was asked for. Runs of several specificati
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pandas import DataFrame
@@ -74,11 +74,6 @@ def refused(first: str, second: str, own: Row, other: Row) -> TensorAdaptError:
         "runs of different specifications; expected one protocol, as such scores do not compare: "
         f"{SELECT.format(condition=_condition(name, other, own))}, or run both methods by one"
     )
-
-
-def comparable(rows: Mapping[str, Row]) -> Callable[[Row, Row], bool]:
-    """Return a function that says whether two rows of means compare, by the first of their runs in ``rows``, by id."""
-    return lambda one, other: not apart(rows.get(one["runs"][0], {}), rows.get(other["runs"][0], {}))
 
 
 def _text(name: str, row: Row) -> str:

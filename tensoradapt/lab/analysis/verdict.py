@@ -12,35 +12,17 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from pandas import NA, DataFrame, concat, isna
+from pandas import DataFrame, concat, isna
 
 from tensoradapt.errors import TensorAdaptError
+from tensoradapt.lab.analysis.comparisons import LEVEL, check_comparison, compared_rows, methods_of, reference_of
 from tensoradapt.lab.analysis.facts import listed, named, reported
 from tensoradapt.lab.analysis.names import display
 from tensoradapt.lab.analysis.results import CONFIGURATION, table_of
-from tensoradapt.lab.analysis.tables import (
-    LEVEL,
-    check_comparison,
-    compare_means,
-    how_made,
-    methods_of,
-    reference_of,
-    summarise,
-)
+from tensoradapt.lab.analysis.tables import COMPARED, VERDICTS, Row, mean_rows, typed_table
 from tensoradapt.text import count_text, plain
 
 OUTCOMES = ("kept", "close", "worse", "open", "failed")  # the five words, without their numbers
-VERDICTS = {  # what a column of ``verdict`` means, beside those of ``compare``
-    "outcome": "which of the five words it has: " + ", ".join(OUTCOMES),
-    "verdict": "the words, with their numbers",
-    "sentence": "what is shown of the size, in one sentence",
-    "within_twice": "whether it is shown to lose less than two margins, as ``within`` of one",
-    "seeds_settle": "fewest seeds that would show it to be worse or within the margin; missing above 200, and where it "
-    "is settled",
-    "points": "points of the metric's unit: 100 for a share of 1; missing where the metric is no share",
-    "n_lost": "how many of its runs ended at chance or diverged",
-    "reference_lost": "how many of the reference's did",
-}
 ALIKE = 1.29  # times as many parameters at which two sizes are no longer nearly alike
 MOST = 6  # sizes that a sentence names
 NOTE = 90  # characters of a run's note
@@ -112,33 +94,20 @@ def _judged(task: str, runs: DataFrame, reference: str, at: int | str | None, ma
     if (runs["kind"] != "adapter").all():
         return Judged(task, runs, reference=reference)
     # without budgets the reference is one size, by which "times fewer" is counted; two may have led to one size
-    sized = runs if at else runs.assign(budget=NA).drop_duplicates([*CONFIGURATION, "seed"])
-    means, made = summarise(sized), how_made(runs)
-    base = DataFrame()
+    means = mean_rows(runs if at else runs.assign(budget=None).drop_duplicates([*CONFIGURATION, "seed"]))
+    base: list[Row] = []
     if "head" in set(runs["kind"]):
         with suppress(TensorAdaptError):  # a head may be of another protocol, as of a rate that was given
-            base = compare_means(means, "head", runs=made)
-    if not methods_of(runs, reference):
-        return Judged(task, runs, base=base, reference=reference)
-    points = _points(means)
+            base = compared_rows(means, reference_of(runs, "head"))
+    points = _points(means[0])
     margin = margin or (0.01 if isna(points) else 1 / points)
-    gaps, wider = (compare_means(means, reference, at or "auto", n * margin, made) for n in (1, 2))
-    gaps["within_twice"], budgets = wider["within"], runs.set_index("id")["budget"]
-    gaps["budget"] = [budgets[names[0]] for names in gaps["runs"]]
-    return Judged(task, runs, _with_words(gaps, points, set(runs["id"][runs["lost"]])), base, reference)
-
-
-def _with_words(gaps: DataFrame, points: float, lost: set[str]) -> DataFrame:
-    """Return comparisons with what is shown of each."""
-    rows = gaps.to_dict("records")
+    budgets, rows = runs.set_index("id")["budget"], compared_rows(means, reference, at or "auto", margin)
     for row in rows:
-        row["points"] = points
-        row["n_lost"], row["reference_lost"] = (sum(name in lost for name in row["runs"][i::2]) for i in (0, 1))
+        row |= {"points": points, "budget": budgets[row["runs"][0]]}
         row["outcome"] = outcome(row)
-        row["seeds_settle"] = _settling(row) if row["outcome"] == "open" else NA
-        row["verdict"] = words(row)
-        row["sentence"] = sentence(row)
-    return gaps.assign(**{name: [row[name] for row in rows] for name in VERDICTS}).astype({"seeds_settle": "Int64"})
+        row["seeds_settle"] = _settling(row) if row["outcome"] == "open" else None
+        row |= {"verdict": words(row), "sentence": sentence(row)}
+    return Judged(task, runs, typed_table(rows, [*COMPARED, *VERDICTS]), typed_table(base, COMPARED), reference)
 
 
 def outcome(row: Any) -> str:
@@ -191,10 +160,10 @@ def _more(row: Any) -> str:
 
 
 def _settling(row: Any) -> Any:
-    """Return the fewest seeds that show a size to be worse, or to lose less than the margin; NA above 200."""
-    asked = [row[name] for name in ("seeds_needed", "seeds_within") if not isna(row[name])]
+    """Return the fewest seeds that show a size to be worse, or to lose less than the margin; None above 200."""
+    asked = [row[name] for name in ("seeds_needed", "seeds_within") if row[name] is not None]
     more = [seeds for seeds in asked if seeds > row["n_seeds"]]  # where seeds would do, it takes more test examples
-    return min(more, default=NA)
+    return min(more, default=None)
 
 
 def _beside(row: Any) -> str:
@@ -209,12 +178,12 @@ def _beside(row: Any) -> str:
 
 
 def _reference(row: Any) -> str:
-    return named({"method": row["reference"], "rank": row["reference_rank"], "budget": NA})
+    return named({"method": row["reference"], "rank": row["reference_rank"]})
 
 
-def _points(means: DataFrame) -> float:
+def _points(row: Row) -> float:
     """Return how many points a metric's unit has, a share of 1 or of 100; nan for a metric that is no share."""
-    low, high = (float(means[name].astype(float).iloc[0]) for name in ("metric_low", "metric_high"))
+    low, high = (math.nan if row[name] is None else float(row[name]) for name in ("metric_low", "metric_high"))
     return 100 / high if low == 0 and math.isfinite(high) and high > 0 else math.nan
 
 

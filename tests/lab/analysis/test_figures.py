@@ -20,10 +20,10 @@ from support.figures import faults, shown
 from support.refusals import refused
 
 from tensoradapt.lab.analysis import plots
+from tensoradapt.lab.analysis.comparisons import compare
 from tensoradapt.lab.analysis.names import display
 from tensoradapt.lab.analysis.page.svg import contrast
 from tensoradapt.lab.analysis.results import table_of
-from tensoradapt.lab.analysis.tables import compare
 from tensoradapt.lab.analysis.verdict import verdict
 
 DOCS = Path(__file__).parents[3] / "docs"

@@ -18,10 +18,11 @@ from support.synthetic_runs import write_many, write_synthetic
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.lab.analysis import plots
 from tensoradapt.lab.analysis.columns import TYPES
+from tensoradapt.lab.analysis.comparisons import compare
 from tensoradapt.lab.analysis.paper import paper_table
 from tensoradapt.lab.analysis.results import complete, frame
 from tensoradapt.lab.analysis.statistics.intervals import t_interval
-from tensoradapt.lab.analysis.tables import MEANS, compare, frontier, summarise
+from tensoradapt.lab.analysis.tables import MEANS, frontier, summarise
 from tensoradapt.lab.analysis.verdict import lines
 from tensoradapt.lab.sweeps.results import results
 

@@ -11,9 +11,10 @@ import pytest
 from support.synthetic_runs import sweep, write_many, write_synthetic
 
 import tensoradapt as ta
+from tensoradapt.lab.analysis.comparisons import compare
 from tensoradapt.lab.analysis.paper import paper, write
 from tensoradapt.lab.analysis.results import table_of
-from tensoradapt.lab.analysis.tables import compare, summarise
+from tensoradapt.lab.analysis.tables import summarise
 
 CURVES = {"cp": [(2, 300, 0.75), (4, 600, 0.9)], "lora": [(1, 300, 0.75), (2, 600, 0.8)]}
 TASK = "rte, accuracy (%)"

@@ -12,10 +12,11 @@ from support.synthetic_runs import sweep, tuned_apart, write_synthetic
 
 import tensoradapt as ta
 from tensoradapt.errors import TensorAdaptError
+from tensoradapt.lab.analysis.comparisons import compare
 from tensoradapt.lab.analysis.facts import facts, reported
 from tensoradapt.lab.analysis.results import table_of
-from tensoradapt.lab.analysis.tables import compare
-from tensoradapt.lab.analysis.verdict import OUTCOMES, VERDICTS, amount, judge, lines, summary
+from tensoradapt.lab.analysis.tables import VERDICTS
+from tensoradapt.lab.analysis.verdict import OUTCOMES, amount, judge, lines, summary
 from tensoradapt.lab.cli.main import main
 
 LEVELS = {

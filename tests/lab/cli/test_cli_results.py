@@ -10,7 +10,8 @@ from support.configs import config_of
 from support.synthetic_runs import sweep, write_many
 
 from tensoradapt.lab.analysis import plots
-from tensoradapt.lab.analysis.tables import compare, summarise
+from tensoradapt.lab.analysis.comparisons import compare
+from tensoradapt.lab.analysis.tables import summarise
 from tensoradapt.lab.analysis.verdict import lines, verdict
 from tensoradapt.lab.cli.main import main
 from tensoradapt.lab.runs.store import write_failure

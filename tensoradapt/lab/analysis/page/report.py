@@ -21,11 +21,12 @@ from tensoradapt.checks import strings
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.files import replace_file
 from tensoradapt.lab.analysis import results
+from tensoradapt.lab.analysis.comparisons import methods_of
 from tensoradapt.lab.analysis.edges import at_edges, edge_text
 from tensoradapt.lab.analysis.facts import how_chosen, how_unequal, named, reported
 from tensoradapt.lab.analysis.names import display, looks
 from tensoradapt.lab.analysis.page import svg
-from tensoradapt.lab.analysis.tables import methods_of, summarise
+from tensoradapt.lab.analysis.tables import summarise
 from tensoradapt.lab.analysis.verdict import Judged, amount, fewer, judge, lost_of, summary
 from tensoradapt.lab.runs.store import ADAPTERS, Failure
 from tensoradapt.planning.size import Size

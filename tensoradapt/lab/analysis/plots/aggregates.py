@@ -26,14 +26,14 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from tensoradapt.errors import TensorAdaptError
-from tensoradapt.lab.analysis.beside import shared_seeds
+from tensoradapt.lab.analysis.comparisons import methods_of, reference_of, shared_seeds
 from tensoradapt.lab.analysis.facts import listed
 from tensoradapt.lab.analysis.names import Look, display, displayed, tone
 from tensoradapt.lab.analysis.names import looks as looks_of
 from tensoradapt.lab.analysis.plots._parts import FAINT, GREY, PALE, bare, inches, narrow, plain
 from tensoradapt.lab.analysis.statistics.bootstrap import improvement, iqm, stratified_bootstrap
 from tensoradapt.lab.analysis.statistics.intervals import Floats
-from tensoradapt.lab.analysis.tables import methods_of, reference_of, summarise
+from tensoradapt.lab.analysis.tables import summarise
 from tensoradapt.planning.size import Size
 
 SEEDS = 3  # fewer give a bootstrap nothing to draw from

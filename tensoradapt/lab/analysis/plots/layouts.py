@@ -26,9 +26,10 @@ from matplotlib.colors import TwoSlopeNorm, to_rgba
 from matplotlib.patches import Rectangle
 
 from tensoradapt.errors import TensorAdaptError
+from tensoradapt.lab.analysis.comparisons import compare, methods_of, reference_of
 from tensoradapt.lab.analysis.names import display, tone
 from tensoradapt.lab.analysis.plots import _parts
-from tensoradapt.lab.analysis.tables import compare, methods_of, reference_of, summarise
+from tensoradapt.lab.analysis.tables import summarise
 from tensoradapt.planning.size import Size
 
 GAP = {"difference": "difference", "low": "difference_low", "high": "difference_high", "p_holm": "p_holm"}
