@@ -129,7 +129,7 @@ def curves_rates():
 def learning():
     """Who learns faster?
 
-    The training loss, smoothed, as the mean over seeds; thin lines are seeds, pale ones the mean as it was. With a
+    The training loss, smoothed, as the mean over seeds; thin lines are seeds. With a
     folder of runs in place of a table the losses are read from it, and `x="seconds"` is the other axis.
     """
     runs = pd.read_csv("docs/examples/learning/runs.csv")  # a column has the losses of all steps

@@ -1,4 +1,4 @@
-"""Forgetting: how much less likely general text has become to a causal model by its training, in nats a token.
+"""Forgetting: how much less likely general text has become to a causal model by its training, in nats per token.
 
 The text is the proceedings of a workshop of the Library of Congress on electronic texts (1992), as the compression
 library Brotli keeps them among its test data: 16 windows of 128 tokens, evenly apart. HF PEFT's comparison of methods

@@ -45,7 +45,7 @@ RUN = {  # what a column of runs means; all other columns are fields of the reco
     "seed": "seed",
     "score": "score on the test set, more is better; chance where the run diverged; missing where it chose a rate",
     "validation": "score on the validation set",
-    "forgetting": "how much less likely general text became to a causal model (nats a token); 0 for its base",
+    "forgetting": "how much less likely general text became to a causal model (nats per token); 0 for its base",
     "chance": "score of a constant answer",
     "metric_low": "least value that the metric can have",
     "metric_high": "largest value that the metric can have",

@@ -172,7 +172,8 @@ def _beside(row: Any) -> str:
     if isna(gap):
         return ""
     control = f"{row['control']} with {row['control_n_params']:,.0f}"
-    if not row["control_p_holm"] < LEVEL:
+    p = row.get("control_p_holm")  # which one seed does not have
+    if p is None or not p < LEVEL:
         return f"; {control} does not differ from it"
     return f"; {control} is {amount(abs(gap), row['points'])} {'lower' if gap > 0 else 'higher'}"
 

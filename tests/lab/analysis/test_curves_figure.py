@@ -1,4 +1,4 @@
-"""Figures of curves: means stand at their rank or steps, rates that are kept have rings, what is decided is said."""
+"""Figures of curves: means stand at their rank or steps, rates that are kept have rings, what is shown is said."""
 
 from __future__ import annotations
 
@@ -57,12 +57,13 @@ def test_a_mean_stands_at_its_x_and_height(x: str) -> None:
     assert [text.get_text() for text in ax.texts] == ["LoRA", "CP"]
 
 
-def test_the_headline_names_what_more_rank_is_decided_to_help() -> None:
+def test_the_headline_names_what_more_rank_is_shown_to_help() -> None:
     rows = curves.rows(grows())
-    assert curves.headline(rows) == "A larger rank helps CP (+0.103); 1 of 2 is undecided"
-    assert curves.headline(curves.rows(grows(gain=0.0))) == "Nothing is decided between the least and the largest rank"
+    assert curves.headline(rows) == "A larger rank helps CP (+0.103); 1 of 2 does not differ measurably"
+    alike = "The least and the largest rank do not differ measurably"
+    assert curves.headline(curves.rows(grows(gain=0.0))) == alike
     one = grows().query("seed == 0")
-    assert curves.headline(curves.rows(one)).startswith("Nothing is decided")
+    assert curves.headline(curves.rows(one)) == alike
     assert curves.caption(one, curves.rows(one)).startswith("One seed, so without intervals.")
 
 
@@ -81,7 +82,8 @@ def test_each_size_is_a_line_or_with_col_a_panel_of_its_means_runs_and_rings(tun
     for parts, of in (([ax], rows), *(([part], rows[rows["rank"].isin([rank]) | rows["rank"].isna()])
                       for part, rank in zip(panels, BEST, strict=True))):  # fmt: skip
         rings = kept[kept["id"].isin(of["id"])]
-        assert marks(parts[0], "seed") == sorted(zip(of["lr"], of["validation"], strict=True))
+        means = of.drop_duplicates(["method", "setting", "lr"])
+        assert marks(parts[0], "mean") == sorted(zip(means["lr"], means["mean"], strict=True))
         assert marks(parts[0], "chosen") == sorted(zip(rings["lr"], rings["mean"], strict=True)) != []
 
 

@@ -57,7 +57,7 @@ def test_a_row_is_the_middle_half_of_all_gains_and_the_share_of_pairs_that_are_w
         assert len(row["runs"]) == own.size
 
 
-def test_what_is_decided_is_said_and_bold() -> None:
+def test_what_differs_measurably_is_said_and_bold() -> None:
     rows = aggregates.rows(made())
     assert set(rows.loc[rows["decided"], "method"]) == {"cp", "vera"}, "MetaTT-4D is as good as LoRA"
     said = aggregates.headline(rows)
@@ -68,7 +68,7 @@ def test_what_is_decided_is_said_and_bold() -> None:
     ax = drawn(aggregates, rows)
     assert sum(text.get_weight() == "bold" for text in ax.texts) == rows["decided"].sum() == 4
     same = aggregates.rows(made(levels=dict.fromkeys(LEVELS, 0.7)))
-    assert aggregates.headline(same) == "Over 5 tasks nothing is decided against LoRA"
+    assert aggregates.headline(same) == "Over 5 tasks no method differs measurably from LoRA of its size"
 
 
 @pytest.mark.parametrize("width", [3.3, 7])

@@ -136,39 +136,29 @@ def said(row: pd.Series) -> str:
 
 
 def point(ax: Axes, x: float, row: pd.Series, look: Look, filled: bool = True, shift: float = 0) -> None:
-    """Draw a row of ``summarise``: its mean as a marker, its 95 % interval as a bar, its seeds as ticks, all at x.
+    """Draw a row of ``summarise``: its mean as a marker, its 95 % interval as a bar, both at x.
 
-    Limits of y must be set. A run at chance and one below the axes is a cross, on the lower edge where it is below; so
-    is a mean that is below. A bar that reaches past the axes has an arrow at the edge. One seed has neither bar nor
-    tick. ``shift``: points right of x, where x is a choice and no measurement, as a rank.
+    Limits of y must be set. A mean below the axes is a cross on the lower edge, and a bar that reaches past the axes
+    has an arrow there. ``shift``: points right of x, where x is a choice and no measurement, as a rank.
     """
     size, low = 4.5 if narrow(ax) else 6, ax.get_ylim()[0]
-    mark: dict[str, Any] = {"color": look.colour, "transform": moved(ax, shift)}
-    pale = {**mark, "zorder": 2.2, "alpha": 0.8 if filled else 0.45}
-    lost = [score for score, is_lost in zip(row["scores"], row["lost"], strict=True) if is_lost or score < low]
-    if row["n_seeds"] > 1:
-        inside = [score for score, gone in zip(row["scores"], row["lost"], strict=True) if not gone and score >= low]
-        ax.plot([x] * len(inside), inside, "_", ms=0.75 * size, mew=0.6, gid="seed", **pale)
-        if row["high"] > low:
-            _bar(ax, x, row, 0.75 * size, pale)
-    crosses = sorted({max(score, low) for score in (*lost, *([row["mean"]] if row["mean"] < low else []))})
-    if crosses:  # an empty line outside the axes would count for the layout
-        ax.plot([x] * len(crosses), crosses, "x", ms=0.8 * size, mew=1, clip_on=False, zorder=5, gid="lost", **mark)
+    mark: dict[str, Any] = {"color": look.colour, "transform": moved(ax, shift), "gid": said(row)}
+    if row["n_seeds"] > 1 and row["high"] > low:
+        _bar(ax, x, row, 0.75 * size, {**mark, "zorder": 2.2, "alpha": 0.8 if filled else 0.45})
     if row["mean"] < low:
-        ax.lines[-1].set_gid(said(row))
+        ax.plot(x, low, "x", ms=0.8 * size, mew=1, clip_on=False, zorder=5, **mark)
         return
     face, edge = (look.colour, tone(1)) if filled else (tone(1), look.colour)
-    mark |= {"mfc": face, "mec": edge, "ms": size, "mew": 0.8, "zorder": 3 + filled, "gid": said(row)}
-    ax.plot(x, row["mean"], look.marker, **mark)
+    ax.plot(x, row["mean"], look.marker, mfc=face, mec=edge, ms=size, mew=0.8, zorder=3 + filled, **mark)
 
 
 def _bar(ax: Axes, x: float, row: pd.Series, size: float, look: Mapping[str, Any]) -> None:
     """Draw an interval that reaches into the axes, with an arrow at an edge that it reaches past."""
     low, high = ax.get_ylim()
-    ax.plot([x, x], [max(row["low"], low), min(row["high"], high)], lw=0.9, gid="bar", **look)
+    ax.plot([x, x], [max(row["low"], low), min(row["high"], high)], lw=0.9, **{**look, "gid": "bar"})
     for past, edge, arrow in ((row["low"] < low, low, CARETDOWN), (row["high"] > high, high, CARETUP)):
         if past:
-            ax.plot(x, edge, marker=arrow, ms=size, mew=0, gid="cut", **look)
+            ax.plot(x, edge, marker=arrow, ms=size, mew=0, **{**look, "gid": "cut"})
 
 
 def moved(ax: Axes, shift: float) -> Transform:

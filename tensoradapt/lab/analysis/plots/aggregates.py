@@ -37,7 +37,7 @@ from tensoradapt.lab.analysis.tables import summarise
 from tensoradapt.planning.size import Size
 
 SEEDS = 3  # fewer give a bootstrap nothing to draw from
-LEVEL = 0.05  # below which an improvement is decided, over all of the figure
+LEVEL = 0.05  # of the tests of all rows together
 over_tasks = True  # the figure is of all tasks at once
 
 Key = tuple[str, str]  # method and size
@@ -155,7 +155,7 @@ def _row(key: Key, gains: Mapping[Key, Floats], other: Key | None, n: int) -> di
 def draw(rows: pd.DataFrame, ax: Axes, *, looks: Mapping[str, Look] | None = None) -> Axes:
     """Draw a row for each method and size: its interquartile mean with its interval, and right of it P(better).
 
-    Bold, and a filled marker: decided with Bonferroni's correction over the figure.
+    Bold, and a filled marker: differs measurably, with Bonferroni's correction over the figure.
     """
     styles = dict(looks or looks_of(rows["method"]))
     ax.set_ylim(len(rows) - 0.4, -0.6)
@@ -199,7 +199,7 @@ def _beside(ax: Axes, rows: pd.DataFrame) -> None:
             text += f"  {row['better_low']:.2f} to {row['better_high']:.2f}"
         bold = "bold" if row["decided"] else "normal"
         ax.annotate(text, (1, y), (6, 0), xycoords=ax.get_yaxis_transform(), weight=bold, **where)
-    head = plain(f"P(better than {display(rows['reference'].iloc[0])})")
+    head = plain(f"chance to beat {display(rows['reference'].iloc[0])}")
     where |= {"va": "bottom", "color": tone(GREY)}
     ax.annotate(fill(head, 12) if narrow(ax) else head, (1, 1), (6, 1), xycoords="axes fraction", **where)
 
@@ -218,14 +218,14 @@ def caption(runs: pd.DataFrame, rows: pd.DataFrame) -> str:
 
 
 def headline(rows: pd.DataFrame) -> str:
-    """Return the answer in a sentence: which methods' runs are decided to beat the reference's, and which not to."""
+    """Return the answer in a sentence: which methods' runs are shown to beat the reference's, or to lose."""
     if rows["better"].isna().all():
         first = rows.loc[rows["iqm"].idxmax()]
         best = f"{display(first['method'])} {first['size']}"
         return f"{best} has the highest mean over tasks; none is compared, as none has a size of its reference"
     decided, against = rows[rows["decided"]], display(rows["reference"].iloc[0])
     if decided.empty:
-        return f"Over {rows['tasks'].iloc[0]} tasks nothing is decided against {against}"
+        return f"Over {rows['tasks'].iloc[0]} tasks no method differs measurably from {against} of its size"
     parts = []
     for verb, some in (("beat", decided[decided["better"] > 0.5]), ("lose to", decided[decided["better"] < 0.5])):
         if len(some):

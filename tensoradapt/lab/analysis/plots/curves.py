@@ -162,7 +162,7 @@ def draw(
     focus: str | None = None,
     names: bool = True,
 ) -> Axes:
-    """Draw means with 95 % t intervals, seeds as ticks; hollow: a run at chance or diverged, which is a cross.
+    """Draw means with 95 % t intervals; hollow: a run ended at chance or diverged; a cross at the edge: a mean below.
 
     Methods of one x stand side by side, a few points apart: x was chosen, so that hides nothing. Rates that are kept
     have a ring.
@@ -235,19 +235,19 @@ def caption(runs: pd.DataFrame, rows: pd.DataFrame) -> str:
     """Return what a reader needs to judge the figure."""
     if rows["x"].iloc[0] == "lr":
         seeds = sorted(set(rows["seed"].dropna()))
-        how = f"means over seeds {', '.join(map(str, seeds))}, ticks are runs" if len(seeds) > 1 else "one run each"
+        how = f"means over seeds {', '.join(map(str, seeds))}" if len(seeds) > 1 else "one run each"
         return (
-            f"Validation score at each learning rate tried ({how}). A ring: the rate of the reported runs. A cross, or "
-            "hollow: a run ended at chance or diverged."
+            f"Validation score at each learning rate tried ({how}). A ring: the rate of the reported runs. Hollow: a "
+            "run ended at chance or diverged."
         )
     n, x = sorted(set(rows["n_seeds"])), rows["x"].iloc[0]
     if n == [1]:
         how = "One seed, so without intervals."
     else:
         over = " to ".join(map(str, dict.fromkeys((n[0], n[-1]))))
-        how = f"Means over {over} seeds with 95 % t intervals; ticks are seeds."
+        how = f"Means over {over} seeds with 95 % t intervals."
     beside = f" Methods of one {x} are side by side." if rows["method"].nunique() > 1 else ""
-    lost = " A cross, or hollow: a run ended at chance or diverged." if rows["n_lost"].any() else ""
+    lost = " Hollow: a run ended at chance or diverged." if rows["n_lost"].any() else ""
     return f"{how}{beside}{lost}"
 
 
@@ -264,18 +264,16 @@ def headline(rows: pd.DataFrame) -> str:
             p = paired_p(gap) if len(gap) > 1 else 1.0
             changes.append((f"{display(method)} {setting}".strip(), gap.sum() / max(len(gap), 1), p))
     holds = holm([p for *_, p in changes]) < 0.05
-    decided = [change for change, is_so in zip(changes, holds, strict=True) if is_so]
-    if not decided:
-        return (
-            f"Nothing is decided between the {'fewest and the most' if x == 'steps' else 'least and the largest'} {x}"
-        )
-    decided.sort(key=lambda one: -abs(one[1]))
+    shown = [change for change, is_so in zip(changes, holds, strict=True) if is_so]
+    if not shown:
+        return f"The {'fewest and the most' if x == 'steps' else 'least and the largest'} {x} do not differ measurably"
+    shown.sort(key=lambda one: -abs(one[1]))
     said = []
     for verb, is_up in (("help", True), ("hurt", False)):
-        if some := [f"{name} ({signed(gap)})" for name, gap, _ in decided if (gap > 0) == is_up]:
+        if some := [f"{name} ({signed(gap)})" for name, gap, _ in shown if (gap > 0) == is_up]:
             said.append(f"{verb}{'' if x == 'steps' else 's'} {listed(some, most=3)}")
-    rest = len(changes) - len(decided)
-    left = f"; {rest} of {len(changes)} {'is' if rest == 1 else 'are'} undecided" if rest else ""
+    rest = len(changes) - len(shown)
+    left = f"; {rest} of {len(changes)} {'does' if rest == 1 else 'do'} not differ measurably" if rest else ""
     return f"{'More' if x == 'steps' else 'A larger'} {x} {' and '.join(said)}{left}"
 
 

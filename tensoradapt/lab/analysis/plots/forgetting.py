@@ -9,7 +9,7 @@ Points are means with 95 % t intervals over seeds, of both. Filled: no other mea
 >>> runs["forgetting"] = [0.05, 0.02, 0.06, 0.02, 0.04, 0.03]
 >>> ax = ta.plots.forgetting(runs)
 >>> ax.get_xlabel(), ax.get_ylabel()
-('forgetting (nats a token of general text)', 'test score')
+('forgetting (nats per token of general text)', 'test score')
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def draw(rows: pd.DataFrame, ax: Axes, *, looks: Mapping[str, Look] | None = Non
         if text := f"{look.name if names else ''} {_parts.rank_text(row['rank'])}".strip():
             height = max(row["mean"], ax.get_ylim()[0])
             labels.append(_parts.label(ax, fill(text, 26), at, height, look.colour, "x-small"))
-    label = fill("forgetting (nats a token of general text)", int(15 * _parts.inches(ax)))
+    label = fill("forgetting (nats per token of general text)", int(15 * _parts.inches(ax)))
     ax.set(xlabel=label, ylabel=_parts.score_name(rows))
     _parts.bare(ax)
     _parts.fit_text(ax)
@@ -105,7 +105,7 @@ def headline(rows: pd.DataFrame) -> str:
     above = best["low"] if pd.notna(best["low"]) else best["mean"]
     near = rows[rows["high"].fillna(rows["mean"]) >= above]
     least = near.loc[near["forgetting"].idxmin()]
-    said = f"{_name(best)} has the best mean, at a forgetting of {_parts.number(best['forgetting'])} nats a token"
+    said = f"{_name(best)} has the best mean, at a forgetting of {_parts.number(best['forgetting'])} nats per token"
     if least.name == best.name:
         return f"{said}, the least of those whose intervals overlap with its own"
     return (

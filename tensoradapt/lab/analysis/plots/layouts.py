@@ -1,6 +1,6 @@
 """Heat map of layouts: parameterizations over layouts at each size, as differences to one of them.
 
-Colour is the difference; the reference has a frame; bold is what is decided after Holm's correction over the map.
+Colour is the difference; the reference has a frame; bold differs measurably after Holm's correction over the map.
 
 >>> import tensoradapt as ta
 >>> import itertools
@@ -94,7 +94,7 @@ def _column(row: pd.Series) -> Column:
 
 
 def draw(rows: pd.DataFrame, ax: Axes) -> Axes:
-    """Draw the map; narrow cells have no numbers, and a dot where a difference is decided."""
+    """Draw the map; narrow cells have no numbers, and a dot where a difference is measurable."""
     layouts = sorted(rows["layout"].unique(), key=lambda text: (len(text.split(":")[0].split()), text))
     columns = _columns(rows)
     at = [(layouts.index(row["layout"]), columns.index(_column(row))) for _, row in rows.iterrows()]
@@ -156,15 +156,13 @@ def _axes(ax: Axes, layouts: list[str], columns: list[Column]) -> None:
 
 
 def headline(rows: pd.DataFrame) -> str:
-    """Say how many layouts are decided to be above or below the reference, and name the best of those above."""
+    """Say how many layouts are shown to be above or below the reference, and name the best of those above."""
     against = _against(rows)
     sure, n = rows[rows["decided"]], int(rows["difference"].notna().sum())
     if sure.empty:
-        return f"Nothing is decided: none of {n} differs from {against} after Holm's correction"
+        return f"None of {n} layouts and sizes differs measurably from {against}"
     above = sure[sure["difference"] > 0]
-    said = (
-        f"{len(above)} of {n} are above {against} and {len(sure) - len(above)} below, decided after Holm's correction"
-    )
+    said = f"{len(above)} of {n} are shown to be above {against} and {len(sure) - len(above)} below"
     if above.empty:
         return said
     best = above.loc[above["difference"].idxmax()]

@@ -1,6 +1,6 @@
 """Loss of training against steps or seconds, a line for each method.
 
-Lines are means over seeds of the smoothed loss, thin ones the seeds, pale ones the loss as it was.
+Lines are means over seeds of the smoothed loss, thin ones the seeds.
 
 >>> import pandas as pd
 >>> import tensoradapt as ta
@@ -165,7 +165,7 @@ def draw(
     focus: str | None = None,
     names: bool = True,
 ) -> Axes:
-    """Draw the mean over seeds of the smoothed loss, the seeds thin, and the loss as it was pale.
+    """Draw the mean over seeds of the smoothed loss, and the seeds thin.
 
     A cross ends a run that diverged or is at chance, and the name of its method says how many are; diverged runs are in
     no mean, and limits of y leave them out. References are grey.
@@ -220,8 +220,6 @@ def _draw_line(ax: Axes, own: pd.DataFrame, look: Look, pale: float) -> tuple[fl
     mean = _mean(own)
     if mean.empty:
         return float(own[x].max()), float(own["smooth"].iloc[-1])
-    if not grey:
-        ax.plot(mean[x], mean["loss"], alpha=0.2 * pale, zorder=1.5, gid="raw", **thin)
     width = 1.3 if narrow(ax) else 1.7
     said = f"mean: {display(own['method'].iloc[0])}: loss {mean['smooth'].iloc[-1]:.4f} at the end"
     ax.plot(mean[x], mean["smooth"], lw=width, zorder=1.8 if grey else 3, gid=said, **wide)
@@ -272,7 +270,7 @@ def caption(runs: pd.DataFrame, rows: pd.DataFrame) -> str:
     widths = [f"{width:.2g}" for width in sorted(set(rows["width"]))]
     over = " to ".join(dict.fromkeys((widths[0], widths[-1])))
     how = f"smoothed by Gaussian weights (standard deviation {over} steps)"
-    text = f"Means over seeds of the loss, {how}; thin: seeds; pale: the mean as it was."
+    text = f"Means over seeds of the loss, {how}; thin: seeds."
     time = " Seconds: steps times the median time of a step." if rows["x"].iloc[0] == "seconds" else ""
     return f"{text}{time} {_lost(rows)}".strip()
 
@@ -309,7 +307,9 @@ def headline(rows: pd.DataFrame) -> str:
     ends = f"{number(best)}, of {next_name} at {number(next_best)}"
     if len(seeds) > 1 and seeds.max() < next_seeds.min():
         return f"The loss of {name} ends lowest with every seed, at {ends}{lost}"
-    return f"Whose loss ends lowest is not decided: that of {name} ends at {ends}{lost}"
+    if len(seeds) == 1:
+        return f"With one seed the loss of {name} ends lowest, at {ends}{lost}"
+    return f"Final losses overlap: that of {name} ends at {ends}{lost}"
 
 
 def size(rows: pd.DataFrame, *, width: float = 5.6) -> tuple[float, float]:
