@@ -111,7 +111,10 @@ def test_the_page_is_well_formed_and_loads_nothing(text: str, root: Path) -> Non
 
 
 @pytest.mark.thorough
-def test_the_page_begins_with_the_verdict(text: str, root: Path) -> None:
+def test_the_page_asks_and_answers_first_and_ends_with_how_it_was_made(text: str, root: Path) -> None:
+    assert "<h1>Which adapter is small and good enough on sst2 and stsb?</h1>" in text
+    places = [text.index(part) for part in ('class="verdict"', "<svg", "<table", 'id="runs"', 'id="lost"', 'id="made"')]
+    assert places == sorted(places)
     for one in judge(table_of(root)):
         for said in summary(one):
             assert html.escape(said) in text and text.index(html.escape(said)) < text.index("<svg")
@@ -132,7 +135,7 @@ def test_every_number_leads_back_to_its_runs(text: str, root: Path) -> None:
     assert len(heads) == 5 and all({"Run", "Runs by seed"} & set(head) for head in heads)
     listed = [name.removeprefix("run-") for name in page.ids if name.startswith("run-")]
     assert sorted(listed) == sorted([*(run.name for run in load_runs(root)), "broken"])
-    means = page.tables[0]
+    means = page.tables[1]
     at = {name: i for i, name in enumerate(means[0])}
     table = summarise(table_of(root)[lambda runs: runs["task"] == "sst2"])
     assert [float(row[at["Mean"]]) for row in means[1:]] == [round(mean, 4) for mean in table["mean"]]
@@ -216,6 +219,7 @@ def test_tables_sort_and_filter(browser: Any, text: str, root: Path) -> None:
     page = browser.new_page(viewport={"width": 1280, "height": 900})
     page.goto((root / "report.html").as_uri())
     table, numbers = ".table:has(#run-broken)", []
+    page.click("#runs summary")
     at = page.eval_on_selector_all(f"{table} th", "all => all.map(one => one.innerText)").index("Parameters")
     for _ in range(2):
         page.click(f"{table} th:nth-child({at + 1}) button")

@@ -161,6 +161,16 @@ def test_a_reference_that_failed_settles_nothing() -> None:
     assert said(failed).startswith("All runs of LoRA r=8 failed, so nothing is compared with it. ")
 
 
+@pytest.mark.parametrize(
+    ("method", "said"), [("CP", "1 of 5 runs failed"), ("LoRA", "1 of 5 runs of the reference failed")]
+)
+def test_between_two_sizes_a_failed_run_is_that_of_the_method_whose_it_is(method: str, said: str) -> None:
+    table = runs({("LoRA", 8, 8000): 0.90, ("CP", 2, 2000): 0.88, ("CP", 4, 20_000): 0.92})
+    failed = (table["method"] == method) & (table["n_params"] != 2000) & (table["seed"] == 0)
+    (row,) = ta.verdict(table.assign(lost=failed), at="n_params").to_dict("records")
+    assert (row["n_params"], row["verdict"]) == (8000, said)
+
+
 @pytest.mark.parametrize("columns", [40, 80])
 def test_the_words_are_the_same_in_table_terminal_and_report(
     columns: int, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

@@ -1,4 +1,4 @@
-"""Runs as one HTML page that loads nothing: verdict, figures, tables that sort and filter, failures, provenance."""
+"""Runs as one HTML page that loads nothing: verdict, figures, tables that sort and filter, then how it was made."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tensoradapt.files import replace_file
 from tensoradapt.lab.analysis import results
 from tensoradapt.lab.analysis.comparisons import methods_of
 from tensoradapt.lab.analysis.edges import at_edges, edge_text
-from tensoradapt.lab.analysis.facts import how_chosen, how_unequal, named, reported
+from tensoradapt.lab.analysis.facts import how_chosen, how_unequal, listed, named, reported
 from tensoradapt.lab.analysis.names import display, looks
 from tensoradapt.lab.analysis.page import svg
 from tensoradapt.lab.analysis.tables import summarise
@@ -32,7 +32,7 @@ from tensoradapt.lab.runs.store import ADAPTERS, Failure
 from tensoradapt.planning.size import Size
 from tensoradapt.text import count_text, duration_text, plain
 
-FIGURES = ("frontier", "differences", "learning")
+FIGURES = ("frontier", "differences")  # and below the tables the losses of training
 WIDTHS = {"broad": 6.0, "slim": 3.5}  # inches of a figure on a page of two columns, and on a telephone
 # columns of the page's tables: title, column of the rows, and how a value is written; a number unless it is "{}", and
 # HTML where it is ""
@@ -46,7 +46,7 @@ MEANS = (
         ("Validation", "validation", "{:.4f}"),
         ("Lost", "n_lost", "{:.0f}"),
         ("On frontier", "on_frontier", "{}"),
-        ("P(frontier)", "p_frontier", "{:.3f}"),
+        ("Chance of that", "p_frontier", "{:.3f}"),
     ),
     *(("Rate", "lr", "{:g}"), *MEASURED, ("Runs by seed", "links", "")),
 )
@@ -107,7 +107,7 @@ def write_page(
     Args:
         runs: a row for each run, with those that tuned and those that failed.
         path: of the page. Links to the folders of runs are relative to it.
-        title: of the page.
+        title: what the runs are called, below the question that is the page's title.
         told: what else is known of the runs.
         where: conditions that the runs meet, such as "task=sst2".
         reference: method that others are compared with; None is LoRA.
@@ -127,20 +127,23 @@ def write_page(
     failures = {name: one for name, one in told.failures.items() if name in set(kept["id"])}
     told = replace(told, failures=failures, total=None if where else told.total)
     tasks = judge(scored, reference, margin=margin) if len(scored := reported(kept)) else []
-    several, heading = len(tasks) > 1, f"<h1>{_text(title)}</h1>{_about(kept, where)}{_nav(tasks)}"
+    several, question = len(tasks) > 1, _question(tasks)
+    heading = f"<h1>{_text(question)}</h1>{_about(kept, title, where)}{_nav(tasks)}"
     shown = {one.task: _best(one) for one in tasks}
     own = _runs_of(shown.values(), kept) if any(means.attrs["left_out"] for means in shown.values()) else kept
     parts = [
         f"<header>{heading}</header>\n<main>",
         *(_verdict(one, several) for one in tasks),
+        *(_task(one, kept, shown[one.task], several) for one in tasks),
         *_edges(kept),
         _cards(_overall(kept, told.total)),
-        *(_task(one, kept, shown[one.task], several) for one in tasks),
         _runs(own, Path(path).parent, len(kept)),
         *_lost(own, told),
         *_made(told),
     ]
-    return replace_file(Path(path), _document(title, "\n".join(parts)).encode(errors="backslashreplace"))
+    return replace_file(
+        Path(path), _document(f"{question} {title}", "\n".join(parts)).encode(errors="backslashreplace")
+    )
 
 
 def _best(one: Judged) -> DataFrame:
@@ -183,10 +186,15 @@ def _id(kind: str, name: Any) -> str:
     return f"{kind}-{re.sub(r'[^A-Za-z0-9_-]', '-', str(name))}"
 
 
-def _about(runs: DataFrame, where: Sequence[str]) -> str:
+def _question(tasks: Sequence[Judged]) -> str:
+    named_tasks = listed(one.task for one in tasks if one.task)
+    return f"Which adapter is small and good enough{f' on {named_tasks}' if named_tasks else ''}?"
+
+
+def _about(runs: DataFrame, title: str, where: Sequence[str]) -> str:
     models = ", ".join(sorted(map(str, runs["model"].dropna().unique())))
     only = f"only runs with {' and '.join(where)}" if where else ""
-    return f'<p class="soft">{_text(" · ".join(filter(None, (models, only))))}</p>'
+    return f'<p class="soft">{_text(" · ".join(filter(None, (title, models, only))))}</p>'
 
 
 def _nav(tasks: Sequence[Judged]) -> str:
@@ -257,14 +265,14 @@ def _task(one: Judged, every: DataFrame, shown: DataFrame, several: bool) -> str
     margin = {"margin": float(one.verdicts["margin"].iloc[0])} if len(one.verdicts) else {}
     options = {"reference": one.reference or None, **margin, "looks": looks(every["method"])}
     ids = {name for names in shown["runs"] for name in names}
-    drawn = "".join(_figure(name, own, one.task, options, ids) for name in FIGURES)
+    drawn, losses = ("".join(_figure(n, own, one.task, options, ids) for n in some) for some in (FIGURES, ["learning"]))
     means, runs = _written(shown), _written(one.runs[one.runs["id"].isin(ids)]).set_index("id")
     for name in ("seconds", "memory", "gpu"):
         means[name] = [runs[name].astype(float).reindex(list(names)).median() for names in means["runs"]]
     means["links"] = [_links(names, runs["seed"]) for names in means["runs"]]
     rates = f"Learning rates {how_chosen(own)}." if own["tuning"].any() else ""
     about = " ".join(filter(None, (shown.attrs["left_out"], rates, how_unequal(one.runs))))
-    tables = [_table("Means over seeds", means, MEANS, about)]
+    tables = [_table("Means over seeds", means, MEANS, about), losses]
     if len(one.verdicts):
         gaps = _written(one.verdicts[_of(ids, one.verdicts)])
         gaps["against"] = [
@@ -272,9 +280,9 @@ def _task(one: Judged, every: DataFrame, shown: DataFrame, several: bool) -> str
         ]
         gaps["links"] = [" – ".join(_links(names[i::2], runs["seed"]) for i in (0, 1)) for names in gaps["runs"]]
         title = f"Differences to {display(one.reference)}, paired over {gaps['over'].iloc[0]}"
-        tables.append(_table(title, gaps, DIFFERENCES, FAMILY.format(n=count_text(len(one.verdicts), "comparison"))))
+        tables.insert(0, _table(title, gaps, DIFFERENCES, FAMILY.format(n=count_text(len(one.verdicts), "comparison"))))
     heading = f'<h2 id="{_id("task", one.task)}">{_text(one.task)}</h2>' if several else ""
-    return "\n".join([heading, _cards(_of_task(one)), f'<div class="grid">{drawn}</div>', *tables])
+    return "\n".join([heading, f'<div class="grid">{drawn}</div>', _cards(_of_task(one)), *tables])
 
 
 def _of(ids: set[str], rows: DataFrame) -> Series:
@@ -308,7 +316,7 @@ def _figure(name: str, runs: DataFrame, task: str, options: Mapping[str, Any], i
 
 def _written(rows: DataFrame) -> DataFrame:
     """Return rows with the columns that tables write: names as papers have them, sizes, and memory in GB."""
-    found = rows.assign(size=[Size.of(row).text for _, row in rows.iterrows()], method=rows["method"].map(display))
+    found = rows.assign(size=[Size.of(row).short for _, row in rows.iterrows()], method=rows["method"].map(display))
     for name, column in (("memory", "peak_memory_bytes"), ("gpu", "peak_device_bytes")):
         found[name] = rows[column] / 1e9 if column in rows and rows[column].notna().any() else None
     return found
@@ -363,7 +371,8 @@ def _runs(runs: DataFrame, folder: Path, n: int) -> str:
     about += " ta.load_run(folder, run) loads a run whose adapter was kept." if kept else ""
     linked = about if rows["path"].notna().any() else ""
     title = "All runs" if len(runs) == n else f"Runs of what is shown, {len(runs):,} of {n:,}"
-    return f'<h2 id="runs">Runs</h2>\n{_table(title, rows, RUNS, linked, list(rows["id"]))}'
+    table = _table(title, rows, RUNS, linked, list(rows["id"]))
+    return f'<details id="runs"><summary>Runs</summary>\n{table}</details>'
 
 
 def _folder_link(row: Any, folder: Path, kept: Mapping[str, Path]) -> str:
@@ -402,7 +411,7 @@ def _made(told: Told) -> Iterator[str]:
     """Yield the specifications as TOML, and versions and machines."""
     yield '<h2 id="made">How it was made</h2>'
     for text in told.specifications:
-        yield f"<details open><summary>Specification</summary><pre>{escape(text)}</pre></details>"
+        yield f"<details><summary>Specification</summary><pre>{escape(text)}</pre></details>"
     for text, n in told.made:
         title = f"Versions and machine of {count_text(n, 'run')}"
         yield f"<details><summary>{title}</summary><pre>{escape(text)}</pre></details>"
