@@ -6,6 +6,7 @@ import itertools
 import re
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from html import escape
 from typing import Any
 
@@ -102,24 +103,16 @@ def screen(text: str, what: str = "line") -> str:
 
 
 def show_by(html: Callable[[Any], str]) -> None:
-    """Have plans and adapters shown in notebooks by a function that returns HTML; the last counts."""
+    """Have objects shown in notebooks by a function that returns HTML; the last counts."""
     _displays.append(html)
 
 
 def displayed(of: Any) -> str:
-    """Return what a notebook shows of an object: HTML, or its text where nothing was registered."""
-    return _displays[-1](of) if _displays else f"<pre>{escape(str(of))}</pre>"
-
-
-def html_table(rows: Sequence[tuple[str, ...]]) -> str:
-    """Return a table in HTML, its first row the head; cells are texts, which are escaped."""
-    kinds = ["th"] + ["td"] * (len(rows) - 1)
-    return f"<table>{''.join(_html_row(row, kind) for row, kind in zip(rows, kinds, strict=True))}</table>"
-
-
-def _html_row(row: tuple[str, ...], kind: str) -> str:
-    cells = "".join(f'<{kind} style="text-align:left">{escape(plain(cell))}</{kind}>' for cell in row)
-    return f"<tr>{cells}</tr>"
+    """Return what a notebook shows of an object: HTML, or its text where nothing was registered or that fails."""
+    with suppress(Exception):  # whoever looks at an object gets to see it, whatever is wrong with its display
+        if _displays:
+            return _displays[-1](of)
+    return f"<pre>{escape(repr(of))}</pre>"
 
 
 def bonds_text(rank: Rank) -> str:

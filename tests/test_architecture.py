@@ -51,6 +51,7 @@ LAZY = {
 # runs are finished, or are computed by other processes
 SLOW = {
     "tensoradapt.lab.analysis",  # its figures load pandas and matplotlib
+    "tensoradapt.lab.frames",  # loads pandas
     "tensoradapt.layers.stored_matrix",
     "tensoradapt.lab.data.models",
     "tensoradapt.lab.runs.execute",

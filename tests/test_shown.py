@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pandas
 import pytest
 import torch
 from matplotlib import pyplot
@@ -100,8 +101,9 @@ def test_a_group_and_a_specification_say_what_they_are() -> None:
 def test_an_adapter_is_shown_on_a_screen(plan: Plan) -> None:
     with torch.device("meta"):
         adapter = Adapter(plan, empty=True)
-    assert fits(adapter) and f"{plan.n_params:,} parameters" in repr(adapter)
-    assert adapter._repr_html_() == plan._repr_html_()
+    assert fits(adapter) and f"{plan.n_params:,} parameters, attached" in repr(adapter)
+    shown, planned = Tags(adapter._repr_html_()), Tags(plan._repr_html_())
+    assert "attached" in shown.texts and shown.texts[4:] == planned.texts[4:]
 
 
 def test_a_model_prints_its_adapter_as_a_table() -> None:
@@ -132,7 +134,7 @@ def test_runs_are_a_table_in_a_notebook(runs: Any, tmp_path: Path) -> None:
     assert tags.names.count("tr") == LINES - 1 and tags.texts[-1] == f"... and {len(runs) - LINES + 2} more runs"
     write_synthetic(tmp_path / "one", named="<script>alert(1)</script> & co", seed=1)
     (run,) = ta.load_runs(tmp_path / "one")
-    assert "<script>alert(1)</script> & co" in Tags(run._repr_html_()).texts
+    assert any("<script>alert(1)</script> & co" in text for text in Tags(run._repr_html_()).texts)
 
 
 @every_plan
@@ -140,7 +142,7 @@ def test_a_plan_is_a_drawing_and_a_table_in_a_notebook(plan: Plan) -> None:
     open_before = pyplot.get_fignums()
     html = plan._repr_html_()
     tags, network = Tags(html), plan.groups[0].network
-    assert tags.names.count("svg") == 1 and tags.names.count("table") == 1 and "style" not in tags.names
+    assert tags.names.count("svg") == 1 and tags.names.count("figure") == 1 and "script" not in tags.names
     assert {*(factor.name for factor in network.factors), *(f"{k}={n}" for k, n in network.sizes.items())} <= {
         *tags.texts
     }
@@ -152,8 +154,65 @@ def test_a_plan_is_a_drawing_and_a_table_in_a_notebook(plan: Plan) -> None:
 
 def test_a_drawing_has_no_colour_that_a_dark_page_swallows() -> None:
     mixed = r"color-mix\(in srgb, (#[0-9a-f]{6} 80%, currentColor|currentColor \d+%, var\(--paper\))\)"
-    rest = re.sub(mixed, "", PLANS["minilm"]._repr_html_())
+    rest = re.sub(mixed, "", re.search("<svg.*</svg>", PLANS["minilm"]._repr_html_(), re.DOTALL)[0])
     assert "fill: none" in rest and not re.search(r"#[0-9a-f]{6}\b|white|black", rest)
+
+
+NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?")
+
+
+def numbers(html: str) -> set[str]:
+    """The numbers that a reader sees."""
+    return set(NUMBER.findall(" ".join(Tags(re.sub("<style>.*?</style>", "", html, flags=re.DOTALL)).texts)))
+
+
+@every_plan
+def test_a_notebook_shows_no_other_numbers_than_the_text(plan: Plan) -> None:
+    bonds = {str(n) for n in plan.groups[0].network.bonds.values()}
+    assert numbers(plan._repr_html_()) <= {*NUMBER.findall(str(plan)), f"{len(plan.groups):,}", *bonds}
+    assert {f"{plan.n_params:,}", f"{plan.n_dense:,}"} <= numbers(plan._repr_html_())
+
+
+def test_sites_are_a_table_at_a_prompt_and_in_a_notebook() -> None:
+    sites = ta.find_sites(LLAMA)
+    assert fits(sites) and repr(sites).startswith(f"{len(sites)} sites (llama by recipe llama)\nsite ")
+    assert "4096 x 4096" in Tags(sites._repr_html_()).texts and "0-31" in Tags(sites._repr_html_()).texts
+    assert numbers(sites._repr_html_()) <= set(NUMBER.findall(repr(sites)))
+
+
+def test_an_adapter_says_what_became_of_it() -> None:
+    model = make("bert")
+    adapter = ta.attach(model, "cp", TIED, rank=2)
+    assert adapter.state == "attached"
+    with torch.no_grad():
+        adapter.factored[0].trained["dim"].add_(1)
+    assert adapter.state == "attached, trained", "by a loop of one's own"
+    batches = [{"input_ids": torch.ones(2, 4, dtype=torch.long), "labels": torch.tensor([0, 1])}] * 3
+    ta.fit(model, batches, lr=1e-3, steps=3, progress=False)
+    ta.merge(model)
+    assert adapter.state == "merged into the weights, trained for 3 steps" and adapter.state in repr(adapter)
+    assert adapter.state in Tags(adapter._repr_html_()).texts
+    ta.unmerge(model)
+    assert ta.detach(model).state == "detached, trained for 3 steps"
+
+
+def test_a_task_and_its_data_are_shown_by_their_sizes() -> None:
+    data = ta.load_task("snippets", n_train=100)
+    tags = Tags(data._repr_html_())
+    assert {"100", f"{len(data.test):,}", f"{data.chance:.3f}", data.task.source} <= {*tags.texts}
+    assert data.train.texts[0][0] in tags.texts and "accuracy" in Tags(data.task._repr_html_()).texts
+
+
+def test_methods_are_shown_by_purpose_and_what_is_made_of_the_table_is_a_plain_one() -> None:
+    table = ta.methods()
+    assert {*table["when"]} - {""} <= {*Tags(table._repr_html_()).texts}
+    assert type(table.head()) is pandas.DataFrame and type(table[["name"]]) is pandas.DataFrame
+
+
+def test_a_display_never_fails() -> None:
+    table = ta.methods(kind="published")
+    del table["when"]
+    assert table._repr_html_().startswith("<pre>")
 
 
 def test_names_are_escaped() -> None:
@@ -162,5 +221,5 @@ def test_names_are_escaped() -> None:
     factors = (replace(network.factors[0], name="<b>&"), *network.factors[1:])
     named = replace(plan.groups[0], network=replace(network, factors=factors))
     tags = Tags(replace(plan, source="<i>mine</i>", groups=(named,))._repr_html_())
-    assert not {"b", "i"} & set(tags.names) and "<b>&" in tags.texts
+    assert tags.names.count("i") == 1 + len(factors) and "<b>&" in tags.texts, "bars alone are of this element"
     assert any("<i>mine</i>" in text for text in tags.texts)

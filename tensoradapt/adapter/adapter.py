@@ -28,7 +28,7 @@ from tensoradapt.networks.network import Network
 from tensoradapt.planning.plan import KINDS, Member, Plan, tensor_table
 from tensoradapt.planning.scale import is_matched
 from tensoradapt.sites.site import Site
-from tensoradapt.text import displayed, screen
+from tensoradapt.text import count_text, displayed, screen
 
 
 class Adapter(nn.Module):
@@ -357,15 +357,34 @@ class Adapter(nn.Module):
         """The bytes of the numbers that ``save`` stores, heads aside."""
         return sum(value.nbytes for _, value in self.stored())
 
+    @property
+    def state(self) -> str:
+        """Say where it is and whether it is trained; steps of other loops than ``fit`` are not counted."""
+        steps = self.attachment.steps
+        trained = f"trained for {count_text(steps, 'step')}" if steps else "trained" if self._moved() else ""
+        where = (
+            "detached" if self.attachment.detached else "merged into the weights" if self.gate.merged else "attached"
+        )
+        return ", ".join(filter(None, (where, trained)))
+
+    def _moved(self) -> bool:
+        """Say whether the first factor that starts at zero is zero no more; False where this process cannot read it."""
+        begins, tensor = self.plan.begins, self.factored[0]
+        zero = tensor.trained.get(tensor.network.zero.name)
+        if begins.update != "zero" or begins.nearest or zero is None or zero.is_meta or hasattr(zero, "placements"):
+            return False
+        return bool(zero.detach().any())
+
     def extra_repr(self) -> str:
-        return f"{self.plan.parameterization}, {len(self._parts)} sites, {self.n_params:,} parameters"
+        sites = f"{self.plan.parameterization}, {len(self._parts)} sites"
+        return f"{sites}, {self.n_params:,} parameters, {self.state}"
 
     def __repr__(self) -> str:
         lines = (self.extra_repr(), *tensor_table(self.plan.groups, KINDS))
         return screen("\n  ".join(("Adapter(", *lines)) + "\n)")
 
     def _repr_html_(self) -> str:
-        return displayed(self.plan)
+        return displayed(self)
 
 
 def check_filled(adapter: Adapter) -> None:

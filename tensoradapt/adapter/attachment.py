@@ -62,6 +62,8 @@ class Attachment:
     base: str = ""  # the hash of the base weights when it was attached
     origin: Origin = Origin()
     base_now: Callable[[], str] | None = None  # computes that hash at the time of the call
+    steps: int = 0  # that ``fit`` trained it
+    detached: bool = False
     inactive_heads: dict[str, Tensor] = field(default_factory=dict)  # kept while the model has another adapter's heads
 
     def head_parameters(self) -> dict[str, nn.Parameter]:

@@ -19,9 +19,9 @@ register(_config)
 
 
 def _html(of: Any) -> str:
-    from tensoradapt.lab.notebook import plan_html
+    from tensoradapt.lab.notebook import html
 
-    return plan_html(of)
+    return html(of)
 
 
 show_by(_html)

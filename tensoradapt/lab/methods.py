@@ -80,7 +80,7 @@ def methods(
     >>> table.loc[table["name"] == "cp", ["n_params", "lora_rank"]].to_numpy().tolist()
     [[3504, 8]]
     """
-    from pandas import DataFrame
+    from tensoradapt.lab.frames import Methods
 
     given = locals()
     checks.check_arguments({name: given[name] for name in _CHECKS}, **_CHECKS)
@@ -89,9 +89,9 @@ def methods(
     rows = counted(method_rows(kind, layout), config, {"rank": rank} if budget is None else {"budget": budget}, layout)
     if budget is not None or layout is not None:
         rows = [row for row in rows if row["fault"] is None]
-    table = DataFrame([row for row in rows if row["small"] or not exports_as_lora], columns=COLUMNS)
+    table = Methods([row for row in rows if row["small"] or not exports_as_lora], columns=COLUMNS)
     table["rank"] = [rank and bonds_text(rank) for rank in table["rank"]]
-    return table.astype({"n_params": "Int64", "lora_rank": "Int64"})
+    return Methods(table.astype({"n_params": "Int64", "lora_rank": "Int64"}))
 
 
 COLUMNS = [

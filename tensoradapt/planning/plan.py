@@ -6,7 +6,6 @@ Everything that shapes decide is checked when planning, before anything is alloc
 from __future__ import annotations
 
 import math
-import re
 import textwrap
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -25,7 +24,7 @@ from tensoradapt.planning.scale import is_matched
 from tensoradapt.planning.site_ways import regimes
 from tensoradapt.published import every
 from tensoradapt.published.registry import same_as
-from tensoradapt.sites.site import RowBlock, Site, row_blocks
+from tensoradapt.sites.site import RowBlock, Site, folded_name, folded_reasons, ranges, row_blocks
 from tensoradapt.text import Rank, align, bonds_text, count_text, cut, displayed, screen
 
 REPEATED = frozenset(("layer", "expert"))  # whose projections are folded into one row of the printed plan
@@ -223,7 +222,7 @@ def plan_text(plan: Plan, most: int | None = None, room: int | None = None) -> s
         room: the characters of a line; by default as many as it takes.
     """
     head = [part for line in plan_head(plan) for part in (textwrap.wrap(line, room) if room else [line])]
-    sites, ways = align(_sites(plan), room), align(_ways(plan), room)
+    sites, ways = align(site_rows(plan), room), align(_ways(plan), room)
     title = textwrap.wrap(WAYS, room) if room else [WAYS]
     tensors, skipped = tensor_table(plan.groups, most, room), _skipped(plan, room)
     return "\n".join([*head, "", *tensors, "", *sites, "", *title, *ways, *skipped])
@@ -235,12 +234,12 @@ def plan_head(plan: Plan) -> list[str]:
     head = [
         f"{plan.spec.name}{' as in its paper' if plan.paper else ''} over {len(plan.sites)} matrices "
         f"({plan.source or 'given sites'}): {plan.n_params:,} parameters, {share:.3g} % of their {plan.n_dense:,}",
-        f"scale {plan.scale}{alpha}, start {plan.start}, rule {plan.spec.rule}, {_needed(plan)}",
+        f"scale {plan.scale}{alpha}, start {plan.start}, rule {plan.spec.rule}, {needed(plan)}",
     ]
     return [*head, *_method_notes(plan), *_count_notes(plan), *_trained_notes(plan)]
 
 
-def _needed(plan: Plan) -> str:
+def needed(plan: Plan) -> str:
     """Say what the start needs of the model."""
     batches = " and attach(..., batches=)" if plan.begins.needs_batches else ""
     return f"needs the base weights{batches}" if plan.needs_weights else "needs no base weights"
@@ -324,7 +323,7 @@ def _sizes_text(layout: Layout) -> str:
     return " x ".join(map(str, layout.shape))
 
 
-def _sites(plan: Plan) -> list[tuple[str, ...]]:
+def site_rows(plan: Plan) -> list[tuple[str, ...]]:
     """Return the rows of a table of the sites; layers of a projection that read alike are one row."""
     folded: dict[tuple[str, ...], list[Any]] = {}
     for number, group in enumerate(plan.groups):
@@ -334,15 +333,15 @@ def _sites(plan: Plan) -> list[tuple[str, ...]]:
             joint = {k: v for k, v in member.at.items() if k in over_layers - REPEATED}
             side = "transposed" if member.transposed else "as stored"
             size = f"{member.site.out} x {member.site.in_}"
-            key = (_folded(member.site.name), size, at, side, str(group.network.cut.rank))
+            key = (folded_name(member.site.name), size, at, side, str(group.network.cut.rank))
             folded.setdefault(key, []).append((member.site.coord.get("layer"), number, joint))
     rows: list[tuple[str, ...]] = [("site", "out x in", "slice", "orientation", "R", "layers", "tensor")]
     for (name, size, at, *others), readers in folded.items():
         tensors = {number for _, number, _ in readers}
-        tensor = "each its own" if len(tensors) == len(readers) > 1 else _ranges(tensors)
+        tensor = "each its own" if len(tensors) == len(readers) > 1 else ranges(tensors)
         layers = {layer for layer, _, _ in readers} - {None}  # a module outside the layers has none
         slices = " ".join(filter(None, (at, *_joint([joint for _, _, joint in readers]))))
-        rows.append((name, size, slices, *others, _ranges(layers) or "-", tensor))
+        rows.append((name, size, slices, *others, ranges(layers) or "-", tensor))
     return rows
 
 
@@ -373,28 +372,16 @@ def _joint(readers: list[dict[str, Any]]) -> list[str]:
     return [f"{name}={', '.join(each)}" for name, each in shorter.items()]
 
 
-def _folded(name: str) -> str:
-    """Return a site's name for all layers, and for all experts of a layer."""
-    return re.sub(r"\[\d+[.]", "[*.", re.sub(r"[.]\d+[.]", ".*.", name, count=1))
-
-
 def _slice(value: int | range) -> str:
     return str(value) if isinstance(value, int) else f"{value.start}:{value.stop}"
 
 
-def _ranges(numbers: Iterable[Any]) -> str:
-    """Write ``0-3, 7`` for 0, 1, 2, 3, 7."""
-    runs: list[list[int]] = []
-    for n in sorted(set(numbers)):
-        if runs and n == runs[-1][1] + 1:
-            runs[-1][1] = n
-        else:
-            runs.append([n, n])
-    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in runs)
+def skipped_rows(plan: Plan) -> list[tuple[str, str]]:
+    """Return what was found and is not adapted, and why; names of layers are folded."""
+    return folded_reasons((name, why) for name, why in plan.skipped or () if name not in plan.train)
 
 
 def _skipped(plan: Plan, room: int | None = None) -> list[str]:
-    folded = Counter((_folded(name), why) for name, why in plan.skipped or () if name not in plan.train)
-    rows = [(f"{name}{f' ({n})' if n > 1 else ''}", why) for (name, why), n in folded.items()]
+    rows = skipped_rows(plan)
     lines = align([("module", "why"), *rows], room and room - 2)[1:]
     return ["", "skipped:", *(f"  {line}" for line in lines)] if rows else []

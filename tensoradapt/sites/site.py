@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import fnmatch
+import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from tensoradapt.text import align, count_text, displayed, screen
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,7 @@ class Site:
         return orientation == "out" or (orientation == "model" and not self.reads)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Sites(Sequence[Site]):
     """The sites of a model in its order, the matrices skipped, with the reasons, and how the sites were found."""
 
@@ -87,11 +91,58 @@ class Sites(Sequence[Site]):
     skipped: tuple[tuple[str, str], ...] = ()
     source: str = ""
 
+    def __repr__(self) -> str:
+        skipped = [f"  {name}  {why}" for name, why in folded_reasons(self.skipped)]
+        source = f" ({self.source})" if self.source else ""
+        lines = [
+            f"{count_text(len(self), 'site')}{source}",
+            *align(site_table(self)),
+            *(["skipped:"] if skipped else []),
+        ]
+        return screen("\n".join([*lines, *skipped]))
+
+    def _repr_html_(self) -> str:
+        return displayed(self)
+
     def __len__(self) -> int:
         return len(self.sites)
 
     def __getitem__(self, i: Any) -> Any:
         return self.sites[i]
+
+
+def site_table(sites: Iterable[Site]) -> list[tuple[str, ...]]:
+    """Return the rows of a table of sites; layers of a projection with equal matrices are one row."""
+    layers: dict[tuple[str, str, str], list[Any]] = {}
+    for site in sites:
+        modes = " ".join(f"{name}={n}" for name, n in site.inner)
+        layers.setdefault((folded_name(site.name), f"{site.out} x {site.in_}", modes), []).append(
+            site.coord.get("layer")
+        )
+    rows = [(*key, ranges({*numbers} - {None}) or "-") for key, numbers in layers.items()]
+    return [("site", "out x in", "modes", "layers"), *rows]
+
+
+def folded_name(name: str) -> str:
+    """Return a site's name for all layers, and for all experts of a layer."""
+    return re.sub(r"\[\d+[.]", "[*.", re.sub(r"[.]\d+[.]", ".*.", name, count=1))
+
+
+def folded_reasons(skipped: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return names of modules, folded and counted, and why each was left out."""
+    counts = Counter((folded_name(name), why) for name, why in skipped)
+    return [(f"{name}{f' ({n})' if n > 1 else ''}", why) for (name, why), n in counts.items()]
+
+
+def ranges(numbers: Iterable[Any]) -> str:
+    """Write ``0-3, 7`` for 0, 1, 2, 3, 7."""
+    runs: list[list[int]] = []
+    for n in sorted(set(numbers)):
+        if runs and n == runs[-1][1] + 1:
+            runs[-1][1] = n
+        else:
+            runs.append([n, n])
+    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in runs)
 
 
 @dataclass(frozen=True)

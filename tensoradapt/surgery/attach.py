@@ -349,6 +349,7 @@ def detach(model: nn.Module, name: str | None = None) -> Adapter:
         if not registry.named():
             _unregister(model, registry)
             _unfollow(model, registry, change)
+    adapter.attachment.detached = True
     return adapter
 
 
@@ -387,6 +388,8 @@ def merge_and_unload(model: nn.Module) -> nn.Module:
         registry.changed = [one for one in registry.changed if isinstance(one[0], nn.Module)]  # names of classes stay
         _unregister(model, registry)
         _unfollow(model, registry, change)
+    for adapter in registry.named().values():
+        adapter.attachment.detached = True
     return model
 
 

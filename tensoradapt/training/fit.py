@@ -174,7 +174,10 @@ def training(
         )
     stepper = optimizer_of(model, groups, options)
     with shown_by or nullcontext(), _in_training_mode(model):
-        return _steps(model, batches, options, stepper, loss, reduce or {}, on_step, checkpoint)
+        result = _steps(model, batches, options, stepper, loss, reduce or {}, on_step, checkpoint)
+    for adapter in (module for module in model.modules() if isinstance(module, Adapter)):
+        adapter.attachment.steps += len(result.losses) * any(p.requires_grad for p in adapter.parameters())
+    return result
 
 
 def _steps(

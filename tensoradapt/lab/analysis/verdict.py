@@ -20,6 +20,7 @@ from tensoradapt.lab.analysis.facts import listed, named, reported
 from tensoradapt.lab.analysis.names import display
 from tensoradapt.lab.analysis.results import CONFIGURATION, table_of
 from tensoradapt.lab.analysis.tables import COMPARED, VERDICTS, Row, mean_rows, typed_table
+from tensoradapt.lab.frames import Verdicts
 from tensoradapt.text import count_text, plain
 
 OUTCOMES = ("kept", "close", "worse", "open", "failed")  # the five words, without their numbers
@@ -73,7 +74,7 @@ def verdict(
     ['less than 1 point lost']
     """
     tables = [one.verdicts for one in judge(runs, reference, at, margin) if len(one.verdicts)]
-    return concat(tables, ignore_index=True) if tables else DataFrame()
+    return Verdicts(concat(tables, ignore_index=True)) if tables else DataFrame()
 
 
 def judge(

@@ -28,9 +28,9 @@ from tensoradapt.checks import as_path
 from tensoradapt.errors import TensorAdaptError, located
 from tensoradapt.files import explained, open_bytes, parse_json, read_bounded, sync_folder, write_synced
 from tensoradapt.lab.runs.config import RunConfig
-from tensoradapt.lab.runs.row import AGAIN, TITLES, Row, failed_row, reached, row_of, shown_cells
+from tensoradapt.lab.runs.row import AGAIN, Row, failed_row, reached, row_of, shown_cells
 from tensoradapt.records import finite, finite_or_null, plain
-from tensoradapt.text import LINES, count_text, cut, html_table, screen
+from tensoradapt.text import cut, displayed, screen
 
 FILES = ("config", "result", "measurements", "provenance")
 SWEEPS = "sweeps"  # the folder beside the runs with a record of each specification that was run into it
@@ -67,7 +67,7 @@ class Run:
         return cut(f"Run({', '.join(filter(None, said))})")
 
     def _repr_html_(self) -> str:
-        return Runs([self])._repr_html_()
+        return displayed(self)
 
 
 class Runs(list[Run]):
@@ -77,9 +77,7 @@ class Runs(list[Run]):
         return screen("[" + ",\n ".join(map(repr, self)) + "]", "run")
 
     def _repr_html_(self) -> str:
-        first = self[: LINES - 2]
-        left = f"... and {count_text(len(self) - len(first), 'more run')}" if len(self) > len(first) else ""
-        return f"<div>{html_table([TITLES, *(shown_cells(run.row) for run in first)])}<div>{left}</div></div>"
+        return displayed(self)
 
 
 @dataclass(frozen=True)

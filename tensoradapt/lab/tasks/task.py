@@ -14,6 +14,7 @@ from tensoradapt.lab.data import models
 from tensoradapt.lab.metrics.library import resolve
 from tensoradapt.lab.metrics.metric import Metric
 from tensoradapt.lab.tasks.splits import DataSpec, Split, Splits, at_most, disjoint
+from tensoradapt.text import displayed
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -33,6 +34,9 @@ class Data:
     test: Split
     chance: float
     notes: tuple[str, ...] = ()
+
+    def _repr_html_(self) -> str:
+        return displayed(self)
 
     @property
     def parts(self) -> tuple[Split, Split, Split]:
@@ -76,6 +80,9 @@ class Task(ABC):
     causal: ClassVar[bool] = False
     references: ClassVar[tuple[str, ...]] = ("head", "full", "bitfit")
     readouts: ClassVar[tuple[str, ...]] = ("model",)
+
+    def _repr_html_(self) -> str:
+        return displayed(self)
 
     @abstractmethod
     def splits(self, n_train: int | None = None, n_test: int | None = None) -> Splits:

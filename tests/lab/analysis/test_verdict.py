@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import html
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
 import pandas
 import pytest
+from matplotlib import pyplot
+from matplotlib.text import Text
 from support.synthetic_runs import sweep, tuned_apart, write_synthetic
 
 import tensoradapt as ta
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.lab.analysis.comparisons import compare
 from tensoradapt.lab.analysis.facts import facts, reported
+from tensoradapt.lab.analysis.names import tone
+from tensoradapt.lab.analysis.plots._parts import GOOD, GREY, tone_of
 from tensoradapt.lab.analysis.results import table_of
 from tensoradapt.lab.analysis.tables import VERDICTS
 from tensoradapt.lab.analysis.verdict import OUTCOMES, amount, judge, lines, summary
@@ -172,7 +177,7 @@ def test_between_two_sizes_a_failed_run_is_that_of_the_method_whose_it_is(method
 
 
 @pytest.mark.parametrize("columns", [40, 80])
-def test_the_words_are_the_same_in_table_terminal_and_report(
+def test_the_words_are_the_same_in_figure_table_terminal_report_and_notebook(
     columns: int, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sweep(tmp_path, tasks=("sst2",))
@@ -185,6 +190,24 @@ def test_the_words_are_the_same_in_table_terminal_and_report(
         assert sentence in shown and html.escape(sentence) in page
     assert len(table) and all(f"<td>{html.escape(text)}</td>" in page for text in table["verdict"])
     assert columns < 80 or all(text.partition(",")[0] in shown for text in table["verdict"])
+    notebook = html.unescape(table._repr_html_())
+    pyplot.close(figure := ta.plots.differences(tmp_path).figure)
+    drawn = [" ".join(text.get_text().split()) for text in figure.findobj(Text)]
+    for size, own in table.groupby(["method", "rank", "budget"], dropna=False):
+        (row,) = own.to_dict("records")
+        assert row["sentence"] in notebook and f'<span class="{row["outcome"]}">{row["verdict"]}</span>' in notebook, (
+            size
+        )
+    counts = {text: sum(text == each.split(" · ")[0] for each in drawn) for text in set(table["verdict"])}
+    assert counts == dict(table["verdict"].value_counts()), drawn
+
+
+def test_the_words_of_a_notebook_have_the_colours_of_figures() -> None:
+    """Of black ink: a share of the colour of what is shown, and the rest of ink; grey is ink on paper."""
+    style = (files("tensoradapt.lab") / "notebook.css").read_text()
+    assert tone_of("kept") == tone(0.7, GOOD, ink=True) and f"color-mix(in srgb,{GOOD} 70%,currentColor)" in style
+    grey = f".open,.failed){{color:color-mix(in srgb,currentColor {100 - round(100 * GREY)}%,transparent)"
+    assert tone_of("open") == tone_of("failed") == tone(GREY) and grey in style
 
 
 @pytest.mark.thorough
