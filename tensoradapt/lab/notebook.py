@@ -290,7 +290,10 @@ def _judged(name: str, own: Any) -> Iterable[str]:
     ends = [end for r in rows for end in (r["low"], r["high"], -r["margin"], 0.0) if math.isfinite(end)]
     shown: list[Sequence[Any]] = [("size", "verdict", "difference", "parameters", "")]
     for r in rows:
-        told = (_toned(r["outcome"], r["verdict"]), _interval(r, min(ends), max(ends)))
+        told = (
+            _toned(r["outcome"], r["verdict"]),
+            "" if r["outcome"] == "failed" else _interval(r, min(ends), max(ends)),
+        )
         shown.append((named(r), *told, f"{r['n_params']:,.0f}", fewer(r["times_fewer"])))
     margin = amount(rows[0]["margin"], rows[0]["points"])
     zone = f"Difference: mean and 95 % interval. The line is the reference; green is less than {margin} below it."
@@ -310,7 +313,7 @@ def _interval(row: Mapping[str, Any], least: float, most: float) -> Html:
         line = f'<path d="M{x(row["low"]):.1f} 7H{x(row["high"]):.1f}" stroke="currentColor" stroke-width="1.5"/>'
     return Html(
         f'<svg role="img" width="{WIDE}" height="{HIGH}" viewBox="0 0 {WIDE} {HIGH}" class="{row["outcome"]}">'
-        f'<rect x="{zone:.1f}" width="{zero - zone:.1f}" height="{HIGH}" fill="{GOOD}" fill-opacity=".25"/>'
+        f'<rect x="{zone:.1f}" width="{zero - zone:.1f}" height="{HIGH}" fill="{GOOD}" fill-opacity=".35"/>'
         f'<path d="M{zero:.1f} 0V{HIGH}" stroke="currentColor" stroke-opacity=".5"/>{line}'
         f'<circle cx="{mean:.1f}" cy="7" r="3" fill="currentColor"/></svg>'
     )
