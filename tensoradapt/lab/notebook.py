@@ -290,11 +290,9 @@ def _judged(name: str, own: Any) -> Iterable[str]:
     ends = [end for r in rows for end in (r["low"], r["high"], -r["margin"], 0.0) if math.isfinite(end)]
     shown: list[Sequence[Any]] = [("size", "verdict", "difference", "parameters", "")]
     for r in rows:
-        told = (
-            _toned(r["outcome"], r["verdict"]),
-            "" if r["outcome"] == "failed" else _interval(r, min(ends), max(ends)),
-        )
-        shown.append((named(r), *told, f"{r['n_params']:,.0f}", fewer(r["times_fewer"])))
+        drawn = "" if r["outcome"] == "failed" else _interval(r, min(ends), max(ends))
+        told = (_toned(r["outcome"], r["verdict"]), drawn, f"{r['n_params']:,.0f}", fewer(r["times_fewer"]))
+        shown.append((named(r), *told))
     margin = amount(rows[0]["margin"], rows[0]["points"])
     zone = f"Difference: mean and 95 % interval. The line is the reference; green is less than {margin} below it."
     yield f"{table(shown, (3,), (1,))}<small>{text(zone)}</small>"
@@ -308,9 +306,8 @@ def _interval(row: Mapping[str, Any], least: float, most: float) -> Html:
         return 4 + (WIDE - 8) * (value - least) / ((most - least) or 1)
 
     zone, zero, mean = x(-row["margin"]), x(0), x(row["difference"])
-    line = ""
-    if math.isfinite(row["low"]) and math.isfinite(row["high"]):
-        line = f'<path d="M{x(row["low"]):.1f} 7H{x(row["high"]):.1f}" stroke="currentColor" stroke-width="1.5"/>'
+    path = f'<path d="M{x(row["low"]):.1f} 7H{x(row["high"]):.1f}" stroke="currentColor" stroke-width="1.5"/>'
+    line = path if math.isfinite(row["low"] + row["high"]) else ""  # one seed has no interval
     return Html(
         f'<svg role="img" width="{WIDE}" height="{HIGH}" viewBox="0 0 {WIDE} {HIGH}" class="{row["outcome"]}">'
         f'<rect x="{zone:.1f}" width="{zero - zone:.1f}" height="{HIGH}" fill="{GOOD}" fill-opacity=".35"/>'
