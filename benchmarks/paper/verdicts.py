@@ -27,7 +27,7 @@ from tensoradapt.lab.analysis.verdict import outcome, words
 
 RESULTS = Path(__file__).parents[2] / "docs" / "results"
 MARGINS = (0.01, 0.02)
-POINTS = {"cola": math.nan, "alpaca-answers": math.nan}  # a correlation and nats are no shares, so have no points
+NO_POINTS = ("cola", "alpaca-answers")  # a correlation and nats are no shares
 
 
 class Family(NamedTuple):
@@ -173,7 +173,7 @@ def verdict(row: Row) -> str:
         "within": within,
         "within_twice": twice,
         "margin": MARGINS[0],
-        "points": POINTS.get(row["task"], 100),
+        "points": math.nan if row["task"] in NO_POINTS else 100,
     }
     known = {**row, **told, "reference_lost": 0}
     return words({**known, "outcome": outcome(known)})

@@ -27,6 +27,7 @@ sys.path[:0] = [name for name in FOLDERS if name not in sys.path]
 
 import concept_figures  # noqa: E402  # beside this file
 import figure_style  # noqa: E402  # in benchmarks
+import number_tables  # noqa: E402
 import report  # noqa: E402  # in benchmarks/paper
 import result_figures  # noqa: E402
 import variants  # noqa: E402
@@ -38,14 +39,6 @@ SHOWN = re.compile(r"!\[[^\]]*\]\(([^)\s]+\.png)\)|^```\{image\} (\S+\.png)$", r
 MADE = ("gallery", "notebooks", "reference")  # folders whose pages bring pictures of their own, or none
 KEPT = "results/headline/fresh/frontier.png"  # the README shows it, so it is in git
 NAMES = ("means.csv", "runs.csv", "records.csv")  # of tables beside a picture, without one of its own name
-OUTCOME = {
-    "less than 1 point lost": "kept",
-    "less than 2 points lost": "close",
-    "less than 0.01 lost": "kept",
-    "less than 0.02 lost": "close",
-    "worse": "worse",
-    "not settled": "open",
-}
 OPTIONS: dict[str, dict[str, Any]] = {
     "examples/layouts/layouts.png": {"reference": "cp over layer proj : head dim : model"},
     "start/first.png": {"caption": False},  # as the lines of its page draw it
@@ -143,7 +136,7 @@ def settled(one: Picture, runs: pd.DataFrame) -> dict[str, Any]:
     keys = list(zip(found["method"], found["n_params"], strict=True))
     for name in ("difference", "low", "high", "verdict"):
         found[name] = [known[name][key] for key in keys]
-    found["outcome"] = [OUTCOME.get(words.split(",")[0], "failed") for words in found["verdict"]]
+    found["outcome"] = [number_tables.outcome_of(words) for words in found["verdict"]]
     more = {"caption": False} if len(found) < known["compared"].iloc[0] else {}  # it would name too few sizes
     return {"verdicts": found.assign(over="seeds and test examples"), **more}
 

@@ -19,17 +19,30 @@ from tensoradapt.lab.analysis.verdict import answer, fewer
 RECORDS, VERDICTS = "benchmarks/records", "docs/results/verdicts.csv"
 
 
-def benchmark(name: str) -> Any:
+def benchmark(name: str, folder: str = "benchmarks") -> Any:
     """Import a script of benchmarks, which computes what a table needs from its record."""
-    if (folder := str(ROOT / "benchmarks")) not in sys.path:
-        sys.path.insert(0, folder)
+    if (path := str(ROOT / folder)) not in sys.path:
+        sys.path.insert(0, path)
     return importlib.import_module(name)
 
 
 # Comparisons with LoRA r=8: docs/results/verdicts.csv
 
+OUTCOMES = {
+    "less than 1 point lost": "kept",
+    "less than 0.01 lost": "kept",
+    "less than 2 points lost": "close",
+    "less than 0.02 lost": "close",
+    "worse": "worse",
+    "not settled": "open",
+}
 PLACES = {"headline/linear": " on all linear layers"}
 Size = tuple[str, int]  # a method and its parameters
+
+
+def outcome_of(words: str) -> str:
+    """Return which of the five outcomes of ``ta.verdict`` the words of a verdict say."""
+    return OUTCOMES.get(words.split(",")[0], "failed")
 
 
 def of(family: str, *keep: Size) -> Callable[[list[Row]], list[Row]]:
@@ -90,7 +103,7 @@ def corrected(rows: list[Row]) -> str:
     sentences = [f"LoRA r=8 with {first['reference_n_params']:,} parameters has {reference:.3f}."]
     if not pd.isna(floor):
         share = f"{100 * first['margin_share']:.0f} %"
-        margin = "0.01" if first["task"] in NO_SHARES else "1 point"
+        margin = "0.01" if first["task"] in benchmark("verdicts", "benchmarks/paper").NO_POINTS else "1 point"
         sentences += [f"The floor is {floor:.3f}, so {margin} is {share} of what LoRA r=8 gains over it."]
     sentences += [
         f"Holm's correction is over the {first['compared']} sizes that were compared with it on this task and "
@@ -100,7 +113,6 @@ def corrected(rows: list[Row]) -> str:
 
 
 UNSEEN = "unseen sentences"
-NO_SHARES = ("cola", "alpaca-answers")  # their scores, a correlation and nats, have no points
 TASKS = {  # the families beside the movie-review sentences with MiniLM, as pages call them
     "SST-2": "SST-2",
     "rated sentences, MPNet": "Movie reviews, MPNet",
@@ -117,7 +129,7 @@ def unseen() -> pd.DataFrame:
     rows = pd.DataFrame(of(UNSEEN)(read(VERDICTS)))
     reference = {"reference": "lora", "reference_rank": 8, "margin": 0.01, "points": 100, "budget": pd.NA}
     times = rows["reference_n_params"] / rows["n_params"]
-    outcomes = ["kept" if words == "less than 1 point lost" else "other" for words in rows["verdict"]]
+    outcomes = [outcome_of(words) for words in rows["verdict"]]
     return rows.assign(**reference, times_fewer=times, outcome=outcomes)
 
 

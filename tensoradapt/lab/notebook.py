@@ -287,7 +287,7 @@ def verdicts(of: Any) -> str:
 def _judged(name: str, own: Any) -> Iterable[str]:
     yield f"<p><b>{text(f'{name}: ' if name else '')}{text(answer(own))}.</b></p>"
     rows = own.sort_values("n_params").to_dict("records")
-    ends = [end for r in rows for end in (r["low"], r["high"], -r["margin"], 0.0) if math.isfinite(end)]
+    ends = [*own.loc[own["outcome"] != "failed", ["low", "high"]].stack().dropna(), *-own["margin"], 0.0]
     shown: list[Sequence[Any]] = [("size", "verdict", "difference", "parameters", "")]
     for r in rows:
         drawn = "" if r["outcome"] == "failed" else _interval(r, min(ends), max(ends))
