@@ -217,6 +217,15 @@ def test_headlines_say_what_is_kept_and_what_differs() -> None:
     assert told("layouts", "examples/layouts/means.csv").startswith("None of ")
 
 
+def test_the_caption_of_panels_is_that_of_each() -> None:
+    runs = runs_of("results/figures/tasks.csv").query("task in ['sst2', 'stsb']")
+    module, drawn = plots._MODULES["frontier"], plots.frontier(runs, col="task", caption=True)[0].figure
+    told = " ".join(drawn.get_supxlabel().split())
+    own = {t: module.caption(part, rows_of("frontier", part)) for t, part in runs.groupby("task")}
+    wanted = [f"{task}: {text}" for task, text in own.items()] if len({*own.values()}) > 1 else [*own.values()]
+    assert all(text in told for text in wanted) and len({*own.values()}) > 1
+
+
 @pytest.mark.thorough
 def test_files_of_a_figure_have_its_rows_and_its_sentences(tmp_path: Path) -> None:
     runs = runs_of("results/figures/tasks.csv").query("task in ['sst2', 'rte']")

@@ -338,8 +338,10 @@ def _side_by_side(module: ModuleType, panels: Sequence[_Panel], frame: Options, 
         shared = {"sharex": axes[0], "sharey": axes[0]} if one_task and axes else {}
         axes.append(drawn.add_subplot(grid[i // across, i % across], **shared))
     said = [f"{'' if one_task else f'{p.title}: '}{module.headline(p.rows)}" for p in panels if frame["headline"]]
-    caption = module.caption(panels[0].runs, panels[0].rows) if frame["caption"] else ""
-    _write(drawn, list(dict.fromkeys(said)), frame["figsize"], caption)
+    captions = [module.caption(panel.runs, panel.rows) for panel in panels if frame["caption"]]
+    if len(set(captions)) > 1:  # as panels of other numbers of seeds have
+        captions = [f"{panel.title}: {caption}" for panel, caption in zip(panels, captions, strict=True)]
+    _write(drawn, list(dict.fromkeys(said)), frame["figsize"], " ".join(dict.fromkeys(captions)))
     if styles:
         _legend(drawn.add_subplot(grid[down, :]), styles)
     for ax, panel in zip(axes, panels, strict=True):
