@@ -140,11 +140,17 @@ def tokenizer(name: str) -> Any:
     return None if name == TINY else from_pretrained(transformers().AutoTokenizer, name)
 
 
-@lru_cache(maxsize=2)
 def encoder(name: str) -> Encode:
     """Return the text encoder of a named model: token ids of one or two sentences each, cut to a length."""
-    if name == TINY:
-        return hashed_words
+    if not is_folder(name):
+        return hashed_words if name == TINY else _encoder(name, ())
+    folder = Path(name).absolute()
+    return _encoder(str(folder), tuple(sorted((path.name, path.stat().st_mtime_ns) for path in folder.iterdir())))
+
+
+@lru_cache(maxsize=2)
+def _encoder(name: str, files: tuple[tuple[str, int], ...]) -> Encode:
+    """Return the text encoder of a model; one name may be two folders, and a folder be written again."""
     split = tokenizer(name)
 
     def encode(texts: Sequence[tuple[str, ...]], max_length: int) -> list[list[int]]:

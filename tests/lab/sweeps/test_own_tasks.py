@@ -100,6 +100,13 @@ def test_a_causal_model_without_a_token_for_padding_classifies_each_text_as_if_a
     assert ta.sweep(spec, "runs", executor="inline", device="cpu", say=lambda *_: None).complete
 
 
+def test_a_folder_that_is_written_again_has_its_new_tokenizer(gpt2: str) -> None:
+    assert models.encoder(gpt2)([("many",)], 8) == [[3]]
+    tokenizer = Tokenizer(WordLevel({"many": 0, "<unk>": 1}, unk_token="<unk>"))
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>").save_pretrained(gpt2)
+    assert models.encoder(gpt2)([("many",)], 8) == [[0]]
+
+
 def test_a_dry_run_that_would_fail_says_so_by_its_exit_code(
     gpt2: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
