@@ -170,12 +170,12 @@ def network():
 def spectra():
     """How many directions of each mode does an update use?
 
-    Singular values of each mode of one tensor; those above the noise are counted. An adapter goes in as it is:
-    `ta.plots.spectra(adapter)`.
+    Singular values of each mode of one tensor, and beside each line the directions that keep 90 % of the update. An
+    adapter goes in as it is: `ta.plots.spectra(adapter)`.
     """
     import numpy as np
 
     modes = pd.read_csv("docs/results/figures/spectra.csv").groupby("mode", sort=False)
     values = modes["singular_value"].apply(np.array).to_dict()
-    shape, noise_rank = (modes[name].first().to_dict() for name in ("size", "noise_rank"))
-    ta.plots.spectra(ta.spectra.Spectra(shape, values, noise=float("nan"), noise_rank=noise_rank), figsize=7)
+    sizes, ranks = (modes[name].first().to_dict() for name in ("size", "noise_rank"))
+    ta.plots.spectra(ta.spectra.Spectra(sizes, values, noise=np.nan, noise_rank=ranks), figsize=7, headline=True)

@@ -252,7 +252,7 @@ def test_the_singular_values_and_ranks_are_drawn_where_they_are() -> None:
         for energy in (0.9, 0.99):
             np.testing.assert_allclose(lines(ax, f"{energy:g}")[i], curve[[found.rank_for(energy)[mode] - 1]])
     assert drawing.headline(drawing.rows(found)) == (
-        "1 of 8 directions of layer keeps 90 % of the update, the fewest of the 4 modes"
+        "1 of 8 directions of layer keeps 90 % of the update; proj needs all"
     )
 
 

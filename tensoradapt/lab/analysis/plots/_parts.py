@@ -16,6 +16,7 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.markers import CARETDOWN, CARETUP
@@ -57,6 +58,11 @@ def narrow(ax: Axes) -> bool:
 def has_room(ax: Axes) -> bool:
     """Say whether the figure has a layout engine, which makes room for what stands beside axes."""
     return figure_of(ax).get_layout_engine() is not None
+
+
+def zone_colour() -> str:
+    """Return the colour of the zone of what hardly matters; a dark paper needs more of it to be seen."""
+    return tone(0.14 if sum(to_rgb(tone(1))) > 1.5 else 0.28, GOOD)
 
 
 def tone_of(outcome: str) -> str:

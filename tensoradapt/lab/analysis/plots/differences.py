@@ -81,7 +81,7 @@ def draw(rows: pd.DataFrame, ax: Axes, *, looks: Mapping[str, Look] | None = Non
     rows = rows.assign(y=-np.arange(len(rows)) - 1.3 * first.cumsum())
     margin, limits = float(rows["margin"].iloc[0]), _limits(rows)
     ax.set(xlim=limits, ylim=(rows["y"].min() - 0.6, 0.1))
-    ax.axvspan(max(-margin, limits[0]), 0, color=tone(0.14, _parts.GOOD), lw=0, zorder=0)
+    ax.axvspan(max(-margin, limits[0]), 0, color=_parts.zone_colour(), lw=0, zorder=0)
     ax.axvline(0, color=tone(0), lw=0.9, zorder=0.5)
     for (_, row), header in zip(rows.iterrows(), first, strict=True):
         if header:

@@ -68,7 +68,7 @@ def _key(row: pd.Series, groups: Mapping[Any, Any]) -> Any:
 
 
 def draw(rows: pd.DataFrame, ax: Axes, *, looks: Mapping[str, Look] | None = None, names: bool = True) -> Axes:
-    """Draw a point for each configuration, and the base's place as a line at 0.
+    """Draw a point for each configuration; green: general text is no worse than with the base model, which is at 0.
 
     Args:
         rows: of ``rows``.
@@ -80,7 +80,8 @@ def draw(rows: pd.DataFrame, ax: Axes, *, looks: Mapping[str, Look] | None = Non
     ends = [0.0, *(value for own in rows["forgetting_seeds"] for value in own)]  # intervals of two seeds may be cut
     room = 0.06 * (max(ends) - min(ends)) or 0.01
     ax.set(xlim=(min(ends) - room, max(ends) + room), ylim=_parts.score_limits(rows))
-    ax.axvline(0, color=tone(_parts.GREY), lw=0.9, ls=(0, (4, 2)), zorder=1, gid="base")
+    ax.axvspan(ax.get_xlim()[0], min(0.0, ax.get_xlim()[1]), color=_parts.zone_colour(), lw=0, zorder=0)
+    ax.axvline(0, color=tone(0), lw=0.9, zorder=1, gid="base")
     labels = []
     for _, row in rows.iterrows():
         look, at = styles[row["method"]], row["forgetting"]
@@ -100,18 +101,16 @@ def draw(rows: pd.DataFrame, ax: Axes, *, looks: Mapping[str, Look] | None = Non
 
 
 def headline(rows: pd.DataFrame) -> str:
-    """Say which configuration has the best mean and what it forgets, and which of those as good forgets least."""
+    """Say whether anything forgets, and which of those as good as the best mean forgets least."""
     best = rows.loc[rows["mean"].idxmax()]
     above = best["low"] if pd.notna(best["low"]) else best["mean"]
     near = rows[rows["high"].fillna(rows["mean"]) >= above]
     least = near.loc[near["forgetting"].idxmin()]
-    said = f"{_name(best)} has the best mean, at a forgetting of {_parts.number(best['forgetting'])} nats per token"
+    if (rows["forgetting"] <= 0).all():
+        return f"None of {len(rows)} forgets: general text gets no worse; {_name(best)} has the best mean"
     if least.name == best.name:
-        return f"{said}, the least of those whose intervals overlap with its own"
-    return (
-        f"{said}; of those whose intervals overlap with its own {_name(least)} has the least, "
-        f"{_parts.number(least['forgetting'])}"
-    )
+        return f"{_name(best)} has the best mean, and nothing as good forgets less"
+    return f"{_name(least)} forgets least of those as good as {_name(best)}, which has the best mean"
 
 
 def _name(row: pd.Series) -> str:
@@ -124,6 +123,7 @@ def caption(runs: pd.DataFrame, rows: pd.DataFrame) -> str:
     seeds = f"{n[0]} seeds" if len(n) == 1 else f"{n[0]} to {n[-1]} seeds"
     return (
         f"Means over {seeds}, with 95 % t intervals where there is more than one. Forgetting is the change of the mean "
-        "cross entropy of a fixed sample of general English text by the training; 0 is the base. Filled: no other "
-        "mean is as high at as little forgetting."
+        "cross entropy of a fixed sample of general English text by the training; 0 is the base, green no worse. "
+        "As good: the interval overlaps with that of the best mean. Filled: no other mean is as high at as little "
+        "forgetting."
     )

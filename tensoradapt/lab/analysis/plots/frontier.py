@@ -34,6 +34,7 @@ from tensoradapt.lab.analysis.tables import VERDICTS, summarise
 from tensoradapt.lab.analysis.verdict import ALIKE, amount, answer, fewer, verdict
 from tensoradapt.text import short_count
 
+TICK = 0.62  # inches that a tick's words take
 MOST = 8  # methods that have a colour each; of more, those without a size that is shown to be in the zone are grey
 NARROW = {"n_params": "parameters", "n_trained": "parameters, with the head"}  # names of costs below narrow axes
 TAKEN = ("difference", "margin", "times_fewer", "over", "reference", "reference_rank", "reference_n_params", *VERDICTS)
@@ -191,7 +192,7 @@ def _limits(rows: pd.DataFrame) -> tuple[float, float]:
 def _zone(ax: Axes, row: pd.Series, margin: float) -> None:
     """Draw the reference as a line, and below it the zone of what hardly matters."""
     mean = row["mean"]
-    ax.axhspan(max(mean - margin, ax.get_ylim()[0]), mean, color=tone(0.14, _parts.GOOD), lw=0, zorder=0)
+    ax.axhspan(max(mean - margin, ax.get_ylim()[0]), mean, color=_parts.zone_colour(), lw=0, zorder=0)
     ax.axhline(mean, color=tone(0), lw=0.9, zorder=1, gid="reference")
 
 
@@ -240,15 +241,24 @@ def _size(ax: Axes, row: pd.Series, look: Look, mark: dict[str, Any]) -> None:
 
 
 def _ticks(ax: Axes, adapters: pd.DataFrame, cost: str) -> None:
-    """Tick the sizes that were run, with how many times fewer parameters they have, where there is room for that."""
+    """Tick sizes that were run, with how many times fewer parameters they have; of too many those in the zone first."""
     _parts.count_axis(ax)
     reference = adapters[adapters["is_reference"]]
-    costs = np.sort(adapters["cost"].astype(float).unique())
-    at = [own.mean() for own in np.split(costs, np.flatnonzero(costs[1:] > ALIKE * costs[:-1]) + 1)]
-    width = _parts.inches(ax) * np.diff(np.log(at)) / np.log(ax.get_xlim()[1] / ax.get_xlim()[0])
-    if cost not in ("n_params", "n_trained") or len(reference) != 1 or len(at) > 6 or min(width, default=9) < 0.75:
+    if cost not in ("n_params", "n_trained") or len(reference) != 1:
         return
-    whole = float(reference["cost"].iloc[0])
+    whole, costs = float(reference["cost"].iloc[0]), np.sort(adapters["cost"].astype(float).unique())
+    alike = np.split(costs, np.flatnonzero(costs[1:] > ALIKE * costs[:-1]) + 1)
+    sizes = [whole if whole in own else own.mean() for own in alike]
+    apart = TICK * np.log(ax.get_xlim()[1] / ax.get_xlim()[0]) / _parts.inches(ax)
+    kept = adapters["cost"][adapters["outcome"] == "kept"]
+    first = [size for size in sizes if any(ALIKE > n / size > 1 / ALIKE for n in (whole, *kept))]
+    at: list[float] = []
+    for size in (*first[::-1], *sizes[::-1]):
+        if all(abs(np.log(size / other)) > apart for other in at):
+            at.append(size)
+    if len(at) < 2:
+        return
+    at.sort()
     below = [named(reference.iloc[0]) if fewer(whole / n) == "as many" else fewer(whole / n) for n in at]
     ax.xaxis.set_major_locator(FixedLocator(at))
     labels = [f"{short_count(float(f'{n:.3g}'))}\n{text}" for n, text in zip(at, below, strict=True)]

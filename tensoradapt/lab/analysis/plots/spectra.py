@@ -28,7 +28,7 @@ from tensoradapt.planning.build_plan import plan
 
 LAYOUT = "layer proj : head dim : model"
 LINES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
-LEAST = 1e-8  # the least share of the largest singular value that is drawn
+LEAST = 1e-3  # the least share of the largest singular value that is drawn: the squares of all below hardly count
 ENERGIES = (0.9, 0.99)
 COSINES = "YlGnBu_r"  # from dark blue to pale yellow; black is read on its middle, where most cosines are
 NUMBERS, TICKS = 8, 16  # slices up to which cosines are written into their cells, and each is named
@@ -121,7 +121,7 @@ def draw(rows: pd.DataFrame, ax: Axes) -> Axes:
     """Draw singular values over the largest of their mode, log, against index / size; or a square of cosines.
 
     The large hollow marker is the rank for 90 % of the energy, the small filled one that for 99 %; pale: values within
-    the estimated noise. Values below 1e-8 of the largest are off the axes. Cosines go from -1, dark, to 1, light, in
+    the estimated noise. Values below 0.001 of the largest are off the axes. Cosines go from -1, dark, to 1, light, in
     print too; of up to 8 slices the numbers are written in.
     """
     return _draw_cosines(rows, ax) if "cosine" in rows else _draw_values(rows, ax)
@@ -140,13 +140,22 @@ def _draw_values(rows: pd.DataFrame, ax: Axes) -> Axes:
     ends = {}
     for i, (mode, own) in enumerate(modes.items()):
         if mode in some:
-            ends[f"{mode} ({own['size'].iloc[0]:,})"] = _draw_mode(ax, own, i), _style(i)["color"]
+            ends[f"{mode}: {_needed(own.iloc[0])}"] = _draw_mode(ax, own, i), _style(i)["color"]
     if not some:
         ax.text(0.5, 0.5, "every entry is zero", transform=ax.transAxes, color=tone(GREY), ha="center", va="bottom")
         return ax
     _marks(ax)
     end_names(ax, ends)
     return ax
+
+
+def _needed(row: pd.Series) -> str:
+    """Say how many of a mode's directions keep 90 % of the update.
+
+    >>> _needed(pd.Series({"rank_90": 71, "size": 384})), _needed(pd.Series({"rank_90": 4, "size": 4}))
+    ('71 of 384', 'all 4')
+    """
+    return f"all {row['size']:,}" if row["rank_90"] == row["size"] else f"{row['rank_90']:,} of {row['size']:,}"
 
 
 def _draw_mode(ax: Axes, own: pd.DataFrame, i: int) -> float:
@@ -167,7 +176,7 @@ def _draw_mode(ax: Axes, own: pd.DataFrame, i: int) -> float:
 def _marks(ax: Axes) -> None:
     """Say what hollow and filled markers are, where lines leave room."""
     grey = tone(GREY)
-    hollow = Line2D([], [], ls="", marker="s", ms=8, mfc="none", mec=grey, label="90 % of the energy")
+    hollow = Line2D([], [], ls="", marker="s", ms=8, mfc="none", mec=grey, label="90 % of the update")
     filled = Line2D([], [], ls="", marker="s", ms=4, mfc=grey, mec=grey, label="99 %")
     noise = Line2D([], [], color=grey, lw=1.4, alpha=0.35, label="noise")
     is_seen = any(len(line.get_path()) > 1 for line in ax.lines if line.get_gid() == "noise")
@@ -214,12 +223,14 @@ def caption(adapter: Any, rows: pd.DataFrame) -> str:
     """Return what a reader needs to judge the figure."""
     if "cosine" in rows:
         return f"Cosines between the slices of the update along {rows['mode'].iloc[0]}, whatever their norms."
-    said = "Singular values of each unfolding of the update, over the largest, against index / size of the mode. "
-    return f"{said}Markers: the rank for 90 % (hollow) and 99 % (filled) of the squared norm. Pale: within the noise."
+    return (
+        "Singular values of each unfolding of the update, over the largest, against index / size of the mode. Markers "
+        "and numbers: directions that keep 90 % (hollow) and 99 % (filled) of the squared norm. Pale: within the noise."
+    )
 
 
 def headline(rows: pd.DataFrame) -> str:
-    """Return the answer in a sentence: the mode that the fewest directions carry, or the most alike slices."""
+    """Return the answer in a sentence: which mode needs few directions and which all, or the most alike slices."""
     if "cosine" in rows:
         return _most_alike(rows)
     once = rows.drop_duplicates("mode")
@@ -229,7 +240,10 @@ def headline(rows: pd.DataFrame) -> str:
     if best["rank_90"] == best["size"]:
         return "Every mode uses all its directions: tying one would lose more than 10 % of the update"
     keep = "keeps" if best["rank_90"] == 1 else "keep"
-    share = f"{best['rank_90']:,} of {best['size']:,} directions of {best['mode']} {keep} 90 % of the update"
+    share = f"{_needed(best)} directions of {best['mode']} {keep} 90 % of the update"
+    full = once["mode"][once["rank_90"] == once["size"]].tolist()
+    if full:
+        return f"{share}; {' and '.join(full)} {'needs' if len(full) == 1 else 'need'} all"
     return share if len(once) == 1 else f"{share}, the fewest of the {len(once)} modes"
 
 
