@@ -150,7 +150,7 @@ def variant(image: nodes.image, suffix: str, there: list[str]) -> nodes.image:
     """Return a picture's variant, with the classes that say when it is shown."""
     made = image.deepcopy()
     made["uri"], made["loading"] = with_suffix(image["uri"], suffix), "lazy"
-    widths = ["picture-narrow" if "narrow" in suffix else "picture-wide"] * ("_narrow" in there)
+    widths = ["picture-narrow" if "narrow" in suffix else "picture-wide"] if "_narrow" in there else ["drawing"]
     made["classes"] += ["only-dark" if "dark" in suffix else "only-light", *widths]
     return made
 

@@ -101,13 +101,13 @@ def draw(rows: pd.DataFrame, ax: Axes, *, looks: Mapping[str, Look] | None = Non
 
 
 def headline(rows: pd.DataFrame) -> str:
-    """Say whether anything forgets, and which of those as good as the best mean forgets least."""
+    """Say whether anything is shown to forget, and which of those as good as the best mean forgets least."""
     best = rows.loc[rows["mean"].idxmax()]
     above = best["low"] if pd.notna(best["low"]) else best["mean"]
     near = rows[rows["high"].fillna(rows["mean"]) >= above]
     least = near.loc[near["forgetting"].idxmin()]
-    if (rows["forgetting"] <= 0).all():
-        return f"None of {len(rows)} forgets: general text gets no worse; {_name(best)} has the best mean"
+    if not (rows["forgetting_low"].fillna(rows["forgetting"]) > 0).any():
+        return f"None of {len(rows)} is shown to forget general text; {_name(best)} has the best mean"
     if least.name == best.name:
         return f"{_name(best)} has the best mean, and nothing as good forgets less"
     return f"{_name(least)} forgets least of those as good as {_name(best)}, which has the best mean"
