@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tensoradapt.lab.analysis.results import COSTS, RUN
-from tensoradapt.lab.analysis.tables import COMPARED, MEANS, VERDICTS
+from tensoradapt.lab.analysis.results import COMPARED, COSTS, MEANS, RUN, VERDICTS
 from tensoradapt.lab.runs.config import DataSpec, RunConfig
 from tensoradapt.lab.sweeps.spec import Search, SweepSpec, Tuning
 from tensoradapt.lab.tasks.own_settings import OwnData

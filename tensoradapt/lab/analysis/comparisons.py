@@ -17,11 +17,11 @@ from tensoradapt.checks import check_is, is_number, is_whole, shown
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.lab.analysis import protocol
 from tensoradapt.lab.analysis.names import display
-from tensoradapt.lab.analysis.results import CONFIGURATION, table_of
+from tensoradapt.lab.analysis.results import COMPARED, CONFIGURATION, table_of
 from tensoradapt.lab.analysis.statistics.examples import paired_scores
 from tensoradapt.lab.analysis.statistics.intervals import Floats, Interval, crossed_p, paired_difference, t_interval
 from tensoradapt.lab.analysis.statistics.significance import crossed_paired_p, holm, mcnemar, paired_p, seeds_needed
-from tensoradapt.lab.analysis.tables import COMPARED, Row, Source, grouped, mean_rows, name_of, reported, typed_table
+from tensoradapt.lab.analysis.tables import Row, Source, grouped, mean_rows, name_of, reported, typed_table
 from tensoradapt.lab.runs.row import REFERENCES
 from tensoradapt.planning.size import Size
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import operator
 import os
 import re
+import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
+from importlib import resources
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -19,7 +21,7 @@ from tensoradapt.files import explained, open_bytes
 from tensoradapt.lab.analysis.columns import TRUTHS, TYPES, typed
 from tensoradapt.lab.analysis.names import display
 from tensoradapt.lab.metrics.library import LESS_IS_BETTER, range_of
-from tensoradapt.lab.runs.row import COLUMNS, FAILED, FLAGS, NUMBERS, REFERENCES, SETUP, STATUSES, WHOLE, Row
+from tensoradapt.lab.runs.row import COLUMNS, FAILED, FLAGS, NUMBERS, REFERENCES, STATUSES, WHOLE, Row
 from tensoradapt.lab.runs.store import SWEEPS, Failure, Run, load_failures, load_runs
 from tensoradapt.planning.spec import AdapterSpec
 from tensoradapt.text import bonds_text, plain
@@ -28,50 +30,22 @@ from tensoradapt.training.options import Training
 HELP = {
     f.name: f.metadata["help"] for record in (AdapterSpec, Training) for f in fields(record) if "help" in f.metadata
 }
-RUN = {  # what a column of runs means; all other columns are fields of the records (docs/reference/fields.md)
-    "task": "name of the task",
-    "model": "name of the base model",
-    "metric": "what score, validation and chance are of",
-    "kind": 'what is trained: "adapter", "head" (and a frozen base), "full" (everything) or "bitfit" (head and biases)',
-    "method": "name that the run was given; figures and tables show it as its paper writes it",
-    "parameterization": "name of the parameterization; missing for a published row",
-    **{name: HELP[name] for name in SETUP},
-    "rank": "rank, or a text of ranks by bond",
-    "budget": "parameters that were asked for",
-    "n_params": "trained parameters of the adapter",
-    "n_trained": "trained parameters with the head",
-    "lr": "learning rate",
-    "steps": "steps of training",
-    "seed": "seed",
-    "score": "score on the test set, more is better; chance where the run diverged; missing where it chose a rate",
-    "validation": "score on the validation set",
-    "forgetting": "how much less likely general text became to a causal model (nats per token); 0 for its base",
-    "chance": "score of a constant answer",
-    "metric_low": "least value that the metric can have",
-    "metric_high": "largest value that the metric can have",
-    "status": '"finished", "at chance", "diverged" or "failed"',
-    "lost": "whether the run ended at chance or diverged",
-    "tuning": "whether the run only helped to choose a learning rate",
-    "begun": "when its first attempt began, in UTC; missing for runs of an earlier version",
-    "seconds": "time of the run (s)",
-    "step_seconds_median": "median time of a step (s)",
-    "adapter_bytes": "stored numbers of the adapter (bytes)",
-    "peak_memory_bytes": "peak resident memory (bytes)",
-    "peak_device_bytes": "peak GPU memory (bytes)",
-    "tuned_on": "seeds that rates of its method were chosen on; missing where its rate was given",
-    "sweep": "ids of the folder's specifications that ask for it; empty where several may, missing where none does",
-    "note": "why a run is lost or failed",
-    "id": "name of the run's folder",
-    "path": "folder of the run",
-}
+
+
+def meanings() -> Iterator[dict[str, str]]:
+    """Yield what the columns of runs, means, comparisons and verdicts mean, from ``columns.toml``."""
+    text = resources.files("tensoradapt.lab.analysis").joinpath("columns.toml").read_text(encoding="utf-8")
+    runs, *others = tomllib.loads(text).values()
+    yield (runs := {name: text or HELP[name] for name, text in runs.items()})
+    yield from ({name: text or runs[name] for name, text in table.items()} for table in others)
+
+
+RUN, MEANS, COMPARED, VERDICTS = meanings()
 COSTS = {  # what a frontier can be drawn over, and its name on an axis
     "n_params": "trained parameters of the adapter",
     "n_trained": "trained parameters, head included",
-    "adapter_bytes": RUN["adapter_bytes"],
-    "peak_memory_bytes": RUN["peak_memory_bytes"],
-    "peak_device_bytes": RUN["peak_device_bytes"],
-    "step_seconds_median": RUN["step_seconds_median"],
-    "seconds": RUN["seconds"],
+    **{name: RUN[name] for name in ("adapter_bytes", "peak_memory_bytes", "peak_device_bytes")},
+    **{name: RUN[name] for name in ("step_seconds_median", "seconds")},
 }
 CALLED = {  # other names of columns, of which one is a heading of printed tables
     **dict.fromkeys(("parameters", "params", "num_params", "n_parameters", "num_parameters"), "n_params"),

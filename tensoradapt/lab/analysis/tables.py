@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import math
 import statistics
-import tomllib
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +16,7 @@ from tensoradapt.checks import check_is, is_number, shown
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.lab.analysis import protocol
 from tensoradapt.lab.analysis.columns import TYPES
-from tensoradapt.lab.analysis.results import CONFIGURATION, COSTS, RUN, called, renaming, table_of
+from tensoradapt.lab.analysis.results import CONFIGURATION, COSTS, MEANS, called, renaming, table_of
 from tensoradapt.lab.analysis.statistics.intervals import non_dominated, on_frontier_probability, t_interval
 from tensoradapt.lab.runs.store import Run
 from tensoradapt.planning.size import Size
@@ -41,15 +39,6 @@ KINDS = {  # types of the columns of means and comparisons that are not "float64
     **dict.fromkeys(("outcome", "verdict", "sentence"), "str"),
     **dict.fromkeys(("on_frontier", "decided", "within", "within_twice"), "bool"),
 }
-
-
-def _meanings() -> list[dict[str, str]]:
-    """Return what the columns of each derived table mean; an empty text in the file is what it means of a run."""
-    text = resources.files("tensoradapt.lab.analysis").joinpath("columns.toml").read_text(encoding="utf-8")
-    return [{name: said or RUN[name] for name, said in table.items()} for table in tomllib.loads(text).values()]
-
-
-MEANS, COMPARED, VERDICTS = _meanings()
 
 
 def summarise(runs: Source, cost: str = "n_params") -> DataFrame:

@@ -15,9 +15,9 @@ from support.refusals import refused
 from support.synthetic_runs import sum_again, write_many, write_synthetic
 
 from tensoradapt.lab.analysis.comparisons import compare
+from tensoradapt.lab.analysis.results import COMPARED
 from tensoradapt.lab.analysis.statistics.intervals import crossed_p, paired_difference, t_interval
 from tensoradapt.lab.analysis.statistics.significance import crossed_paired_p, holm, mcnemar, seeds_needed
-from tensoradapt.lab.analysis.tables import COMPARED
 from tensoradapt.lab.runs.store import load_runs
 
 CP = "CP (LoRTA)"

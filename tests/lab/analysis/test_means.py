@@ -20,9 +20,9 @@ from tensoradapt.lab.analysis import plots
 from tensoradapt.lab.analysis.columns import TYPES
 from tensoradapt.lab.analysis.comparisons import compare
 from tensoradapt.lab.analysis.paper import paper_table
-from tensoradapt.lab.analysis.results import complete, frame
+from tensoradapt.lab.analysis.results import MEANS, complete, frame
 from tensoradapt.lab.analysis.statistics.intervals import t_interval
-from tensoradapt.lab.analysis.tables import MEANS, frontier, summarise
+from tensoradapt.lab.analysis.tables import frontier, summarise
 from tensoradapt.lab.analysis.verdict import lines
 from tensoradapt.lab.sweeps.results import results
 

@@ -19,8 +19,7 @@ from tensoradapt.lab.analysis.comparisons import compare
 from tensoradapt.lab.analysis.facts import facts, reported
 from tensoradapt.lab.analysis.names import tone
 from tensoradapt.lab.analysis.plots._parts import GOOD, GREY, tone_of
-from tensoradapt.lab.analysis.results import table_of
-from tensoradapt.lab.analysis.tables import VERDICTS
+from tensoradapt.lab.analysis.results import VERDICTS, table_of
 from tensoradapt.lab.analysis.verdict import OUTCOMES, amount, judge, lines, summary
 from tensoradapt.lab.cli.main import main
 

@@ -25,14 +25,14 @@ from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tensoradapt.checks import is_number, shown
+from tensoradapt.checks import flag, is_number, of_kind, optional, shown, text
 from tensoradapt.errors import TensorAdaptError, did_you_mean, few
 from tensoradapt.files import replace_files
 from tensoradapt.habits import FIGURES, OPTIONS
 from tensoradapt.lab.analysis.facts import facts
 from tensoradapt.lab.analysis.names import Look, looks, tone
 from tensoradapt.lab.analysis.paper import csv_of
-from tensoradapt.lab.analysis.plots import _checks, _help, _parts
+from tensoradapt.lab.analysis.plots import _help, _parts
 from tensoradapt.lab.analysis.plots._files import UNDATED, rendered
 from tensoradapt.lab.analysis.results import table_of
 from tensoradapt.planning.size import Size
@@ -45,6 +45,10 @@ PANEL = 7 / 3  # inches of the width of a panel
 
 
 _FRAME: Options = {"figsize": None, "caption": False, "headline": False, "col": None}  # every figure has them
+CHECKS: Mapping[str, Callable[[Any, str], object]] = {
+    **dict.fromkeys(("caption", "headline", "names"), flag),
+    **{"x": text, "col": optional(text), "focus": optional(text), "looks": optional(of_kind(Mapping))},
+}
 
 
 @dataclass(frozen=True)
@@ -176,15 +180,14 @@ def save(
 
 def _texts(module: ModuleType, runs: Any, panels: Sequence[_Panel], col: str | None) -> str:
     """Return what is written beside a picture: its kind, headlines, captions, facts of the runs, what is left out."""
-    said = [(module.__doc__ or "").partition("\n")[0]]
+    texts = [(module.__doc__ or "").partition("\n")[0]]
     for panel in panels:
-        own = f"{panel.title}: " if panel.title else ""
-        said += [prose(f"{own}{module.headline(panel.rows)}."), prose(module.caption(panel.runs, panel.rows))]
-        if _of_runs(module):
-            said.append(prose(facts(panel.runs)))
+        title = f"{panel.title}: " if panel.title else ""
+        texts += [prose(f"{title}{module.headline(panel.rows)}."), prose(module.caption(panel.runs, panel.rows))]
+        texts += [prose(facts(panel.runs))] if _of_runs(module) else []
     if col in ("task", "model") and (left := sorted({*runs[col].map(str)} - {panel.title for panel in panels})):
-        said.append(f"Left out, as their runs do not allow the figure: {', '.join(left)}.")
-    return "\n\n".join(dict.fromkeys(said)) + "\n"
+        texts.append(f"Left out, as their runs do not allow the figure: {', '.join(left)}.")
+    return "\n\n".join(dict.fromkeys(texts)) + "\n"
 
 
 def _function(name: str, module: ModuleType) -> Callable[..., Any]:
@@ -193,28 +196,43 @@ def _function(name: str, module: ModuleType) -> Callable[..., Any]:
 
     def plot(data: Any, ax: Axes | None = None, **options: Any) -> Any:
         frame = {key: options.pop(key, usual) for key, usual in _FRAME.items()}
-        if unknown := sorted(set(options) - set(takes)):
-            valid = (*takes, *_FRAME)
-            word = unknown[0]
-            hint = f"; it returns matplotlib's axes: {OPTIONS[word]}" if word in OPTIONS else did_you_mean(word, valid)
-            raise TensorAdaptError(f"{name} has no option {word!r}{hint}")
-        runs = data
-        if _of_runs(module):
-            _checks.check(ax, {**frame, **options})
-            runs = table_of(data)
-        if "looks" in takes and _of_runs(module):
+        _check(module, takes, ax, frame, options)
+        runs = table_of(data) if _of_runs(module) else data
+        if "looks" in takes:
             options["looks"] = looks(runs["method"]) | dict(options.get("looks") or {})
         panels = _panels(module, runs, frame["col"], options)
-        if ax is not None:
-            return _into(module, panels[0], ax, frame, options)
-        if frame["col"] is None:
-            return _alone(module, panels[0], frame, options)
-        return _side_by_side(module, panels, frame, options)
+        axes = [ax] if ax is not None else _axes(module, panels, frame, options)
+        if ax is not None and frame["headline"]:
+            letters = "small" if _parts.narrow(ax) else "medium"
+            text = _parts.wrapped(_parts.figure_of(ax), module.headline(panels[0].rows), _parts.inches(ax), letters)
+            ax.set_title(text, loc="left", fontsize=letters)
+        for each, panel in zip(axes, panels, strict=True):
+            _call(module.draw, panel.rows, each, **panel.options)
+        _outer(axes)
+        return np.array(axes) if frame["col"] is not None else axes[0]
 
     plot.__name__ = plot.__qualname__ = name
     plot.__doc__ = _help.text(module, takes)
-    plot.__signature__ = _signature(takes)  # type: ignore[attr-defined]
+    either, named = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
+    first = [inspect.Parameter("data", either), inspect.Parameter("ax", either, default=None)]
+    frame = [inspect.Parameter(key, named, default=usual) for key, usual in _FRAME.items()]
+    plot.__signature__ = inspect.Signature([*first, *frame, *takes.values()])  # type: ignore[attr-defined]
     return plot
+
+
+def _check(module: ModuleType, takes: Options, ax: Any, frame: Options, options: Options) -> None:
+    """Raise TensorAdaptError for an unknown option, for options of another type, and for those that axes exclude."""
+    if unknown := sorted(set(options) - set(takes)):
+        word = unknown[0]
+        hint = f"; it returns matplotlib's axes: {OPTIONS[word]}" if word in OPTIONS else ""
+        name = module.__name__.rpartition(".")[2]
+        raise TensorAdaptError(f"{name} has no option {word!r}{hint or did_you_mean(word, (*takes, *_FRAME))}")
+    optional(of_kind(Axes))(ax, "ax")
+    for key, value in {**frame, **options}.items() if _of_runs(module) else ():
+        if key in CHECKS:
+            CHECKS[key](value, key)
+    if ax is not None and (chosen := [k for k in ("figsize", "caption", "col") if frame[k] is not _FRAME[k]]):
+        raise TensorAdaptError(f"{chosen[0]} is for a figure of its own; leave it out, or leave out ax")
 
 
 def _options(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
@@ -222,21 +240,14 @@ def _options(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     return {each.name: each for each in every if each.kind is inspect.Parameter.KEYWORD_ONLY}
 
 
-def _signature(takes: Mapping[str, inspect.Parameter]) -> inspect.Signature:
-    either, named = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
-    first = [inspect.Parameter("data", either), inspect.Parameter("ax", either, default=None)]
-    frame = [inspect.Parameter(key, named, default=usual) for key, usual in _FRAME.items()]
-    return inspect.Signature([*first, *frame, *takes.values()])
-
-
 def _of_runs(module: ModuleType) -> bool:
     """Say whether a figure is of a table of runs, and not of a network or an adapter."""
     return hasattr(module, "rows") and next(iter(inspect.signature(module.rows).parameters)) == "runs"
 
 
-def _call(function: Callable[..., Any], *given: Any, **options: Any) -> Any:
+def _call(function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
     """Call with those of the options that a function takes."""
-    return function(*given, **{key: value for key, value in options.items() if key in _options(function)})
+    return function(*arguments, **{key: value for key, value in options.items() if key in _options(function)})
 
 
 def _usual_col(module: ModuleType, runs: pd.DataFrame) -> str | None:
@@ -251,8 +262,8 @@ def _panels(module: ModuleType, runs: Any, col: str | None, options: Options) ->
         return [_Panel("", runs, _call(module.rows, runs, **options), options)]
     if col is not None and col not in COLS:
         raise TensorAdaptError(f"col is {shown(col)}{did_you_mean(col, COLS)}")
-    if col is not None and col != "method":
-        return _of_parts(module, runs, col, options)
+    if col not in (None, "method"):
+        return _of_parts(module, runs, str(col), options)
     _check_comparable(module, runs, col)
     if col == "method":
         return _of_methods(module, runs, options)
@@ -264,7 +275,7 @@ def _of_parts(module: ModuleType, runs: pd.DataFrame, col: str, options: Options
 
     References and others without a size or layout are in the panels of all.
     """
-    found, errors = list[_Panel](), list[TensorAdaptError]()
+    panels, errors = list[_Panel](), list[TensorAdaptError]()
     of_adapters = col in ("rank", "budget", "layout")
     for value, part in runs.groupby(col, dropna=of_adapters, sort=False):
         if of_adapters:
@@ -272,26 +283,23 @@ def _of_parts(module: ModuleType, runs: pd.DataFrame, col: str, options: Options
             part = pd.concat([part, runs[runs[col].isna()]])
         try:
             _check_comparable(module, part, col)
-            rows = _call(module.rows, part, **options)
+            panels.append(_Panel(str(value), part, _call(module.rows, part, **options), {**options, "names": False}))
         except TensorAdaptError as error:
             errors.append(error)
-            continue
-        found.append(_Panel(str(value), part, rows, {**options, "names": False}))
-    if not found:
+    if not panels:
         raise next(iter(errors), TensorAdaptError(f"no run has a {col}; expected runs of several, or another col"))
-    return found
+    return panels
 
 
 def _of_methods(module: ModuleType, runs: pd.DataFrame, options: Options) -> list[_Panel]:
     """Return a panel for each method: the whole figure with the others in grey where it can, else its runs alone."""
-    adapters = runs["kind"] == "adapter"
+    adapters, panels = runs["kind"] == "adapter", []
     whole = _call(module.rows, runs, **options) if "focus" in _options(module.draw) else None
-    found = []
     for method, look in looks(runs["method"][adapters]).items():
-        own = runs if whole is not None else runs[~adapters | (runs["method"] == method)]
-        rows = _call(module.rows, own, **options) if whole is None else whole
-        found.append(_Panel(look.name, own, rows, {**options, "names": False, "focus": method}))
-    return found
+        part = runs if whole is not None else runs[~adapters | (runs["method"] == method)]
+        rows = _call(module.rows, part, **options) if whole is None else whole
+        panels.append(_Panel(look.name, part, rows, {**options, "names": False, "focus": method}))
+    return panels
 
 
 def _check_comparable(module: ModuleType, runs: pd.DataFrame, col: str | None) -> None:
@@ -306,112 +314,78 @@ def _check_comparable(module: ModuleType, runs: pd.DataFrame, col: str | None) -
             )
 
 
-def _into(module: ModuleType, panel: _Panel, ax: Axes, frame: Options, options: Options) -> Axes:
-    """Draw into axes that somebody has made."""
-    if given := [key for key in ("figsize", "caption", "col") if frame[key] is not _FRAME[key]]:
-        raise TensorAdaptError(f"{given[0]} is for a figure of its own; leave it out, or leave out ax")
-    if frame["headline"]:
-        letters = "small" if _parts.narrow(ax) else "medium"
-        text = _parts.wrapped(_parts.figure_of(ax), module.headline(panel.rows), _parts.inches(ax), letters)
-        ax.set_title(text, loc="left", fontsize=letters)
-    _call(module.draw, panel.rows, ax, **options)
-    return ax
-
-
-def _alone(module: ModuleType, panel: _Panel, frame: Options, options: Options) -> Axes:
-    drawn, ax = pyplot.subplots(figsize=_size(module, panel.rows, frame["figsize"]), layout="constrained")
-    caption = module.caption(panel.runs, panel.rows) if frame["caption"] else ""
-    _write(drawn, [module.headline(panel.rows)] if frame["headline"] else [], frame["figsize"], caption)
-    _call(module.draw, panel.rows, ax, **options)
-    return ax
-
-
-def _side_by_side(module: ModuleType, panels: Sequence[_Panel], frame: Options, options: Options) -> Any:
-    """Draw a panel for each task, method, model or size, with one legend; return their axes (n,)."""
-    one_task, styles = frame["col"] == "method", _shown(module, panels, options) if frame["col"] != "method" else {}
-    across = min(len(panels), getattr(module, "across", 3))
+def _axes(module: ModuleType, panels: Sequence[_Panel], frame: Options, options: Options) -> list[Axes]:
+    """Return the axes of a new figure with its texts: one, or one for each panel, above one legend."""
+    col, across = frame["col"], min(len(panels), getattr(module, "across", 3))
     down = -(-len(panels) // across)
-    drawn = pyplot.figure(figsize=_panels_size(module, panels, frame["figsize"], across, down), layout="constrained")
+    methods = {m for panel in panels for m in panel.rows["method"][panel.rows["kind"] == "adapter"]} if col else {}
+    named = "names" in _options(module.draw) and col != "method"
+    styles = [look for method, look in options.get("looks", {}).items() if named and method in methods]
+    drawn = pyplot.figure(figsize=_size(module, panels, frame, across, down), layout="constrained")
     grid = drawn.add_gridspec(down + bool(styles), across, height_ratios=[1] * down + [0.01] * bool(styles))
-    axes: list[Axes] = []
-    for i in range(len(panels)):
-        shared = {"sharex": axes[0], "sharey": axes[0]} if one_task and axes else {}
-        axes.append(drawn.add_subplot(grid[i // across, i % across], **shared))
-    said = [f"{'' if one_task else f'{p.title}: '}{module.headline(p.rows)}" for p in panels if frame["headline"]]
-    captions = [module.caption(panel.runs, panel.rows) for panel in panels if frame["caption"]]
-    if len(set(captions)) > 1:  # as panels of other numbers of seeds have
-        captions = [f"{panel.title}: {caption}" for panel, caption in zip(panels, captions, strict=True)]
-    _write(drawn, list(dict.fromkeys(said)), frame["figsize"], " ".join(dict.fromkeys(captions)))
+    _write(drawn, module, panels, frame)
     if styles:
         _legend(drawn.add_subplot(grid[down, :]), styles)
-    for ax, panel in zip(axes, panels, strict=True):
-        look = options.get("looks", {}).get(panel.options.get("focus"))
-        colour = tone(0.72, look.colour, ink=True) if look else tone(0)
-        ax.set_title(_parts.plain(panel.title), loc="left", fontsize="medium", color=colour)
-        _call(module.draw, panel.rows, ax, **panel.options)
-    _outer(axes, across)
-    return np.array(axes)
+    axes: list[Axes] = []
+    for i, panel in enumerate(panels):
+        shared = {"sharex": axes[0], "sharey": axes[0]} if col == "method" and axes else {}
+        axes.append(drawn.add_subplot(grid[i // across, i % across], **shared))
+        if col is not None:
+            look = options.get("looks", {}).get(panel.options.get("focus"))
+            colour = tone(0.72, look.colour, ink=True) if look else tone(0)
+            axes[-1].set_title(_parts.plain(panel.title), loc="left", fontsize="medium", color=colour)
+    return axes
 
 
-def _panels_size(
-    module: ModuleType, panels: Sequence[_Panel], given: Any, across: int, down: int
-) -> tuple[float, float]:
-    """Return the size of a figure of panels, each as high as the figure asks for at its width."""
-    if given is not None and not is_number(given, 0):
-        return _size(module, None, given)
-    width = float(given or max(3.3, min(7.0, PANEL * across)))
-    high = max(_call(module.size, panel.rows, width=width / across)[1] for panel in panels)
-    return width, 0.3 + high * down
-
-
-def _shown(module: ModuleType, panels: Sequence[_Panel], options: Options) -> dict[str, Look]:
-    """Return the looks of the methods that any panel shows, for a legend; none where panels name them."""
-    found = options.get("looks") or {} if "names" in _options(module.draw) else {}
-    drawn = {method for panel in panels for method in panel.rows["method"][panel.rows["kind"] == "adapter"]}
-    return {method: look for method, look in found.items() if method in drawn}
-
-
-def _legend(ax: Axes, styles: Mapping[str, Look]) -> None:
-    """Fill axes below panels with a legend of methods."""
+def _legend(ax: Axes, styles: Sequence[Look]) -> None:
+    """Fill axes below panels with a legend of methods, in lines of one length."""
     ax.axis("off")
-    longest = max(len(look.name) for look in styles.values())
-    most = max(1, int(_parts.figure_of(ax).get_figwidth() / (0.5 + 0.075 * longest)))
-    columns = -(-len(styles) // -(-len(styles) // most))  # lines of one length
+    most = max(1, int(_parts.figure_of(ax).get_figwidth() / (0.5 + 0.075 * max(len(look.name) for look in styles))))
+    columns = -(-len(styles) // -(-len(styles) // most))
     look: dict[str, Any] = {"frameon": False, "fontsize": "small", "borderaxespad": 0, "handlelength": 1.8}
-    ax.legend(handles=_parts.handles(styles.values()), loc="upper center", ncols=columns, **look)
+    ax.legend(handles=_parts.handles(styles), loc="upper center", ncols=columns, **look)
 
 
-def _outer(axes: Sequence[Axes], across: int) -> None:
+def _outer(axes: Sequence[Axes]) -> None:
     """Leave names of axes and ticks that are shared where they are the outer ones."""
+    spec = axes[0].get_subplotspec()
+    across = min(len(axes), spec.get_gridspec().ncols) if spec else 1
     for i, ax in enumerate(axes):
         if i % across and ax.get_ylabel() == axes[i - 1].get_ylabel():
             ax.yaxis.label.set_visible(False)
         if i + across < len(axes) and ax.get_xlabel() == axes[i + across].get_xlabel():
             ax.xaxis.label.set_visible(False)
-        if ax.get_shared_y_axes().joined(ax, axes[0]) and len(axes) > 1:
+        if len(axes) > 1 and ax.get_shared_y_axes().joined(ax, axes[0]):
             ax.tick_params(labelleft=i % across == 0, labelbottom=i + across >= len(axes))
 
 
-def _write(drawn: Figure, headlines: Sequence[str], figsize: Any, caption: str) -> None:
-    """Write headlines above a figure and its caption below, which make it higher where its height was not given."""
+def _write(drawn: Figure, module: ModuleType, panels: Sequence[_Panel], frame: Options) -> None:
+    """Write headlines above a figure and captions below, which make it higher where its height was not given."""
     width, texts = drawn.get_figwidth() - 0.1, []
-    if headlines:
-        text = "\n".join(_parts.wrapped(drawn, one, width, "medium") for one in headlines)
+    titles = [f"{panel.title}: " if frame["col"] not in (None, "method") else "" for panel in panels]
+    captions = [module.caption(panel.runs, panel.rows) for panel in panels if frame["caption"]]
+    if len(set(captions)) > 1:  # as panels of other numbers of seeds have
+        captions = [f"{panel.title}: {caption}" for panel, caption in zip(panels, captions, strict=True)]
+    if frame["headline"]:
+        lines = dict.fromkeys(f"{title}{module.headline(p.rows)}" for title, p in zip(titles, panels, strict=True))
+        text = "\n".join(_parts.wrapped(drawn, line, width, "medium") for line in lines)
         texts.append(drawn.suptitle(text, x=0.01, ha="left", fontsize="medium"))
-    if caption:
-        text = _parts.wrapped(drawn, caption, width, "small")
+    if captions:
+        text = _parts.wrapped(drawn, " ".join(dict.fromkeys(captions)), width, "small")
         texts.append(drawn.supxlabel(text, x=0.01, ha="left", fontsize="small", color=tone(_parts.GREY)))
-    if not isinstance(figsize, Sequence):
+    if not isinstance(frame["figsize"], Sequence):
         high = sum(text.get_window_extent().height / drawn.dpi for text in texts)
         drawn.set_figheight(drawn.get_figheight() + high)
 
 
-def _size(module: ModuleType, rows: Any, figsize: Any) -> tuple[float, float]:
-    """Return the size of a new figure: given, its own, or its own height at a given width."""
-    if figsize is None:
-        return module.size(rows)
-    if is_number(figsize, 0):
-        return float(figsize), _call(module.size, rows, width=float(figsize))[1]
+def _size(module: ModuleType, panels: Sequence[_Panel], frame: Options, across: int, down: int) -> tuple[float, float]:
+    """Return the size of a new figure: as given, or each panel as high as the figure asks for at its width."""
+    figsize = frame["figsize"]
+    if figsize is None or is_number(figsize, 0):
+        usual = max(3.3, min(7.0, PANEL * across)) if frame["col"] else module.size(panels[0].rows)[0]
+        width = float(figsize or usual)
+        high = max(_call(module.size, panel.rows, width=width / across)[1] for panel in panels)
+        return width, high * down + 0.3 * (frame["col"] is not None)
     if not (isinstance(figsize, Sequence) and len(figsize) == 2 and all(is_number(side, 0) for side in figsize)):
         raise TensorAdaptError(f"figsize is {shown(figsize)}; expected inches as (width, height), or a width")
     return float(figsize[0]), float(figsize[1])

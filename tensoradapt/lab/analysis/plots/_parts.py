@@ -25,6 +25,7 @@ from matplotlib.text import Annotation, Text
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter
 from matplotlib.transforms import Transform, offset_copy
 from numpy.typing import NDArray
+from scipy.spatial import KDTree
 
 from tensoradapt.lab.analysis.cells import decimals
 from tensoradapt.lab.analysis.names import LINES, Look, display, tone
@@ -193,38 +194,26 @@ def score_limits(rows: pd.DataFrame) -> tuple[float, float]:
 
 
 def references(ax: Axes, rows: pd.DataFrame) -> None:
-    """Draw references (``reference``), their names in lines of their own; limits must be set."""
+    """Draw references as lines with their names; out of the limits, which must be set, as arrows at the edge."""
     (low, high), means = ax.get_ylim(), rows["mean"]
     points = ax.get_window_extent().height / _scale(ax) / (high - low)
-    below, above = 0, 0
+    outside = {low: 0, high: 0}  # names at each edge so far
     for _, row in rows.sort_values("mean").iterrows():
-        mean = row["mean"]
-        below, above = below + (mean < low), above + (mean > high)
+        mean, name = row["mean"], display(row["method"]) if inches(ax) > 2 else SHORT.get(row["kind"], "")
+        at, name = min(max(mean, low), high), f"{plain(name)} {number(mean)}"
         close = ((means > mean) & ((means - mean) * points < 13)).any()  # another one has the line above this one
-        reference(ax, row, below if mean < low else above if mean > high else -1 if close else 1)
-
-
-def reference(ax: Axes, row: pd.Series, line: int = 1) -> None:
-    """Draw a reference as a line; out of the limits it is an arrow at the edge.
-
-    ``line``: in which line its name is, counted from its place towards the middle of the axes; -1 is below its place,
-    where 1 is too if there is no room above. Limits must be set.
-    """
-    low, high = ax.get_ylim()
-    if line == 1 and (high - row["mean"]) * ax.get_window_extent().height < 13 * _scale(ax) * (high - low):
-        line = -1
-    name = display(row["method"]) if inches(ax) > 2 else SHORT.get(row["kind"], "")
-    at, name = min(max(row["mean"], low), high), f"{plain(name)} {number(row['mean'])}"
-    if at == row["mean"]:
-        ax.axhline(at, color=tone(GREY), lw=0.9, ls=(0, (4, 2)), zorder=1, gid=said(row))
-    else:
-        name = (r"$\downarrow$ " if at == low else r"$\uparrow$ ") + name  # mathematics has them in every font
-    up, right = line > 0 and row["mean"] <= high, row["mean"] < low  # where scores grow with x that corner is empty
-    offset = (abs(line) - 1) * (9 if narrow(ax) else 10.5) + 2
-    look: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
-    look |= {"color": tone(GREY), "fontsize": "x-small" if narrow(ax) else "small", "path_effects": halo()}
-    look |= {"ha": "right" if right else "left", "va": "bottom" if up else "top", "zorder": 5.5}
-    ax.annotate(name, (0.99 if right else 0.01, at), (0, offset if up else -offset), **look)
+        up = at == low or (at == mean and not close and (high - mean) * points >= 13)
+        if at == mean:
+            ax.axhline(at, color=tone(GREY), lw=0.9, ls=(0, (4, 2)), zorder=1, gid=said(row))
+        else:
+            name = (r"$\downarrow$ " if at == low else r"$\uparrow$ ") + name  # mathematics has them in every font
+        offset = 2 + outside.get(at, 0) * (9 if narrow(ax) else 10.5)
+        outside |= {at: outside[at] + 1} if at != mean else {}
+        right = mean < low  # where scores grow with x that corner is empty
+        look: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
+        look |= {"color": tone(GREY), "fontsize": "x-small" if narrow(ax) else "small", "path_effects": halo()}
+        look |= {"ha": "right" if right else "left", "va": "bottom" if up else "top", "zorder": 5.5}
+        ax.annotate(name, (0.99 if right else 0.01, at), (0, offset if up else -offset), **look)
 
 
 def count_axis(ax: Axes) -> None:
@@ -311,92 +300,51 @@ def handles(looks: Iterable[Look]) -> list[Line2D]:
     return [Line2D([], [], color=k.colour, marker=k.marker, ls=k.line, ms=5, lw=1, label=plain(k.name)) for k in looks]
 
 
+NEAR = 8  # points from a label to its point above which it has a line to it
+GAPS, ANGLES = (each.ravel() for each in np.meshgrid((4, 5.5, 8, 11, 15, 20, 26, 34), np.arange(24) * np.pi / 12))
+WAYS = np.column_stack([np.cos(ANGLES), np.sin(ANGLES)])
+
+
 def move_labels(ax: Axes, labels: Sequence[Annotation]) -> None:
     """Move labels, the most important first, to where they cover least of lines, marks, texts and other labels.
 
     One that is far from its point gets a thin line to it. All else must be drawn, and limits set.
     """
     figure_of(ax).draw_without_rendering()  # a layout engine moves the axes only now
-    ink = _Ink(ax, [text for text in ax.texts if text not in labels])
-    sizes = [np.array(label.get_window_extent().size) / 2 + 0.8 * ink.scale for label in labels]
-    points = [ax.transData.transform(label.xy) for label in labels]
-    tried = []
-    for order in (range(len(labels)), range(len(labels) - 1, -1, -1)):
-        positions: dict[int, tuple[float, Floats, float]] = {}
-        for i in [*order, *order]:  # the second time each label knows of all others
-            ink.stamp(points[i], sizes[i], positions.pop(i, None), -1)
-            positions[i] = ink.cheapest(points[i], sizes[i])
-            ink.stamp(points[i], sizes[i], positions[i], 1)
-        tried.append((sum(cost for cost, *_ in positions.values()), positions))
-        for i, at in positions.items():
-            ink.stamp(points[i], sizes[i], at, -1)
-    for i, (_, centre, gap) in min(tried, key=lambda one: one[0])[1].items():
-        labels[i].set_position((centre - points[i]) / ink.scale)
-        if gap > NEAR:
-            ends = ax.transData.inverted().transform([points[i], _corner(points[i], centre, sizes[i])])
-            ax.plot(*ends.T, color=labels[i].get_color(), lw=0.5, zorder=2, scalex=False, scaley=False, gid="leader")
+    ink = KDTree(np.concatenate([np.empty((0, 2)), *map(_ink, ax.lines)]))
+    boxes = min((_placed(ax, order, labels, ink) for order in (labels, labels[::-1])), key=lambda one: one[0])[1]
+    for label in labels:
+        at, (centre, half), scale = ax.transData.transform(label.xy), boxes[label], _scale(ax)
+        label.set_position((centre - at) / scale)
+        corner = np.clip(at, centre - half, centre + half)
+        if np.hypot(*(corner - at)) > NEAR * scale:
+            ends = ax.transData.inverted().transform([at, corner])
+            ax.plot(*ends.T, color=label.get_color(), lw=0.5, zorder=2, scalex=False, scaley=False, gid="leader")
 
 
-NEAR = 8  # points from a label to its point above which it has a line to it
-GAPS, ANGLES = (each.ravel() for each in np.meshgrid((4, 5.5, 8, 11, 15, 20, 26, 34), np.arange(24) * np.pi / 12))
-WAYS = np.column_stack([np.cos(ANGLES), np.sin(ANGLES)])
-
-
-class _Ink:
-    """What is drawn in axes as an image of cells, in which places for labels cost what they cover."""
-
-    def __init__(self, ax: Axes, texts: Sequence[Text]) -> None:
-        self.scale = _scale(ax)
-        self.frame, self.cell = ax.get_window_extent(), 1.5 * self.scale
-        self.image = np.zeros(np.ceil(np.array(self.frame.size) / self.cell).astype(int) + 1)
-        for line in ax.lines:
-            self.image[self._cells(_ink(line))] = 1
-        for text in texts:
-            box = text.get_window_extent()
-            self._fill(np.mean([box.min, box.max], 0), np.array(box.size) / 2, 3)
-
-    def cheapest(self, at: Floats, half: Floats) -> tuple[float, Floats, float]:
-        """Return the cost, centre and gap of the best place around a point for a label of half a size."""
-        centres = at + WAYS * GAPS[:, None] * self.scale + np.clip(WAYS * 1.5, -1, 1) * half
-        sums = np.pad(self.image, ((1, 0), (1, 0))).cumsum(0).cumsum(1)
-        (x0, y0), (x1, y1) = self._index(centres - half), self._index(centres + half, 1)
-        covered = sums[x1, y1] - sums[x0, y1] - sums[x1, y0] + sums[x0, y0]
-        crossed = self.image[self._index(self._path(at, centres, half))].sum(0)
-        out = ((centres - half < self.frame.min) | (centres + half > self.frame.max)).any(1)
-        cost = GAPS + 2 * covered + 1.5 * np.where(GAPS > NEAR, crossed, 0) + 1e4 * out
-        chosen = int(np.argmin(cost))
-        return float(cost[chosen]), centres[chosen], float(GAPS[chosen])
-
-    def stamp(self, at: Floats, half: Floats, position: tuple[float, Floats, float] | None, sign: int) -> None:
-        """Add a label and its line to what is drawn, or take them away."""
-        if position is not None:
-            self._fill(position[1], half, 3 * sign)
-            if position[2] > NEAR:
-                cells = {*zip(*self._index(self._path(at, position[1], half)), strict=True)}
-                for x, y in cells:
-                    self.image[x, y] += 2 * sign
-
-    def _path(self, at: Floats, centres: Floats, half: Floats) -> Floats:
-        """Return points on the lines from a point to labels, but for their first third (12, ..., 2)."""
-        return at + np.linspace(0.3, 1, 12).reshape(-1, *[1] * centres.ndim) * (_corner(at, centres, half) - at)
-
-    def _fill(self, centre: Floats, half: Floats, value: float) -> None:
-        (x0, y0), (x1, y1) = self._index(centre - half), self._index(centre + half, 1)
-        self.image[x0:x1, y0:y1] += value
-
-    def _cells(self, points: Floats) -> tuple[Any, Any]:
-        inside = ((points >= self.frame.min) & (points <= self.frame.max)).all(-1)
-        return self._index(points[inside])
-
-    def _index(self, points: Floats, more: int = 0) -> tuple[Any, Any]:
-        found = np.floor((points - self.frame.min) / self.cell).astype(int) + more
-        x, y = np.moveaxis(np.clip(found, 0, np.array(self.image.shape) - 1 + more), -1, 0)
-        return x, y
-
-
-def _corner(at: Floats, centre: Floats, half: Floats) -> Floats:
-    """Return where a line from a point meets its label."""
-    return np.clip(at, centre - half, centre + half)
+def _placed(
+    ax: Axes, order: Sequence[Annotation], labels: Sequence[Annotation], ink: KDTree
+) -> tuple[float, dict[Text, Floats]]:
+    """Return what the places of labels cost that are chosen in an order, and the middle and half size of each text."""
+    scale, frame = _scale(ax), ax.get_window_extent()
+    sizes = {text: text.get_window_extent() for text in ax.texts}
+    boxes = {t: np.array([np.mean(box.get_points(), 0), np.array(box.size) / 2]) for t, box in sizes.items()}
+    costs, others = {}, {text: box for text, box in boxes.items() if text not in labels}
+    for label in (*order, *order):  # the second time each label knows of all others
+        others.pop(label, None)
+        at, half = ax.transData.transform(label.xy), boxes[label][1] + 0.8 * scale
+        centres = at + WAYS * GAPS[:, None] * scale + np.clip(WAYS * 1.5, -1, 1) * half
+        middles, halves = np.array([*others.values()]).reshape(-1, 2, 2).swapaxes(0, 1)
+        covered = (np.abs(ink.data - centres[:, None]) < half).all(-1).sum(1)
+        over = (np.abs(middles - centres[:, None]) < halves + half).all(-1).sum(1)
+        path = at + np.linspace(0.3, 1, 12)[:, None, None] * (np.clip(at, centres - half, centres + half) - at)
+        crossed = 40 * (np.abs(path[:, :, None] - middles) < halves).all(-1).any(0).sum(1)
+        crossed = crossed + 1.5 * (ink.query(path)[0] < 1.5 * scale).sum(0)
+        out = ((centres - half < frame.min) | (centres + half > frame.max)).any(1)
+        cost = GAPS + 2.5 * covered + 80 * over + np.where(GAPS > NEAR, crossed, 0) + 1e4 * out
+        costs[label] = float(cost.min())
+        others[label] = np.array([centres[int(np.argmin(cost))], half])
+    return sum(costs.values()), others
 
 
 def halo() -> list[Any]:

@@ -29,8 +29,8 @@ from tensoradapt.lab.analysis.facts import named
 from tensoradapt.lab.analysis.names import Look, display, tone
 from tensoradapt.lab.analysis.names import looks as look_up
 from tensoradapt.lab.analysis.plots import _parts
-from tensoradapt.lab.analysis.results import COSTS
-from tensoradapt.lab.analysis.tables import VERDICTS, summarise
+from tensoradapt.lab.analysis.results import COSTS, VERDICTS
+from tensoradapt.lab.analysis.tables import summarise
 from tensoradapt.lab.analysis.verdict import ALIKE, amount, answer, fewer, verdict
 from tensoradapt.text import short_count
 
