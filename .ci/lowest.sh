@@ -21,7 +21,7 @@ install)
   .ci/venv.sh "$folder" --no-deps -e .
   ;;
 test)
-  "$folder/bin/pip" list --format freeze | grep -iE '^(torch|numpy|scipy|matplotlib|pandas|tensorly|opt_einsum|safetensors|tqdm|shtab|transformers|peft)=='
+  "$folder/bin/pip" list --format freeze | grep -iE '^(torch|numpy|scipy|matplotlib|pandas|tensorly|opt_einsum|safetensors|tqdm|cyclopts|rich|transformers|peft)=='
   # Slipcover counts a line once, so the tests take 6 % longer by it, where a tracer of each line takes 68 %. It compares
   # and prints what it has written, as with several processes of pytest it can do one of these only.
   "$folder/bin/python" -m slipcover --source "$(IFS=,; echo "${core[*]/#/tensoradapt/}")" --json --out "$folder/lines.json" \

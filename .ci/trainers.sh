@@ -10,7 +10,7 @@ trainers=("llamafactory==0.9.5" "ms-swift==4.6.0")
 venv() { # a trainer's, with the versions that it pins
   .ci/venv.sh "$FOLDER/$1" "$1" &&
     .ci/venv.sh "$FOLDER/$1" --no-deps "peft==0.21.2" -e . &&
-    .ci/venv.sh "$FOLDER/$1" tensorly opt_einsum shtab "matplotlib>=3.10" &&
+    .ci/venv.sh "$FOLDER/$1" tensorly opt_einsum cyclopts "matplotlib>=3.10" &&
     "$FOLDER/$1/bin/python" - <<'END'
 import sysconfig
 from pathlib import Path

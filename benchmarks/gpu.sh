@@ -20,8 +20,9 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 wheels=${WHEELS:-wheels} device=${DEVICE:-cuda} rounds=${ROUNDS:-20} quick=${QUICK:-} limit=${LIMIT:-570}
 needs=${NEEDS:-tensorly opt_einsum scipy matplotlib contourpy cycler fonttools kiwisolver pillow pyparsing pandas
-    python-dateutil six shtab scikit-learn joblib cloudpickle narwhals threadpoolctl pytest hypothesis sortedcontainers
-    iniconfig pluggy peft accelerate psutil lycoris_lora einops toml}
+    python-dateutil six cyclopts attrs docstring_parser rich rich_rst markdown_it_py mdurl pygments scikit-learn joblib
+    cloudpickle narwhals threadpoolctl pytest hypothesis sortedcontainers iniconfig pluggy peft accelerate
+    psutil lycoris_lora einops toml}
 
 calls() { sed -nE 's|^#   benchmarks/gpu.sh ([a-z-]+) .*|\1|p' benchmarks/gpu.sh | grep -v '^list$'; }
 

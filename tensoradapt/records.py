@@ -6,7 +6,6 @@ by the page of fields, so a new field is one line. Needs no torch.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import inspect
 import itertools
@@ -281,41 +280,6 @@ def _scalar(word: str) -> Any:
         return json.loads(word)
     except (ValueError, RecursionError):
         return word
-
-
-def add_options(
-    parser: argparse._ActionsContainer,
-    kind: Any,
-    leave_out: Sequence[str] = (),
-    words: Mapping[str, str | tuple[str, str]] | None = None,
-) -> None:
-    """Add an option for each field of a record, such as ``--on-mismatch`` for ``on_mismatch``.
-
-    An option takes several values, as a sweep does. With ``words`` it takes one, but where a field is a list, or is in
-    ``words``, which have for each field of pairs what its help shows.
-    """
-    for f in fields(kind):
-        if f.name not in leave_out:
-            option = "--" + f.name.replace("_", "-")
-            text = f.metadata["help"].replace("%", "%%")
-            if f.default is False:
-                added = parser.add_argument(option, action="store_true", help=text, default=argparse.SUPPRESS)
-            else:
-                one = words is not None and f.name not in words
-                n = "*" if f.metadata["listed"] else 1 if one else "+"  # ``--train`` alone is an empty list
-                metavar = (words or {}).get(f.name, _metavar(f.name))
-                added = parser.add_argument(option, nargs=n, help=text, default=argparse.SUPPRESS, metavar=metavar)
-            added.former = f.metadata["former"]  # type: ignore[attr-defined]  # what an unknown option may have meant
-
-
-def _metavar(name: str) -> str:
-    return name.rpartition("_")[2].upper()
-
-
-def given_options(args: argparse.Namespace, kind: Any) -> dict[str, Any]:
-    """Return the options of a record that a command line gave, as the table that ``read`` takes."""
-    given = {f: getattr(args, f.name) for f in fields(kind) if hasattr(args, f.name)}
-    return {f.name: v if isinstance(v, bool) else of_words(v, f.metadata["listed"]) for f, v in given.items()}
 
 
 def markdown(kind: Any) -> str:

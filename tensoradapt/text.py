@@ -13,6 +13,7 @@ from typing import Any
 Rank = int | Mapping[str, int]
 LINES, COLUMNS = 24, 100  # a screen, for repr
 FOLDED = 14  # characters that a column of texts has at least, if it is as wide
+_LETTER = re.compile("[a-z]")
 _displays: list[Callable[[Any], str]] = []
 
 
@@ -54,7 +55,7 @@ def align(rows: Sequence[tuple[str, ...]], room: int | None = None) -> list[str]
         return _in_blocks(rows, room)
     lines = []
     for row in rows:
-        cells = [_folded(cell, width) for cell, width in zip(row, fitted, strict=True)]
+        cells = [folded(cell, width) for cell, width in zip(row, fitted, strict=True)]
         for parts in itertools.zip_longest(*cells, fillvalue=""):
             lines.append("  ".join(map(str.ljust, parts, fitted)).rstrip())
     return lines
@@ -63,17 +64,33 @@ def align(rows: Sequence[tuple[str, ...]], room: int | None = None) -> list[str]
 def _narrowed(rows: Sequence[tuple[str, ...]], widths: Sequence[int], room: int) -> list[int]:
     """Return widths that fit, taken from the widest columns of texts; an empty list where there are none."""
     fitted = list(widths)
-    texts = [i for i, column in enumerate(zip(*rows[1:], strict=True)) if any(re.search("[a-z]", c) for c in column)]
+    columns = [*enumerate(zip(*rows[1:], strict=True))]
+    least = {i: max(FOLDED, *map(longest, column)) for i, column in columns if any(map(_LETTER.search, column))}
     while sum(fitted) + 2 * (len(fitted) - 1) > room:
-        wide = [i for i in texts if fitted[i] > FOLDED]
+        wide = [i for i in least if fitted[i] > least[i]]
         if not wide:
             return []
         fitted[max(wide, key=lambda i: fitted[i])] -= 1
     return fitted
 
 
-def _folded(text: str, width: int, indent: str = "") -> list[str]:
-    return textwrap.wrap(text, width, subsequent_indent=indent, break_on_hyphens=False) if len(text) > width else [text]
+class _Wrapper(textwrap.TextWrapper):
+    wordsep_simple_re = re.compile(r"([\t\n\x0b\x0c\r ]+|(?<=[A-Za-z*][./])(?=[A-Za-z*_]))")
+
+
+def folded(text: str, width: int, indent: str = "") -> list[str]:
+    """Return the lines of a text; a name that is too long is broken after a dot or slash.
+
+    >>> folded("encoder.layer.*.attention.self.query is q", 20)
+    ['encoder.layer.*.', 'attention.self.query', 'is q']
+    """
+    wrapper = _Wrapper(width, subsequent_indent=indent, break_on_hyphens=False)
+    return wrapper.wrap(text) if len(text) > width else [text]
+
+
+def longest(text: str) -> int:
+    """Return the characters of the longest part of a text that is not broken."""
+    return max(map(len, _Wrapper.wordsep_simple_re.split(text)))
 
 
 def _in_blocks(rows: Sequence[tuple[str, ...]], room: int) -> list[str]:
@@ -81,7 +98,7 @@ def _in_blocks(rows: Sequence[tuple[str, ...]], room: int) -> list[str]:
     lines = []
     for row in others:
         texts = [f"{title}: {cell}" if title else cell for title, cell in zip(head, row, strict=True) if cell]
-        lines += [*(line for text in texts for line in _folded(text, room, "  ")), ""]
+        lines += [*(line for text in texts for line in folded(text, room, "  ")), ""]
     return lines[:-1]
 
 

@@ -18,6 +18,7 @@ from support import house
 
 import tensoradapt as ta
 from tensoradapt.lab.analysis.plots import NAMES
+from tensoradapt.lab.cli.main import TABLE
 
 # Third-party packages that a function may import when it runs: optional, or too slow for what does not need them.
 LAZY = {
@@ -44,7 +45,6 @@ LAZY = {
     "wandb",  # extra wandb
     "swift",  # ms-swift, which no extra installs
     "llamafactory",  # no extra installs it
-    "shtab",  # only the command completion needs it
     "pip",  # not installed everywhere; used in a process of its own
 }
 # modules of the package that functions import when they run: they load torch, which a sweep must do without where its
@@ -61,7 +61,7 @@ SLOW = {
     "tensoradapt.surgery.registry",
 }
 # public functions whose arguments are the toolkit's interface
-MANY_PARAMETERS = {"plan", "fit", "sweep", "compress", "export_lora", "push_to_hub"}
+MANY_PARAMETERS = {"plan", "fit", "sweep", "compress", "export_lora", "push_to_hub", *TABLE}  # options of commands
 every_file = pytest.mark.parametrize("module", house.FILES)
 
 
@@ -110,7 +110,8 @@ def test_nothing_needs_peft(module: str) -> None:
 def test_functions_import_only_what_is_optional_or_slow(module: str) -> None:
     names = {name.split(".")[0] for name in house.within_functions(module) if name.rpartition(".")[0] not in SLOW}
     # each command loads what it needs, and so does what the lab registers
-    own = {"tensoradapt"} if module.startswith("tensoradapt.lab.cli") or module == "tensoradapt.lab" else set()
+    late = module.startswith("tensoradapt.lab.cli") or module in ("tensoradapt.lab", "tensoradapt.lab.checkup")
+    own = {"tensoradapt"} if late else set()
     assert names <= LAZY | own
 
 
@@ -157,6 +158,7 @@ sys.modules["torch"] = None
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from pathlib import Path
 import tensoradapt as ta
+from tensoradapt.lab.cli.main import TABLE
 from support.synthetic_runs import write_many
 write_many(Path({str(tmp_path)!r}), {{"cp": [(2, 300, 0.75), (4, 600, 0.8)], "lora": [(1, 900, 0.82)]}})
 means = ta.frontier(ta.load_runs(Path({str(tmp_path)!r})))

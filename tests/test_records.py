@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import tomllib
 from dataclasses import MISSING, dataclass, field, fields
@@ -14,7 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
-from support.written_records import to_toml, to_words
+from support.written_records import from_words, to_toml, to_words
 
 import tensoradapt as ta
 from tensoradapt import checks, doors, published
@@ -23,11 +22,9 @@ from tensoradapt.planning.resolve import resolve_known
 from tensoradapt.planning.spec import AdapterSpec
 from tensoradapt.published.registry import names as methods
 from tensoradapt.records import (
-    add_options,
     as_json,
     changed,
     check_fields,
-    given_options,
     needed,
     of_words,
     read,
@@ -221,9 +218,7 @@ def through_toml(spec: AdapterSpec) -> AdapterSpec:
 
 
 def through_words(spec: AdapterSpec) -> AdapterSpec:
-    parser = argparse.ArgumentParser()
-    add_options(parser, AdapterSpec)
-    return read(AdapterSpec, given_options(parser.parse_args(to_words(spec)), AdapterSpec))
+    return read(AdapterSpec, from_words(AdapterSpec, to_words(spec)))
 
 
 @pytest.mark.parametrize("through", [through_json, through_toml, through_words])

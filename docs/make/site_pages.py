@@ -20,16 +20,16 @@ sys.path[:0] = [name for name in (str(HERE), str(DOCS.parent)) if name not in sy
 import declared_pages  # noqa: E402  # these are beside this file
 import draw_figures  # noqa: E402
 import gallery  # noqa: E402
+import methods_page  # noqa: E402
 import plot_gallery  # noqa: E402
 import reference_pages  # noqa: E402
 import render_notebooks  # noqa: E402
 
-from tensoradapt.lab.cli.methods import methods_page  # noqa: E402
-
 
 def reference() -> dict[str, str]:
     """Return the made pages of docs/reference by the names of their files."""
-    made = {"fields.md": declared_pages.fields(), "columns.md": declared_pages.columns(), "methods.md": methods_page()}
+    made = {"fields.md": declared_pages.fields(), "columns.md": declared_pages.columns()}
+    made["methods.md"] = methods_page.methods_page()
     return {path.name: text for path, text in reference_pages.pages().items()} | made
 
 

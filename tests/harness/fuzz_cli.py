@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import io
 import json
 import re
@@ -11,14 +10,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from types import NoneType
+from typing import Any, get_args, get_origin
 from unittest.mock import patch
 
 import numpy as np
+from cyclopts.argument import Argument
 from harness.fuzz_calls import LONGEST, SLOWEST, outcome
 
 from tensoradapt.errors import TensorAdaptError
-from tensoradapt.lab.cli.main import main, parser
+from tensoradapt.lab.cli.main import TABLE, app, main
 
 ODD = (
     "", " ", "-1", "0", "1", "8", "1e400", "nan", "inf", "-0.0", "1e-320", "9" * 400, "1_0", "x" * 5000, "a\x00b", "\n",
@@ -65,21 +66,24 @@ class Commands:
     def drawn(self, command: str) -> list[str]:
         """A random argument list of a command."""
         words = [command]
-        for action in actions(command):
-            if self.rng.random() < (0.95 if action.required else 0.15):
-                words += self._given(action)
+        for argument in arguments(command):
+            if self.rng.random() < (0.95 if argument.required else 0.15):
+                words += self._given(command, argument)
         if self.rng.random() < 0.03:
             words.insert(int(self.rng.integers(len(words) + 1)), self._one(ODD))
         return words + (["--dry-run"] if command == "sweep" else [])
 
-    def _given(self, action: argparse.Action) -> list[str]:
-        if action.nargs == 0:
-            return [action.option_strings[0]]
-        several = action.nargs in ("+", "*")
-        values = [self._value(action.dest) for _ in range(int(self.rng.integers(1, 4)) if several else 1)]
-        if not action.option_strings:
+    def _given(self, command: str, argument: Argument) -> list[str]:
+        name = argument.field_info.name
+        hint = next((kind for kind in get_args(argument.hint) if kind not in (str, Path, NoneType)), argument.hint)
+        if hint is bool:
+            return [argument.name]
+        several = get_origin(hint) is list
+        name = "runs" if name == "folder" and command in READ_RUNS else name
+        values = [self._value(name) for _ in range(int(self.rng.integers(1, 4)) if several else 1)]
+        if argument.index is not None:
             return values
-        return [f"{action.option_strings[0]}={values[0]}", *values[1:]]
+        return [f"{argument.name}={values[0]}", *values[1:]]
 
     def _value(self, name: str) -> str:
         if name in OUTPUTS:
@@ -92,21 +96,17 @@ class Commands:
 
 
 OUTPUTS = ("out",)
+READ_RUNS = ("results", "plot", "report")
 
 
 def names() -> list[str]:
     """All commands."""
-    return list(_parsers())
+    return list(TABLE)
 
 
-def actions(command: str) -> list[argparse.Action]:
-    """The options and positionals of a command, but those that print help or raise on purpose."""
-    return [action for action in _parsers()[command]._actions if action.dest not in ("help", "debug")]
-
-
-def _parsers() -> Mapping[str, argparse.ArgumentParser]:
-    found = [action.choices for action in parser()._actions if isinstance(action, argparse._SubParsersAction)]
-    return found[0]
+def arguments(command: str) -> list[Argument]:
+    """The options and positionals of a command."""
+    return list(app()[command].assemble_argument_collection())
 
 
 def refused_runs(*_: Any, **__: Any) -> Any:

@@ -84,15 +84,15 @@ assert display("mine-cp") == "Mine-CP"
     Change(
         "an argument of adapters",
         """
-from argparse import ArgumentParser
 from functools import partial
 from pathlib import Path
 from tempfile import mkdtemp
 import pytest
+from tensoradapt.lab.cli.main import main
 from tensoradapt.lab.sweeps.due import cells, due
 from tensoradapt.lora.read_folder import read_lora
 from tensoradapt.planning.spec import AdapterSpec
-from tensoradapt.records import add_options, given_options, markdown, read
+from tensoradapt.records import markdown
 near = partial(torch.testing.assert_close, rtol=1e-3, atol=1e-5)
 x, y = torch.randn(2, 3, 32), torch.randn(2, 3, 64)
 def loss(model, x):  # its gradient in the weights is the same, whatever they are
@@ -144,9 +144,7 @@ assert exact.exact and exact.error < 1e-6 and once.error > 0.1
 near(thrice.error, once.error)
 near(deltas(thrice.attach(encoder())), 3 * deltas(once.attach(encoder())))
 near(*(1e5 * deltas(attached(gain, "lora-sb", batches=[x], loss=loss)[1]) for gain in (1.0, 3.0)))  # at rate 1e-5
-parser = ArgumentParser()
-add_options(parser, AdapterSpec)
-assert read(AdapterSpec, given_options(parser.parse_args(["--gain", "2"]), AdapterSpec)).gain == 2
+assert main("plan --model tiny-random-bert --method cp --rank 2 --gain 2".split()) == 0
 spec = read_spec({**SWEEP, "gain": [1.0, 2.0]})
 assert [m.adapters[0].gain for m in spec.method] == [1, 2]
 assert len({config.id for config in due(spec, cells(spec, BERT), Path("none")).configs}) == 4  # of two seeds each
@@ -423,6 +421,7 @@ assert Adapter(plan).tensors[0].scale == 0.25
         "a setting of sweeps",
         """
 from pathlib import Path
+from tensoradapt.lab.cli.main import main
 from tensoradapt.lab.sweeps.due import cells, due
 spec = read_spec({**SWEEP, "method": ["cp", "lora"], "order": "method"})
 found = due(spec, cells(spec, BERT), Path("none")).configs

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
-from tensoradapt.records import as_json, changed, of_words, toml_of
+from cyclopts import App
+
+from tensoradapt.lab.cli.options import MORE, table_of, takes
+from tensoradapt.records import as_json, changed, names, of_words, toml_of
 
 
 def to_toml(record: Any) -> str:
@@ -34,3 +38,17 @@ def _word(item: Any) -> str:
     if isinstance(item, str) and not item.startswith("-") and of_words([item]) == item:
         return item
     return json.dumps(item, ensure_ascii=False)
+
+
+def from_words(kind: Any, words: Sequence[str]) -> dict[str, Any]:
+    """The fields of a record that words of a command line give, as the table that ``read`` takes."""
+    return _app(kind)(words, exit_on_error=False, print_error=False)
+
+
+@cache
+def _app(kind: Any) -> App:
+    @takes((kind, names(kind), MORE))
+    def command(**typed: Any) -> dict[str, Any]:
+        return table_of(kind, typed)
+
+    return App(default_command=command, result_action="return_value")

@@ -3,17 +3,44 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
-from collections.abc import Sequence
+import tomllib
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
 from typing import Any
+
+from cyclopts import App, Group, Parameter
+from cyclopts.exceptions import (
+    CoercionError,
+    CycloptsError,
+    MissingArgumentError,
+    RepeatArgumentError,
+    UnknownCommandError,
+    UnknownOptionError,
+    UnusedCliTokensError,
+)
+from cyclopts.help import DefaultFormatter
 
 from tensoradapt import __version__
 from tensoradapt.checks import shown
-from tensoradapt.errors import TensorAdaptError
+from tensoradapt.errors import TensorAdaptError, closest, did_you_mean
 from tensoradapt.files import reason
-from tensoradapt.lab.cli import doctor
-from tensoradapt.lab.cli.output import block, complain, drop_output, flush, write_out_what_lacks
-from tensoradapt.lab.cli.parser import Top, add_shared, words_of
+from tensoradapt.habits import COMMANDS, WORDS, called
+from tensoradapt.lab.cli.output import block, complain, drop_output, write_out_what_lacks
+
+TABLE: Mapping[str, dict[str, str]] = tomllib.loads((files("tensoradapt.lab.cli") / "commands.toml").read_text())
+START = """
+tensoradapt frontier --quick                            first runs, 3 minutes
+tensoradapt results                                     what they say
+tensoradapt methods                                     which methods there are
+tensoradapt plan --method cp --rank 8                   what an adapter would be
+"""
+LAST = (
+    "Every command: --json, --help, --help-all (more options), --verbose (warnings of libraries), --debug (tracebacks)."
+)
+KINDS: Mapping[Any, str] = {int: "a whole number", float: "a number"}
+ADVANCED = "Advanced"  # groups whose names begin so are in the help of --help-all alone
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -22,28 +49,135 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ["MPLBACKEND"] = "agg"  # figures are drawn into files, whatever the terminal's own is
-    debug = False
+    words = list(sys.argv[1:] if argv is None else argv)
     try:
         write_out_what_lacks()
-        try:
-            args = parser(argv).parse_args(argv)
-            debug = args.debug
-            if args.verbose:
-                os.environ["TENSORADAPT_VERBOSE"] = "1"
-            return args.command(args)
-        finally:  # help is printed, and a broken pipe met, as well where the parser exits
-            flush()
+        return run(words)
     except BrokenPipeError:  # the reader of a pipe, such as head, has closed it
         drop_output()
         return 1
     except KeyboardInterrupt:
         complain("stopped")
         return 1
+    except CycloptsError as error:
+        complain(block(refusal(error, words)))
+        return 2
     except (TensorAdaptError, OSError, MemoryError) as error:  # OSError for paths that no system call takes
-        if debug:
+        if "--debug" in words:
             raise
         complain(block(error_text(error)))
         return 2
+
+
+def run(words: Sequence[str]) -> int:
+    """Run one command and return its exit code."""
+    if not {"-v", "--verbose"}.isdisjoint(words):
+        os.environ["TENSORADAPT_VERBOSE"] = "1"
+    every = "--help-all" in words
+    asked = ["--help" if word == "--help-all" else word for word in words if word not in ("-v", "--verbose", "--debug")]
+    if asked[:1] == ["help"]:
+        asked = [*asked[1:2], "--help"]
+    try:
+        code = app(every)(asked, exit_on_error=False, print_error=False)
+    except ImportError as error:
+        raise TensorAdaptError(
+            f"the command cannot be loaded ({error.__cause__ or error}): run tensoradapt doctor"
+        ) from None
+    finally:  # a failure to write is met here, and not as the interpreter ends
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    return code or 0
+
+
+class Help(DefaultFormatter):
+    """Help whose advanced options are shown where all are asked for."""
+
+    every = False
+
+    def __call__(self, console: Any, options: Any, panel: Any) -> None:
+        """Print one group of options."""
+        if self.every or not str(panel.title).startswith(ADVANCED):
+            super().__call__(console, options, panel)
+
+
+def app(every: bool = False) -> App:
+    """Return the application, whose commands are loaded when they are called. ``every``: help has advanced options."""
+    formatter = Help()
+    formatter.every = every
+    top = App(
+        name="tensoradapt",
+        version=f"tensoradapt {__version__}",
+        help="Tensor-decomposition adapters for transformers.",
+        help_prologue=START.strip(),
+        help_epilogue=LAST,
+        help_format="plaintext",
+        help_formatter=formatter,
+        result_action="return_value",
+        default_parameter=Parameter(
+            negative="", json_list=False, json_dict=False, show_default=lambda value: str(value or "") or None
+        ),
+    )
+    for flag in ("--help", "--version"):
+        top[flag].show = False
+    groups = {
+        title: Group(title, sort_key=i) for i, title in enumerate(dict.fromkeys(c["group"] for c in TABLE.values()))
+    }
+    for i, (name, command) in enumerate(TABLE.items()):
+        top.command(
+            f"tensoradapt.lab.cli.{command['at']}",
+            name=name,
+            group=groups[command["group"]],
+            sort_key=i,
+            help="\n\n".join(filter(None, (command["help"], command.get("more")))),
+            help_prologue=command["examples"].strip(),
+        )
+    return top
+
+
+def refusal(error: CycloptsError, words: Sequence[str]) -> str:
+    """Return a line that says which word was refused, what was expected, and what to type."""
+    command = f"tensoradapt {words[0]}" if words[0] in TABLE else "tensoradapt"
+    error.verbose = False
+    match error:
+        case UnknownCommandError():
+            name = words[0]
+            return f"unknown command {name!r}" + (
+                f"; type {COMMANDS[name]}" if name in COMMANDS else did_you_mean(name, TABLE)
+            )
+        case UnknownOptionError():
+            names = [name for argument in error.argument_collection for name in argument.names]
+            return _unknown_option((error.token.keyword or error.token.value).partition("=")[0], names, command)
+        case UnusedCliTokensError():
+            word = (error.unused_tokens or [""])[0]
+            hint = (
+                f"write --method {shlex.quote(word)}"
+                if words[0] in ("plan", "frontier")
+                else f"{command} --help has what it takes"
+            )
+            return f"unexpected argument {word!r}; {hint}"
+        case CoercionError() if error.token is not None and (kind := KINDS.get(error.target_type)):
+            return f"{error.token.keyword} is {shown(error.token.value)}; expected {kind}"
+        case RepeatArgumentError():
+            return f"{error.token.keyword} takes one value in {words[0]}; found several"
+        case MissingArgumentError() if error.argument is not None:
+            name = error.keyword or error.argument.name
+            return (
+                f"{name} {'has no value' if error.keyword else 'is missing'}; expected {error.argument.parameter.help}"
+            )
+    return str(error)
+
+
+def _unknown_option(word: str, names: Sequence[str], command: str) -> str:
+    """Say which option was meant: what it is called here, or else the closest."""
+    from tensoradapt.lab.cli.options import FORMER
+
+    bare = word.lstrip("-").replace("-", "_")
+    if bare in WORDS:
+        return f"unknown option {word}{called(bare, [name.lstrip('-').replace('-', '_') for name in names])}"
+    former = {f"--{old.replace('_', '-')}": f"--{new.replace('_', '-')}" for old, new in FORMER.items()}
+    near = closest(word, [*names, *(old for old, new in former.items() if new in names)])
+    hint = f"; did you mean {former.get(near, near)}?" if near else f": {command} --help-all lists all"
+    return f"unknown option {word}{hint}"
 
 
 def error_text(error: Exception) -> str:
@@ -55,37 +189,6 @@ def error_text(error: Exception) -> str:
             drop_output()
         return f"{shown(error.filename or 'standard output')}: {reason(error)}"
     return str(error)
-
-
-def parser(argv: Sequence[str] | None = None) -> Top:
-    """Return the parser of all commands, or of ``doctor`` alone if ``argv`` calls it: it must run without packages."""
-    top = Top(
-        prog="tensoradapt",
-        usage="%(prog)s COMMAND [options]",
-        description="Tensor-decomposition adapters for transformers.",
-    )
-    top.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
-    for title, module in _groups(words_of(argv)[:1]):
-        before = set(top.commands.choices)
-        module.add_parsers(top.commands)
-        top.sections.setdefault(title, []).extend(name for name in top.commands.choices if name not in before)
-    for command in top.commands.choices.values():
-        add_shared(command)
-    return top
-
-
-def _groups(first: Sequence[str]) -> Sequence[tuple[str, Any]]:
-    """Return the modules of commands, each with what its commands are for."""
-    others: list[tuple[str, Any]] = [("installation", doctor)]
-    if first == ["doctor"]:
-        return others
-    try:
-        from tensoradapt.lab.cli import adapters, catalogue, choose, completion, methods, results, sweep
-    except ImportError as error:
-        raise TensorAdaptError(f"the commands cannot be loaded ({error}): run tensoradapt doctor") from None
-    runs = [("make runs", sweep), ("make runs", catalogue), ("read runs", results)]
-    one = [("plan and convert adapters", module) for module in (methods, choose, adapters)]
-    return [*runs, *one, *others, (others[0][0], completion)]
 
 
 if __name__ == "__main__":

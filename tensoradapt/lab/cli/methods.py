@@ -1,21 +1,20 @@
-"""The command ``methods``: all parameterizations and published adapters, one in full, and the page of all."""
+"""The command ``methods``: all parameterizations and published adapters, or one in full."""
 
 from __future__ import annotations
 
-import argparse
 import inspect
 import math
-import textwrap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from cyclopts import Parameter
 
 from tensoradapt import checks, parameterizations, published
 from tensoradapt.checks import shown
 from tensoradapt.errors import TensorAdaptError, did_you_mean
-from tensoradapt.lab.cli.options import DEFAULT_MODEL, n_params, path
-from tensoradapt.lab.cli.output import complain, heading, show, show_json, show_text, width
-from tensoradapt.lab.cli.parser import add_command
+from tensoradapt.lab.cli.options import DEFAULT_MODEL, METHODS, MORE, Count, Json, Maybe, Model, one_of
+from tensoradapt.lab.cli.output import complain, show, show_json, show_table, show_text
 from tensoradapt.lab.methods import (
     KINDS,
     MINILM,
@@ -32,111 +31,64 @@ from tensoradapt.networks.network import Factor, Network
 from tensoradapt.planning.size import Size
 from tensoradapt.published import registry
 from tensoradapt.published.registry import Method
-from tensoradapt.text import align, bonds_text, prose
+from tensoradapt.text import bonds_text, prose
 
-HEAD = """# Methods
-
-Made by `tensoradapt methods --markdown`; do not edit. A parameterization is one file in
-`tensoradapt/parameterizations/`, a published adapter one row of `tensoradapt/published/rows.py`.
-
-"""
-
-PAPER = (
-    "By default a plan takes of a row what defines the method: layout, options, frozen factors and a start that is not",
-    "zero. With `paper=True` it takes targets, scale, alpha and trained modules from the paper too, as below.",
-)
-
-FILTERS = ("kind", "layout", "exports_as_lora", "budget")
+MORE_TEXT = "methods NAME shows one in full, --kind the formulas of all; --model NAME or --budget N counts parameters."
+SIZE = one_of()
 
 
-def add_parsers(commands: Any) -> None:
-    """Add the command to those of a parser (``add_subparsers``)."""
-    p = add_command(
-        commands,
-        "methods",
-        methods,
-        "list parameterizations and published adapters, or show one in full",
-        "[NAME] [options]",
-        "Lists all methods and what each is for, or, with any option of counting, their parameters at the sizes of a "
-        "model. NAME: formula, factors, parameters and diagram of one.",
-    )
-    p.add_argument("name", nargs="?", metavar="NAME", help="show this one in full")
-    counting = p.add_argument_group("counting")
-    counting.add_argument(
-        "--model", help=f"count at the sizes of a built-in model, a folder, or a hub name (default: {SIZES})"
-    )
-    size = counting.add_mutually_exclusive_group()
-    size.add_argument("--rank", type=int, help="the rank to count at (default: 8)")
-    size.add_argument(
-        "--budget", type=n_params, metavar="N", help="only those with at most N parameters; at the largest rank"
-    )
-    which = p.add_argument_group("which methods")
-    which.add_argument("--kind", help=f"{' or '.join(KINDS)} (default: both)")
-    which.add_argument("--layout", metavar="LAYOUT", help='those over it, such as "layer : out : in"')
-    which.add_argument("--exports-as-lora", action="store_true", help="those whose updates are small as a LoRA")
-    more = p.add_argument_group("files and pages")
-    more.add_argument("--draw", metavar="FILE", type=path, help="draw the network of NAME too: a PNG, PDF or SVG file")
-    more.add_argument("--markdown", action="store_true", help="print the page of all methods, as the site has it")
+def methods(
+    name: Annotated[str | None, Parameter(completer=METHODS)] = None,
+    /,
+    *,
+    model: Annotated[str | None, *Model.__metadata__] = None,
+    rank: Annotated[int | None, Parameter(group=SIZE, metavar="R")] = None,
+    budget: Annotated[Count, Parameter(group=SIZE)] = None,
+    kind: Annotated[str | None, Parameter(completer=lambda _: KINDS)] = None,
+    draw: Maybe = None,
+    wide: bool = False,
+    layout: Annotated[str | None, Parameter(group=MORE)] = None,
+    exports_as_lora: Annotated[bool, Parameter(group=MORE)] = False,
+    json: Json = False,
+) -> None:
+    """List all methods, with their counts where an option asks for them, or show one in full.
 
-
-def methods(args: argparse.Namespace) -> int:
-    """Print all methods, one in full, their counts at a model's sizes, or the page of all."""
-    _check_together(args)
-    rank = 8 if args.rank is None else args.rank
-    if args.markdown:
-        print(methods_page(), end="")
-    elif args.name is not None:
-        _print_one(args, rank)
-    else:
-        _print_list(args, rank)
-    return 0
-
-
-def _check_together(args: argparse.Namespace) -> None:
-    """Raise TensorAdaptError for options that say nothing together."""
-    if args.kind not in (None, *KINDS):
-        raise TensorAdaptError(f"--kind is {shown(args.kind)}{did_you_mean(args.kind, KINDS)}")
-    if args.draw is not None and args.name is None:
-        raise TensorAdaptError(
-            f"--draw {args.draw} was given without a method; name one, as in: methods cp --draw FILE"
-        )
-    if args.rank is not None:
-        checks.whole(args.rank, "--rank")
-    given = [f"--{name.replace('_', '-')}" for name in FILTERS if getattr(args, name)]
-    if given and (args.name is not None or args.markdown):
-        raise TensorAdaptError(f"{given[0]} chooses among all methods; leave {args.name or '--markdown'} out")
-    if args.markdown and args.json:
-        raise TensorAdaptError("--markdown and --json were given; expected one of them")
-
-
-def _print_one(args: argparse.Namespace, rank: int) -> None:
-    from tensoradapt.lab.data import models
-
-    model = args.model or DEFAULT_MODEL
-    config = models.config(model)
-    if args.json:
-        rows = [row for row in method_rows() if row["name"] in {found.name for found in _meant(args.name)}]
-        show_json({"model": model, "methods": counted(rows, config, {"rank": rank})})
-    else:
-        show(*in_full(args.name, config, model, rank))
-    if args.draw is not None:
-        path, said = _drawing(args.name, config, rank, args.draw)
-        (complain if args.json else show)(f"{path}\n{said}")
-
-
-def _print_list(args: argparse.Namespace, rank: int) -> None:
-    """Print the methods that were asked for, with their counts where an option asks for them."""
-    rows, size = method_rows(args.kind, args.layout), Size(None if args.budget else rank, args.budget)
-    counting = any(getattr(args, name) is not None for name in ("model", "rank", "budget", "layout"))
-    if counting or args.exports_as_lora:
-        rows = counted(rows, _config(args.model), size.asked, args.layout)
-    left = {row["name"]: fault for row in rows if (fault := row.pop("fault", None))}
-    rows = [row for row in rows if row["name"] not in left and (row.pop("small", False) or not args.exports_as_lora)]
-    if args.json:
-        at = {"model": args.model or SIZES, **size.asked} if counting else {}
-        show_json({**at, "methods": rows, "left_out": left})
+    Args:
+        name: show this one in full
+        model: count at the sizes of a built-in model, a folder, or a hub name (default: those of all-MiniLM-L6-v2)
+        rank: the rank to count at (default: 8)
+        budget: only those with at most N parameters, at the largest rank
+        kind: parameterization or published (default: both)
+        draw: draw the network of NAME too, into a PNG, PDF or SVG file
+        wide: show all columns, whatever the width of the terminal
+        layout: those over it, such as "layer : out : in"
+        exports_as_lora: those whose updates are small as a LoRA
+    """
+    if kind not in (None, *KINDS):
+        raise TensorAdaptError(f"--kind is {shown(kind)}{did_you_mean(kind, KINDS)}")
+    if rank is not None:
+        checks.whole(rank, "--rank")
+    if draw is not None and name is None:
+        raise TensorAdaptError(f"--draw {draw} was given without a method; name one, as in: methods cp --draw FILE")
+    filters = {"--kind": kind, "--layout": layout, "--exports-as-lora": exports_as_lora, "--budget": budget}
+    if name is not None and (asked := [option for option, value in filters.items() if value]):
+        raise TensorAdaptError(f"{asked[0]} chooses among all methods; leave {name} out")
+    size = Size(None if budget else rank or 8, budget)
+    if name is not None:
+        _print_one(name, model or DEFAULT_MODEL, rank or 8, draw, json)
         return
-    _print_tables(sorted(rows, key=lambda row: row.get("n_params", 0)), args, size if counting else Size())
+    counting = exports_as_lora or any(value is not None for value in (model, rank, budget, layout))
+    rows = method_rows(kind, layout)
+    rows = counted(rows, _config(model), size.asked, layout) if counting else rows
+    left = {row["name"]: fault for row in rows if (fault := row.pop("fault", None))}
+    rows = [row for row in rows if row["name"] not in left and (row.pop("small", False) or not exports_as_lora)]
+    if json:
+        show_json({**({"model": model or SIZES, **size.asked} if counting else {}), "methods": rows, "left_out": left})
+        return
+    if counting and rows:
+        at = f"at most {budget:,} parameters" if budget else f"rank {rank or 8}"
+        show_text(f"{at}, counted at {model or SIZES}; all adapt its attention, on equal footing", "")
+    _print_tables(sorted(rows, key=lambda row: row.get("n_params", 0)), counting, kind is None, wide)
     if left:
         show_text("", f"left out, as they are not defined there: {', '.join(left)} (methods NAME says why)")
 
@@ -147,23 +99,19 @@ def _config(model: str | None) -> Any:
     return MINILM if model is None else models.config(model)
 
 
-def _print_tables(rows: Sequence[Row], args: argparse.Namespace, size: Size) -> None:
+def _print_tables(rows: Sequence[Row], counting: bool, short: bool, wide: bool) -> None:
     """Print a table for each kind of methods."""
     if not rows:
         show_text("no method is of this kind; leave an option out, or raise the budget")
-        return
-    if size:
-        at = f"at most {size.budget:,} parameters" if size.budget else f"rank {size.rank}"
-        show_text(f"{at}, counted at {args.model or SIZES}; all adapt its attention, on equal footing", "")
-    short = not size and args.kind is None and args.layout is None
     for kind, title in zip(KINDS, ("Parameterizations", "Published adapters"), strict=True):
-        if found := [row for row in rows if row["kind"] == kind]:
-            heading(title)
-            texts = _counted_texts(found) if size else _purposes(found) if short else _formula_texts(found)
-            show(*align(texts, width()), "")
-    letters = [f"Letters: {published.LETTERS}.", ""] if not (size or short or args.kind == KINDS[0]) else []
-    more = "methods NAME shows one in full, --kind the formulas of all; --model NAME or --budget N counts parameters."
-    show_text(*letters, f"tensoradapt {more}")
+        if of_kind := [row for row in rows if row["kind"] == kind]:
+            show_text(title, style="bold")
+            titles, *texts = _counted(of_kind) if counting else _purposes(of_kind) if short else _formulas(of_kind)
+            show_table(titles, texts, range(len(titles)) if len(titles) > 3 else (), wide)
+            show_text("")
+    if not (counting or short) and rows[-1:] and rows[-1]["kind"] == KINDS[1]:
+        show_text(f"Letters: {published.LETTERS}.", "")
+    show_text(f"tensoradapt {MORE_TEXT}")
 
 
 def _purposes(rows: Sequence[Row]) -> list[tuple[str, ...]]:
@@ -173,45 +121,99 @@ def _purposes(rows: Sequence[Row]) -> list[tuple[str, ...]]:
     names: dict[str, list[str]] = {}
     for row in rows:
         names.setdefault(row["parameterization"], []).append(row["name"])
-    return [("is a", "names"), *((factored, ", ".join(own)) for factored, own in names.items())]
+    return [("is a", "names"), *((factored, ", ".join(adapters)) for factored, adapters in names.items())]
 
 
-def _formula_texts(rows: Sequence[Row]) -> list[tuple[str, ...]]:
+def _formulas(rows: Sequence[Row]) -> list[tuple[str, ...]]:
     if rows[0]["kind"] == KINDS[0]:
         return [("name", "choose it", "parameters"), *((row["name"], row["when"], row["formula"]) for row in rows)]
-    cells = [(r["name"], r["parameterization"], r["layout"], r["formula"], r["source"]) for r in rows]
-    return [("name", "is a", "over", "parameters", "source"), *cells]
+    cells = [(r["name"], r["formula"], r["layout"], r["source"], r["parameterization"]) for r in rows]
+    return [("name", "parameters", "over", "source", "is a"), *cells]
 
 
-def _counted_texts(rows: Sequence[Row]) -> list[tuple[str, ...]]:
-    head = ("name", "parameters", "rank", "LoRA rank", "choose it" if rows[0]["kind"] == KINDS[0] else "source")
+def _counted(rows: Sequence[Row]) -> list[tuple[str, ...]]:
+    what, title = ("when", "choose it") if rows[0]["kind"] == KINDS[0] else ("source", "source")
+    names = [f"{row['name']} ({row['tasks']} tasks)" if row["tasks"] else row["name"] for row in rows]
     cells = [
-        (
-            row["name"],
-            f"{row['n_params']:,}" + (f" ({row['tasks']} tasks)" if row["tasks"] else ""),
-            Size(row["rank"]).short,
-            f"{row['lora_rank']:,}",
-            row["when"] if row["kind"] == KINDS[0] else row["source"],
-        )
-        for row in rows
+        (name, f"{row['n_params']:,}", Size(row["rank"]).short, f"{row['lora_rank']:,}", row[what])
+        for name, row in zip(names, rows, strict=True)
     ]
-    return [head, *cells]
+    return [("name", "parameters", "rank", "LoRA rank", title), *cells]
 
 
 def _meant(name: str) -> list[Method]:
     """Return the parameterization and the published adapter that a text stands for."""
-    found, paper = registry.find(name), registry.known(name, paper=True)
-    return [found] if paper in (None, found) else [found, paper]
+    method, paper = registry.find(name), registry.known(name, paper=True)
+    return [method] if paper in (None, method) else [method, paper]
 
 
-def in_full(name: str, config: Any, model: str, rank: int) -> Iterator[str]:
-    """Yield formula, advice, factors, parameters and diagram of a parameterization, a published adapter, or both."""
-    for found in _meant(name):
-        if found.row is None:
-            yield from _parameterization(found, config, model, rank)
-        else:
-            yield from _folded(f"{_described(found.row)}\n")
-            yield from _planned(config, model, rank, **paper_arguments(found.row))
+def _print_one(name: str, model: str, rank: int, draw: Path | None, json: bool) -> None:
+    from tensoradapt.lab.data import models
+
+    config = models.config(model)
+    if json:
+        rows = [row for row in method_rows() if row["name"] in {method.name for method in _meant(name)}]
+        show_json({"model": model, "methods": counted(rows, config, {"rank": rank})})
+    else:
+        for i, method in enumerate(_meant(name)):
+            show_text(*("", "") * (i > 0))
+            arguments = usual_arguments(method.name, config) if method.row is None else paper_arguments(method.row)
+            show_text(*(_parameterization(method) if method.row is None else _published(method.row)), "")
+            _print_planned(config, model, rank, arguments)
+    if draw is not None:
+        (complain if json else show)("\n".join(_drawing(name, config, rank, draw)))
+
+
+def _parameterization(method: Method) -> list[str]:
+    """Return the advice, the formula and the names of a parameterization, as paragraphs."""
+    factoring = parameterizations.get(method.name)
+    advice, doc = bare(parameterizations.advice(factoring)), bare(inspect.getdoc(factoring) or "")
+    paragraphs = [" ".join(part.split()).replace(advice, "").strip() for part in doc.split("\n\n")]
+    options = list(inspect.signature(factoring.build).parameters)[2:]
+    rows = [row.name for row in published.every() if row.parameterization == method.name]
+    texts = {"parameters": f"{formula(factoring)}." if factoring.count.__doc__ else ""}
+    texts |= {"usual layouts": "; ".join(parameterizations.layouts_of(factoring)), "options": ", ".join(options)}
+    texts["published adapters"] = ", ".join(rows)
+    listed = [f"{title}: {text}" for title, text in texts.items() if text]
+    return [f"{method.name}: {method.label}. {advice}", "", *filter(None, paragraphs), "", *listed]
+
+
+def _published(row: Any) -> list[str]:
+    layouts = "; ".join(f"{text}  ({' '.join(projections)})" for text, projections in row.tensors)
+    counts = f"parameters {row.formula}; start {row.start}; scale {row.scale}, alpha {row.alpha:g}"
+    return ["", f"{row.name}: {row.parameterization} over {layouts}", *filter(None, (row.note, counts, row.source))]
+
+
+def _print_planned(config: Any, model: str, rank: int, arguments: dict[str, Any]) -> None:
+    """Print the parameters of a plan, and the factors of its first tensor with the bonds that each has."""
+    import tensoradapt as ta
+
+    try:
+        planned = ta.plan(config, rank=rank, **arguments)
+    except TensorAdaptError as error:
+        show_text(f"{model}, rank {rank}: {error}", "")
+        return
+    group, n = planned.groups[0], len(planned.groups)
+    tensors = f"{n} tensors; the first is" if n > 1 else "one tensor,"
+    ranks = f", ranks {bonds_text(group.rank)}" if group.rank else ""
+    head = f"{model}, rank {rank}: {planned.n_params:,} parameters in {tensors}"
+    show_text(f"{head} over {str(group.network.layout)!r} {group.network.layout.shape}{ranks}", "")
+    show_table(
+        ("factor", "axes, in this order", "numbers", "starts"), factor_rows(group.network, planned.begins.origin)
+    )
+
+
+def factor_rows(network: Network, origin: str) -> list[tuple[str, ...]]:
+    """Return the name of each factor, its modes and bonds, its numbers, and how it starts."""
+    return [_factor(network, factor, origin) for factor in network.factors]
+
+
+def _factor(network: Network, factor: Factor, origin: str) -> tuple[str, ...]:
+    axes = " x ".join(f"{label}={network.sizes[label]}" for label in factor.labels)
+    sources = {"base": f"from {origin}", "set": "set"}
+    start = sources.get(factor.source, "at zero" if factor.init == "zero" else "drawn")
+    count = f"{math.prod(network.shape(factor)):,}"
+    return factor.name, axes, count, start if factor.trainable else f"{start}, frozen"
 
 
 def _drawing(name: str, config: Any, rank: int, path: Path) -> tuple[str, str]:
@@ -225,165 +227,9 @@ def _drawing(name: str, config: Any, rank: int, path: Path) -> tuple[str, str]:
 
     if (kind := path.suffix[1:]) not in UNDATED:
         raise TensorAdaptError(f"{path} has no ending of a figure; expected one of .{', .'.join(UNDATED)}")
-    found = registry.find(name)
-    given = paper_arguments(found.row) if found.row else usual_arguments(found.name, config)
-    plan = ta.plan(config, rank=rank, **given)
+    method = registry.find(name)
+    arguments = paper_arguments(method.row) if method.row else usual_arguments(method.name, config)
+    plan = ta.plan(config, rank=rank, **arguments)
     figure = Figure(figsize=size(plan))
     draw(plan, figure.add_axes((0, 0, 1, 1)))
     return str(replace_file(path, rendered(figure, kind))), prose(described(plan))
-
-
-def _parameterization(method: Method, config: Any, model: str, rank: int) -> Iterator[str]:
-    name = method.name
-    factoring = parameterizations.get(name)
-    layouts = parameterizations.layouts_of(factoring)
-    options = list(inspect.signature(factoring.build).parameters)[2:]
-    rows = [row.name for row in published.every() if row.parameterization == name]
-    yield from (
-        f"{name}: {method.label}\n",
-        *_folded(bare(inspect.getdoc(factoring) or "")),
-        "",
-    )
-    texts = {"usual layouts": "; ".join(layouts), "options": ", ".join(options), "published adapters": ", ".join(rows)}
-    if factoring.count.__doc__:
-        texts = {"parameters": f"{formula(factoring)}.", **texts}
-    yield from (line for title, text in texts.items() if text for line in _folded(f"{title}: {text}"))
-    yield ""
-    yield from _planned(config, model, rank, **usual_arguments(name, config))
-
-
-def _planned(config: Any, model: str, rank: int, **arguments: Any) -> Iterator[str]:
-    """Yield the parameters of a plan, the factors of its first tensor, and how they are joined."""
-    import tensoradapt as ta
-
-    try:
-        planned = ta.plan(config, rank=rank, **arguments)
-    except TensorAdaptError as error:
-        yield from _folded(f"{model}, rank {rank}: {error}")
-        return
-    network = planned.groups[0].network
-    tensors = f"{len(planned.groups)} tensors; the first is" if len(planned.groups) > 1 else "one tensor,"
-    ranks = f", ranks {bonds_text(planned.groups[0].rank)}" if planned.groups[0].rank else ""
-    head = f"{model}, rank {rank}: {planned.n_params:,} parameters in {tensors}"
-    yield from _folded(f"{head} over {str(network.layout)!r} {network.layout.shape}{ranks}\n")
-    factors = map(_factor(network, planned.begins.origin), network.factors)
-    rows = [("factor", "axes, in this order", "numbers", "starts", ""), *factors]
-    yield from align(rows, width())
-    yield f"\n{diagram(network)}\n"
-
-
-def _factor(network: Network, origin: str) -> Callable[[Factor], tuple[str, ...]]:
-    def row(factor: Factor) -> tuple[str, ...]:
-        axes = " x ".join(f"{label}={network.sizes[label]}" for label in factor.labels)
-        n = math.prod(network.shape(factor))
-        sources = {"base": f"from {origin}", "set": "set"}
-        start = sources.get(factor.source, "at zero" if factor.init == "zero" else "drawn")
-        return factor.name, axes, f"{n:,}", start, "" if factor.trainable else "frozen"
-
-    return row
-
-
-def diagram(network: Network) -> str:
-    """Draw which factors hold which modes and bonds. A factor has an ``o`` at each of its bonds.
-
-    >>> from tensoradapt.networks.layout import Layout
-    >>> from tensoradapt.parameterizations.tensor_train import build
-    >>> print(diagram(build(Layout.parse("layer : out : in", {"layer": 6, "out": 8, "in": 8}), 2)))
-                      r_in=2   r_layer=2
-       in=8 -[ in  ]--o
-                      |
-    layer=6 -[layer]--o--------o
-                               |
-      out=8 -[ out ]-----------o
-    """
-    names = network.layout.names
-    modes = [" ".join(f"{x}={network.sizes[x]}" for x in f.labels if x in names) for f in network.factors]
-    left, middle = max(map(len, modes)), max(len(f.name) for f in network.factors)
-    bonds = [f"{bond}={n}" for bond, n in network.bonds.items()]
-    head = " " * (left + middle + 4) + "".join(f"  {bond} " for bond in bonds)
-    lines = [head.rstrip()] if bonds else []
-    for i, (factor, text) in enumerate(zip(network.factors, modes, strict=True)):
-        joint = " -" if text else "  "
-        lines.append(f"{text:>{left}}{joint}[{factor.name:^{middle}}]{_held(network, factor, i)}")
-        if i + 1 < len(network.factors):
-            lines.append((" " * (left + middle + 4) + _passing(network, i)).rstrip())
-    return "\n".join(line for line in lines if line)
-
-
-def _holders(network: Network, bond: str) -> list[int]:
-    return [i for i, factor in enumerate(network.factors) if bond in factor.labels]
-
-
-def _held(network: Network, factor: Factor, i: int) -> str:
-    """Draw the bonds of one factor: o where it holds one, | where one passes, and the line to its last."""
-    bonds, text = list(network.bonds), ""
-    last = max((k for k, bond in enumerate(bonds) if bond in factor.labels), default=-1)
-    for k, bond in enumerate(bonds):
-        holders = _holders(network, bond)
-        passes = "|" if holders[0] < i < holders[-1] else "-" if k < last else " "
-        mark, line = "o" if bond in factor.labels else passes, "-" if k <= last else " "
-        text += f"{line * 2}{mark}{('-' if k < last else ' ') * (_width(network, bond) - 3)}"
-    return text.rstrip()
-
-
-def _passing(network: Network, i: int) -> str:
-    """Draw the bonds between factor i and the next."""
-    marks = ""
-    for bond in network.bonds:
-        holders = _holders(network, bond)
-        marks += f"  {'|' if holders[0] <= i < holders[-1] else ' '}{' ' * (_width(network, bond) - 3)}"
-    return marks
-
-
-def _width(network: Network, bond: str) -> int:
-    return len(f"  {bond}={network.bonds[bond]} ")
-
-
-def _folded(text: str) -> list[str]:
-    """Return the lines of a text, folded at the width of the terminal."""
-    room = width() or 120
-    return [part for line in text.split("\n") for part in textwrap.wrap(line, room, break_on_hyphens=False) or [line]]
-
-
-def _described(row: Any) -> str:
-    layouts = "; ".join(f"{text}  ({' '.join(projections)})" for text, projections in row.tensors)
-    lines = [
-        f"\n{row.name}: {row.parameterization} over {layouts}",
-        f"  parameters {row.formula}; start {row.start}; scale {row.scale}, alpha {row.alpha:g}",
-        f"  {row.source}",
-    ]
-    return "\n".join(lines + [f"  {row.note}"] * bool(row.note))
-
-
-def methods_page() -> str:
-    """Return the page in Markdown: parameterizations with their options, published adapters with formula and source."""
-    return HEAD + "\n".join([*_parameterization_rows(), "", *_published_rows()]) + "\n"
-
-
-def _parameterization_rows() -> list[str]:
-    lines = ["## Parameterizations", "", "| name | what it is | when | options | parameters |"]
-    lines += ["|---|---|---|---|---|"]
-    for name in parameterizations.names():
-        factoring = parameterizations.get(name)
-        options = list(inspect.signature(factoring.build).parameters)[2:]
-        taken = ", ".join(f"`{option}`" for option in options)
-        what, when = _cell(factoring), parameterizations.advice(factoring)
-        lines.append(f"| `{name}` | {what} | {when} | {taken} | {formula(factoring)}. |")
-    return lines
-
-
-def _published_rows() -> list[str]:
-    lines = ["## Published adapters", "", *PAPER, "", prose(f"Letters: {published.LETTERS}."), ""]
-    lines += ["| name | parameterization, layout (targets) | parameters | start | scale | source | note |"]
-    lines += ["|---|---|---|---|---|---|---|"]
-    for row in published.every():
-        layouts = "; ".join(f"`{layout}` ({' '.join(projections)})" for layout, projections in row.tensors)
-        formula, scale = f"`{row.formula}`", f"{row.scale}, alpha {row.alpha:g}"
-        cells = (row.name, f"{row.parameterization}, {layouts}", formula, row.start, scale, row.source, row.note)
-        lines.append(f"| {' | '.join(cells)} |")
-    return lines
-
-
-def _cell(of: object) -> str:
-    """Return the first paragraph of a docstring as a cell of a table in Markdown."""
-    return " ".join((inspect.getdoc(of) or "").split("\n\n")[0].split()).replace("|", "\\|")

@@ -2,249 +2,232 @@
 
 from __future__ import annotations
 
-import argparse
 import inspect
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
 
 from tensoradapt.checks import shown
 from tensoradapt.errors import TensorAdaptError, closest
-from tensoradapt.lab.cli.options import add_runs, add_selection, path, runs_folder
+from tensoradapt.lab.cli.options import METHODS, MORE, Json, Maybe, Places, Spec, Words, names_of, one_of, runs_folder
 from tensoradapt.lab.cli.output import show, show_json, show_text
-from tensoradapt.lab.cli.parser import add_command
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-    from tensoradapt.lab.cli import views
-
-OUT = "write the table by each file's ending, .csv, .parquet, .md, .tex or .html, and do not show it"
-FIGURES = "such as frontier (default), differences or curves, or all; an unknown name is answered with the list of them"
-
-
-def add_parsers(commands: Any) -> None:
-    """Add the commands to those of a parser (``add_subparsers``)."""
-    p = add_command(
-        commands,
-        "results",
-        results,
-        "show the runs of a folder as a table, or write it to files",
-        "[RUNS] [options]",
-        "Shows what the runs say, in a few sentences for each task, and a table of them.",
-    )
-    add_runs(p)
-    what = p.add_argument_group("which table (default: a row for each run)").add_mutually_exclusive_group()
-    for name, text in (
-        ("means", "a row for each configuration: its mean and interval over seeds"),
-        ("compare", "a row for each configuration: its verdict, and its difference to the reference"),
-        ("status", "how many runs are finished, failed, running and waiting, and the time left"),
-    ):
-        what.add_argument(f"--{name}", action="store_true", help=text)
-    _add_comparison(p)
-    files = p.add_argument_group("files")
-    added = files.add_argument("--out", type=path, nargs="+", default=(), metavar="FILE", help=OUT)
-    added.former = ("csv", "save", "output", "file")  # type: ignore[attr-defined]
-    files.add_argument("--caption", metavar="TEXT", help="of the table in .md, .tex and .html")
-    files.add_argument("--label", default="tab:results", help="of the table in .tex (default: %(default)s)")
-    _add_plot(commands)
-    p = add_command(
-        commands,
-        "report",
-        report,
-        "write a folder of runs as one HTML page",
-        "[RUNS] [options]",
-        "One file that needs nothing else: the verdict, figures, tables that sort, what failed, "
-        "specification and provenance; every number leads back to its runs.",
-    )
-    add_runs(p)
-    p.add_argument_group("files").add_argument(
-        "--out", type=path, metavar="FILE", help="default: report.html in the folder of runs"
-    )
-    _add_reference(add_selection(p))
+TABLE = one_of()
+Folder = Annotated[Path | None, *Maybe.__metadata__, Parameter(help="folder of runs (default: the newest in ./runs)")]
+Where = Annotated[Words, Parameter(metavar="CONDITION", help='such as task=sst2 "n_params<=5000" tuning=false')]
+Reference = Annotated[
+    str | None, Parameter(metavar="METHOD", help="what others are compared with (default: LoRA)", completer=METHODS)
+]
+At = Annotated[
+    str | None,
+    Parameter(group=MORE, metavar="SIZE", help="of the reference: a rank, budget, size, n_params or auto"),
+]
+Flag = Annotated[bool, Parameter(group=TABLE)]
+Read = Callable[["DataFrame"], "DataFrame"]
 
 
-def _add_plot(commands: Any) -> None:
-    p = add_command(
-        commands,
-        "plot",
-        plot,
-        "draw the figures of a folder of runs",
-        "[RUNS] [FIGURE ...] [options]",
-        "Writes each figure as PNG and PDF, the CSV behind it, and its headline and caption as text.",
-    )
-    add_runs(p)
-    p.add_argument("figures", nargs="*", metavar="FIGURE", default=[], help=FIGURES)
-    _add_comparison(p)
-    group = p.add_argument_group("figures and files")
-    group.add_argument(
-        "--x",
-        metavar="COLUMN",
-        help="of frontiers a cost, such as seconds; of curves rank, budget, steps, seconds or lr",
-    )
-    group.add_argument("--out", type=path, metavar="DIR", help="folder for the files (default: that of the runs)")
-    group.add_argument(
-        "--format", default="png,pdf", metavar="KINDS", help="of pdf, svg and png (default: %(default)s)"
-    )
-    group.add_argument("--width", metavar="LENGTH", help="of the figures, as 3.3in, 84mm or 8.4cm (default: their own)")
-    switch = argparse.BooleanOptionalAction
-    group.add_argument("--headline", action=switch, default=True, help="what the figure says, above it (default: yes)")
-    group.add_argument("--caption", action=switch, default=False, help="what its marks are, below it (default: no)")
-    group.add_argument("--style", metavar="NAME", help="a style sheet of matplotlib, or its file")
+def results(
+    folder: Folder = None,
+    /,
+    *,
+    runs: Flag = False,
+    means: Flag = False,
+    compare: Flag = False,
+    status: Flag = False,
+    where: Where = None,
+    reference: Reference = None,
+    wide: bool = False,
+    out: Places = None,
+    at: At = None,
+    spec: Spec = None,
+    caption: Annotated[str | None, Parameter(group=MORE, metavar="TEXT")] = None,
+    label: Annotated[str, Parameter(group=MORE)] = "tab:results",
+    json: Json = False,
+) -> None:
+    """Show the verdict and the means of runs, or another table of them, or write one.
 
-
-def _add_comparison(p: argparse.ArgumentParser) -> None:
-    group = add_selection(p)
-    _add_reference(group)
-    group.add_argument(
-        "--at",
-        metavar="SIZE",
-        help="of the reference: a rank, budget, size, n_params or auto (default: 8, or its largest)",
-    )
-
-
-def _add_reference(p: Any) -> None:
-    p.add_argument("--reference", metavar="METHOD", help="what others are compared with (default: LoRA)")
-
-
-def results(args: argparse.Namespace) -> int:
-    """Show the table of runs, means, comparisons or states, or write it."""
+    Args:
+        runs: a row for each run, as --json and --out have it by default
+        means: a row for each size, its mean and interval over seeds
+        compare: a row for each size, its verdict and its difference to the reference
+        status: how many runs are finished, failed, running and waiting, and the time left
+        wide: show all columns, whatever the width of the terminal
+        out: write the table by each file's ending, .csv, .parquet, .md, .tex or .html, and do not show it
+        caption: of the table in .md, .tex and .html
+        label: of the table in .tex
+    """
     from tensoradapt.lab.analysis.edges import at_edges
+    from tensoradapt.lab.analysis.paper import paper, write
+    from tensoradapt.lab.analysis.tables import summarise
+    from tensoradapt.lab.analysis.verdict import verdict
     from tensoradapt.lab.cli import views
     from tensoradapt.lab.sweeps.results import results as read
 
-    args.runs = runs_folder(args.runs)
-    if args.status:
-        return _status(args)
-    runs = read(args.runs, tuning=True, where=args.where, spec=args.spec)
-    if args.out:
-        _print_files([_write(runs, args, out) for out in args.out], args)
-    elif args.json:
-        verdict = [] if runs.empty else views.verdict(runs, args.reference)
-        rows = [] if runs.empty else _table(runs, args).to_dict("records")
-        show_json({"folder": args.runs, "verdict": verdict, "at_edge": at_edges(runs), "rows": rows})
-    elif runs.empty:
-        show(_no_run(args))
+    folder, of_reference = runs_folder(folder), _comparison(reference, at)
+    if status:
+        _status(folder, spec, out or (), json)
+        return
+    table = read(folder, tuning=True, where=where or (), spec=spec)
+    titles = views.MEANS if means else views.COMPARED if compare else views.RUNS
+    made = (
+        summarise(table)
+        if means and len(table)
+        else verdict(table, **of_reference)
+        if compare and len(table)
+        else table
+    )
+    if out:
+        whole = [path.suffix.lower() in (".csv", ".parquet") for path in out]
+        texts = None if all(whole) else paper(table) if means else views.file_texts(made, titles)
+        _print_files(
+            folder,
+            [
+                write(made if w else texts, path, caption=caption, label=label)
+                for w, path in zip(whole, out, strict=True)
+            ],
+            json,
+        )
+    elif json:
+        said = [] if table.empty else views.verdict(table, reference)
+        show_json({"folder": folder, "verdict": said, "at_edge": at_edges(table), "rows": made.to_dict("records")})
+    elif table.empty:
+        show(_no_run(folder, where))
+    elif means or compare or runs:
+        if compare:
+            show_text(*views.verdict(table, reference), "")
+        else:
+            views.print_answers(table, **of_reference)
+        usual = views.of_runs if runs else views.of_means if means else lambda table: table
+        views.print_table(usual(made), titles, wide)
+        views.print_edges(table)
     else:
-        views.print_verdict(runs, args.reference)
-        views.print_edges(runs)
-        _view(runs, args).print()
-    return 0
+        views.print_verdicts(table, **of_reference, wide=wide)
+        views.print_edges(table)
 
 
-def _no_run(args: argparse.Namespace) -> str:
-    return f"no run in {args.runs}{' meets ' + ' and '.join(args.where) if args.where else ''}"
+def _no_run(folder: Path, where: Sequence[str] | None) -> str:
+    return f"no run in {folder}{' meets ' + ' and '.join(where) if where else ''}"
 
 
-def _status(args: argparse.Namespace) -> int:
+def _status(folder: Path, spec: Path | None, out: Sequence[Path], json: bool) -> None:
     from tensoradapt.lab.analysis.paper import write
     from tensoradapt.lab.cli import views
     from tensoradapt.lab.sweeps.status import status
 
-    states = status(args.runs, args.spec)
-    if args.out:
-        _print_files([write(states, out) for out in args.out], args)
-    elif args.json:
-        show_json({"folder": args.runs, **states.attrs, "rows": states.to_dict("records")})
+    states = status(folder, spec)
+    if out:
+        _print_files(folder, [write(states, path) for path in out], json)
+    elif json:
+        show_json({"folder": folder, **states.attrs, "rows": states.to_dict("records")})
     else:
         views.print_status(states)
-    return 0
 
 
-def _print_files(files: Sequence[Path], args: argparse.Namespace, **more: Any) -> None:
+def _print_files(folder: Path, files: Sequence[Path], json: bool, **more: Any) -> None:
     """Print the paths of files that were written."""
-    if args.json:
-        show_json({"folder": args.runs, "files": files, **more})
+    if json:
+        show_json({"folder": folder, "files": files, **more})
     else:
         show(*files)
 
 
-def _table(runs: DataFrame, args: argparse.Namespace) -> DataFrame:
-    """Return the table that was asked for."""
-    from tensoradapt.lab.analysis.tables import summarise
-    from tensoradapt.lab.analysis.verdict import verdict
-
-    if args.means:
-        return summarise(runs)
-    return verdict(runs, **_comparison(args)) if args.compare else runs
-
-
-def _view(runs: DataFrame, args: argparse.Namespace) -> views.View:
-    """Return the table that was asked for as people read it."""
-    from tensoradapt.lab.cli import views
-
-    of = views.of_means if args.means else views.of_comparisons if args.compare else views.of_runs
-    return of(_table(runs, args))
-
-
-def _comparison(args: argparse.Namespace) -> dict[str, Any]:
+def _comparison(reference: str | None, at: str | None) -> dict[str, Any]:
     """Return the options of a comparison that were given."""
-    at = int(args.at) if args.at is not None and args.at.isdecimal() else args.at
-    return {key: value for key, value in (("reference", args.reference), ("at", at)) if value is not None}
+    size = int(at) if at is not None and at.isdecimal() else at
+    return {key: value for key, value in (("reference", reference), ("at", size)) if value is not None}
 
 
-def _write(runs: DataFrame, args: argparse.Namespace, out: Path) -> Path:
-    """Write the table that was asked for: all of it, or as people read it, and means as in a paper."""
-    from tensoradapt.lab.analysis.paper import paper, write
-
-    if out.suffix.lower() in (".csv", ".parquet"):
-        table = _table(runs, args)
-    else:
-        table = paper(runs) if args.means else _view(runs, args).texts()
-    return write(table, out, caption=args.caption, label=args.label)
+Figures = Annotated[
+    list[str], Parameter(negative="", completer=names_of("lab.cli.results:figure_names"), metavar="FIGURE")
+]
 
 
-def plot(args: argparse.Namespace) -> int:
-    """Draw the figures and print the paths of their files; of ``all`` say which the runs do not allow."""
+def figure_names() -> tuple[str, ...]:
+    """Return the names that ``plot`` takes."""
+    from tensoradapt.lab.analysis import plots
+
+    return (*plots.NAMES, "all")
+
+
+def plot(
+    folder: Folder = None,
+    figures: Figures | None = None,
+    /,
+    *,
+    where: Where = None,
+    reference: Reference = None,
+    out: Maybe = None,
+    format: str = "png,pdf",
+    width: Annotated[str | None, Parameter(metavar="LENGTH")] = None,
+    x: Annotated[str | None, Parameter(group=MORE, metavar="COLUMN")] = None,
+    at: At = None,
+    spec: Spec = None,
+    headline: Annotated[bool, Parameter(group=MORE, negative="--no-headline")] = True,
+    caption: Annotated[bool, Parameter(group=MORE, negative="--no-caption")] = False,
+    style: Annotated[str | None, Parameter(group=MORE, metavar="NAME")] = None,
+    json: Json = False,
+) -> None:
+    """Draw the figures and print the paths of their files; of ``all`` say which the runs do not allow.
+
+    Args:
+        figures: such as frontier (default), differences or curves, or all
+        out: folder for the files (default: that of the runs)
+        format: of pdf, svg and png
+        width: of the figures, as 3.3in, 84mm or 8.4cm (default: their own)
+        x: of frontiers a cost, such as seconds; of curves rank, budget, steps, seconds or lr
+        headline: what the figure says, above it
+        caption: what its marks are, below it
+        style: a style sheet of matplotlib, or its file
+    """
     from tensoradapt.lab.analysis import plots
     from tensoradapt.lab.sweeps.results import results as read
 
-    _place_words(args)
-    formats, width = [kind.strip() for kind in args.format.split(",")], _inches(args.width)
-    runs = read(args.runs, tuning=True, where=args.where, spec=args.spec)
-    if runs.empty:
-        raise TensorAdaptError(f"{_no_run(args)}; expected the folder of a sweep or frontier")
-    said = plots.allowed(runs) if "all" in args.figures else dict.fromkeys(args.figures)
-    texts = {"headline": args.headline, "caption": args.caption}
+    folder, names = _placed(folder, figures or [])
+    kinds, inches = [kind.strip() for kind in format.split(",")], _inches(width)
+    table = read(folder, tuning=True, where=where or (), spec=spec)
+    if table.empty:
+        raise TensorAdaptError(f"{_no_run(folder, where)}; expected the folder of a sweep or frontier")
+    said = plots.allowed(table) if "all" in names else dict.fromkeys(names)
+    asked = _comparison(reference, at) | ({} if x is None else {"x": x})
     files: list[Path] = []
-    with _styled(args.style):
-        for name in [name for name, reason in said.items() if reason is None]:
-            how = {**texts, **_options(name, args, several=len(said) > 1)}
-            files += plots.save(runs, name, args.out or _beside(args.runs), formats, width, **how)
-            if not args.json:
-                show(*files[-len(formats) - 2 :])
-    left = {name: reason for name, reason in said.items() if reason is not None}
-    if args.json:
-        _print_files(files, args, left_out=left)
+    with _styled(style):
+        for name in [name for name, why in said.items() if why is None]:
+            how = {"headline": headline, "caption": caption, **_options(name, asked, several=len(said) > 1)}
+            files += plots.save(table, name, out or _beside(folder), kinds, inches, **how)
+            if not json:
+                show(*files[-len(kinds) - 2 :])
+    left = {name: why for name, why in said.items() if why is not None}
+    if json:
+        _print_files(folder, files, json, left_out=left)
     else:
-        show_text(*(f"left out {name}: {reason}" for name, reason in left.items()))
-    return 0
+        show_text(*(f"left out {name}: {why}" for name, why in left.items()))
 
 
-def _place_words(args: argparse.Namespace) -> None:
+def _placed(folder: Path | None, figures: list[str]) -> tuple[Path, list[str]]:
     """Tell the folder of runs from the names of figures: the first word is a figure where no folder has its name."""
-    from tensoradapt.lab.analysis import plots
-
-    known = (*plots.NAMES, "all")
-    if args.runs is not None and not args.runs.exists():
-        word = str(args.runs)
+    known = figure_names()
+    if folder is not None and not folder.exists():
+        word = str(folder)
         if word in known:
-            args.runs, args.figures = None, [word, *args.figures]
-        elif not args.figures and (near := closest(word, known)):
+            folder, figures = None, [word, *figures]
+        elif not figures and (near := closest(word, known)):
             raise TensorAdaptError(f"{shown(word)} is no folder of runs and no figure; did you mean {near}?")
-    args.runs = runs_folder(args.runs)
-    args.figures = args.figures or ["frontier"]
+    return runs_folder(folder), figures or ["frontier"]
 
 
-def _options(name: str, args: argparse.Namespace, several: bool) -> Mapping[str, Any]:
+def _options(name: str, asked: Mapping[str, Any], several: bool) -> Mapping[str, Any]:
     """Return the options of a figure that were given; of several figures each takes those that it has."""
     from tensoradapt.lab.analysis import plots
 
-    given = _comparison(args) | ({} if args.x is None else {"x": args.x})
     taken = inspect.signature(plots.figure(name)).parameters
-    return {key: value for key, value in given.items() if key in taken or not several}
+    return {key: value for key, value in asked.items() if key in taken or not several}
 
 
 def _beside(runs: Path) -> Path:
@@ -259,8 +242,7 @@ def _styled(style: str | None) -> AbstractContextManager[Any]:
     if style is None:
         return nullcontext()
     try:
-        context = pyplot.style.context(style)
-        with context:
+        with pyplot.style.context(style):
             pass
     except (OSError, ValueError):
         few = ", ".join(pyplot.style.available[:3])
@@ -292,12 +274,23 @@ def _inches(text: str | None) -> float | None:
     return length
 
 
-def report(args: argparse.Namespace) -> int:
-    """Write the page and print its path."""
+def report(
+    folder: Folder = None,
+    /,
+    *,
+    out: Maybe = None,
+    where: Where = None,
+    reference: Reference = None,
+    spec: Spec = None,
+    json: Json = False,
+) -> None:
+    """Write the page and print its path.
+
+    Args:
+        out: default report.html in the folder of runs
+    """
     from tensoradapt.lab.sweeps.report import report as write_page
 
-    args.runs = runs_folder(args.runs)
-    out = args.out or _beside(args.runs) / "report.html"
-    page = write_page(args.runs, out, where=args.where, spec=args.spec, reference=args.reference)
-    _print_files([page], args)
-    return 0
+    folder = runs_folder(folder)
+    page = write_page(folder, out or _beside(folder) / "report.html", where=where or (), spec=spec, reference=reference)
+    _print_files(folder, [page], json)

@@ -2,250 +2,210 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from cyclopts import Group, Parameter
 
 from tensoradapt import doors
 from tensoradapt.errors import TensorAdaptError
-from tensoradapt.lab.cli.options import DEFAULT_MODEL, DEFAULT_OUT, RUNS, path, picked
+from tensoradapt.lab.cli.options import (
+    ADVANCED,
+    DEFAULT_MODEL,
+    MORE,
+    RUNS,
+    Json,
+    Maybe,
+    Model,
+    Place,
+    Words,
+    names_of,
+    one_of,
+    table_of,
+    takes,
+    with_options,
+)
 from tensoradapt.lab.cli.output import complain, show, show_json
-from tensoradapt.lab.cli.parser import add_command
 from tensoradapt.lab.sweeps.executors.catalogue import BUILT_IN, CLUSTERS
 from tensoradapt.lab.sweeps.spec import SweepSpec
 from tensoradapt.lab.tasks import registry
 from tensoradapt.lab.tasks.own_settings import OwnData
 from tensoradapt.lab.tasks.splits import DataSpec
 from tensoradapt.planning.spec import AdapterSpec
-from tensoradapt.records import add_options, given_options
+from tensoradapt.records import names
 from tensoradapt.text import plain
 from tensoradapt.training.options import Training
 
-# the records whose fields are options of ``frontier``, and those that are none or have options of their own
-KEYS: dict[Any, tuple[str, ...]] = {
+FIRST = Group("What is compared", sort_key=10)
+FIRST_FIELDS = {AdapterSpec: ("method", "rank", "budget", "layout"), SweepSpec: ("seed",), Training: ("lr", "steps")}
+FIRST_FIELDS |= {OwnData: ("text", "label"), DataSpec: ()}
+# fields of records that are no option of ``frontier``, or one of their own
+LEFT_OUT = {
     SweepSpec: ("model", "task", "method", "tuning", "search", "own", "head_rates"),
     AdapterSpec: ("tasks", "train"),
-    Training: (),
-    DataSpec: (),
+    OwnData: ("name", "train", "dataset", "split", "seed", "max_length"),
 }
-KEYS_TEXT = (
-    "keys of a specification, here and below (docs/guides/sweeps/specification.md): they replace those of the size; "
-    "several values of one setting are each run"
-)
-TITLES = {
-    SweepSpec: ("sweep", KEYS_TEXT),
-    AdapterSpec: ("adapters",),
-    Training: ("training",),
-    DataSpec: ("examples",),
-}
-# fields of own data that --task gives, and those whose options are of other records
-NO_OPTIONS = ("name", "train", "dataset", "split", "seed", "max_length")
+TITLES = {SweepSpec: "sweep", AdapterSpec: "adapters", Training: "training", DataSpec: "examples", OwnData: "own data"}
+SIZE = one_of()
+Device = Annotated[str, Parameter(help="auto, cpu, cuda, cuda:1 ...")]
+Workers = Annotated[int | None, Parameter(metavar="N", help="runs at once (default: what the GPU or the cores hold)")]
+DryRun = Annotated[bool, Parameter(help="print the plan, its time and disk, and stop")]
+EXECUTORS = f"{', '.join((*BUILT_IN, *CLUSTERS))}; local is a process for each worker"
+TASK = "see tensoradapt tasks, or own data: a table, a folder of pictures, a datasets folder, or a name on the hub"
 
 
-def add_parsers(commands: Any) -> None:
-    """Add both commands to those of a parser (``add_subparsers``)."""
-    p = add_command(
-        commands,
-        "frontier",
-        frontier,
-        "fine-tune a model with several parameterizations and plot the trade-off",
-        "[options]",
-        "Fine-tunes a pretrained model with each parameterization at several ranks and seeds; leaves one "
-        "folder per run, frontier.csv, .txt, .png and .pdf. Stop it at any time: the same command continues where it "
-        "was.",
-    )
-    _frontier_options(p)
-    p = add_command(
-        commands,
-        "sweep",
-        sweep,
-        "run the sweep of a TOML file; stop it at any time, the same command continues",
-        "SPEC [options]",
-        "Prints the whole plan, then runs what is missing; leaves a folder for each run. Exit code 0: "
-        "every run has a result; 1: stopped, or some failed; 2: bad input.",
-    )
-    _sweep_options(p)
+def _rows() -> list[tuple[Any, list[str], Group]]:
+    """Return the records of a frontier with the fields that are options, the common ones apart."""
+    rows = []
+    for i, (record, title) in enumerate(TITLES.items()):
+        left = [name for name in names(record) if name not in LEFT_OUT.get(record, ())]
+        common = [name for name in left if name in FIRST_FIELDS[record]]
+        advanced = Group(f"{ADVANCED}: {title}", sort_key=60 + i)
+        rows += [(record, common, FIRST), (record, [name for name in left if name not in common], advanced)]
+    return rows
 
 
-def _frontier_options(parser: argparse.ArgumentParser) -> None:
-    parser.set_defaults(size="default")
-    p = parser.add_argument_group("what is run, and where")
-    size = p.add_mutually_exclusive_group()
-    for name, text in (
-        ("quick", "few sizes, 60 steps, one seed: about 3 minutes"),
-        ("full", "more methods and sizes, 300 steps, five seeds: 1 to 4 hours"),
-    ):
-        size.add_argument(f"--{name}", dest="size", action="store_const", const=name, help=text)
-    p.add_argument("--out", type=path, default=DEFAULT_OUT, help="folder for runs and figure (default: %(default)s)")
-    p.add_argument(
-        "--model", default=DEFAULT_MODEL, help="a built-in model, a folder, or a name on the hub (default: %(default)s)"
-    )
-    known = ", ".join(registry.names())
-    p.add_argument(
-        "--task",
-        default="snippets",
-        help=f"{known}, or your own data: a .csv, .tsv, .jsonl, .json or .parquet file, a folder with a folder of "
-        "pictures for each class, a folder of the datasets library, or a name on the hub (default: %(default)s)",
-    )
-    p.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ... (default: %(default)s)")
-    p.add_argument(
-        "--workers",
-        type=int,
-        metavar="N",
-        help="runs at once (default: as many as a GPU has room for, or each core up to four)",
-    )
-    p.add_argument("--dry-run", action="store_true", help="print the plan, its time and disk, and stop")
-    add_options(
-        parser.add_argument_group("own data", "what docs/start/your-data.md says"), OwnData, leave_out=NO_OPTIONS
-    )
-    for record, left_out in KEYS.items():
-        add_options(parser.add_argument_group(*TITLES[record]), record, leave_out=left_out)
+@takes(*_rows())
+def frontier(
+    *,
+    quick: Annotated[bool, Parameter(group=SIZE)] = False,
+    full: Annotated[bool, Parameter(group=SIZE)] = False,
+    model: Model = DEFAULT_MODEL,
+    task: Annotated[str, Parameter(help=TASK, completer=names_of("lab.tasks.registry:names"))] = "snippets",
+    out: Place = RUNS / "frontier",
+    device: Device = "auto",
+    workers: Workers = None,
+    dry_run: DryRun = False,
+    json: Json = False,
+    **typed: Any,
+) -> int:
+    """Run a frontier, print its table and return the exit code.
 
-
-def _sweep_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("spec", type=path, metavar="SPEC", help="what to run, in TOML")
-    p = parser.add_argument_group("where it is run")
-    p.add_argument(
-        "--out",
-        type=path,
-        metavar="DIR",
-        help="folder of runs, new or to go on in (default: runs/NAME for NAME.toml)",
-    )
-    p.add_argument(
-        "--workers", type=int, metavar="N", help="runs at once (default: as many as a GPU has room for, or one)"
-    )
-    executors = ", ".join((*BUILT_IN, *CLUSTERS))
-    p.add_argument("--executor", default="local", help=f"{executors} (default: %(default)s, a process for each worker)")
-    found = doors.table("executors")
-    for name in CLUSTERS:
-        options = ", ".join(found[name].OPTIONS) if name in found else doors.missing("executors", name)[2:]
-        p.add_argument(f"--{name}", nargs="+", metavar="KEY=VALUE", help=f"what each run asks for: {options}")
-    p.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ... (default: %(default)s)")
-    p = parser.add_argument_group("what is run")
-    p.add_argument("--dry-run", action="store_true", help="print the plan, its time and disk, and stop")
-    p.add_argument(
-        "--no-probe", dest="probe", action="store_false", help="leave out the short runs that tell time and disk"
-    )
-    p.add_argument(
-        "--stale",
-        default="keep",
-        help="what to do about results of other versions or commits: keep, rerun or error (default: %(default)s)",
-    )
-    p.add_argument("--retry-failed", action="store_true", help="run again what has failed")
-    p.add_argument(
-        "--checkpoint-every", type=int, metavar="STEPS", help="0: never (default: 25, or what a run began with)"
-    )
-    p.add_argument(
-        "--track", nargs="+", default=(), metavar="TRACKER", help="also send losses to tensorboard, trackio or wandb"
-    )
-
-
-def frontier(args: argparse.Namespace) -> int:
-    """Run a frontier, print its table and return the exit code."""
+    Args:
+        quick: few sizes, 60 steps, one seed: about 3 minutes
+        full: more methods and sizes, 300 steps, five seeds: 1 to 4 hours
+        model: a built-in model, a folder, or a name on the hub
+        out: folder for runs and figure
+    """
     from tensoradapt.lab.sweeps.frontier import frontier_spec, run_frontier, with_precision
 
-    given = {key: item for record in KEYS for key, item in given_options(args, record).items()}
-    spec = frontier_spec(args.size, **{**given, "model": args.model, "task": _task(args)})
-    if "precision" not in given:
-        spec = with_precision(spec, args.out)
+    asked = {key: item for record in TITLES if record is not OwnData for key, item in table_of(record, typed).items()}
+    size = "quick" if quick else "full" if full else "default"
+    own = {key: item for key, item in table_of(OwnData, typed).items() if key not in LEFT_OUT[OwnData]}
+    spec = frontier_spec(size, **{**asked, "model": model, "task": _task(task, own)})
+    if "precision" not in asked:
+        spec = with_precision(spec, out)
     try:
-        ended, runs = run_frontier(spec, args.out, say=_progress(args), **picked(args, "device", "workers", "dry_run"))
+        ended, runs = run_frontier(spec, out, device=device, workers=workers, dry_run=dry_run, say=_say(json))
     except KeyboardInterrupt:
-        return _stopped(args.out)
-    code = 0 if ended.complete or (args.dry_run and not ended.blocked) else 1
-    if args.json:
-        show_json(_document(ended, args.out, runs))
-        return code
-    if runs:
-        _print_results(runs)
-    _print_failures(ended, args.out, "the same command runs it again")
-    if args.dry_run:
-        show(f"{ended.finished} of {ended.total} runs are finished in {args.out}")
-        return code
-    show(f"{ended.finished} of {ended.total} runs; figure, table and runs are in {args.out}")
-    if ended.complete:
-        _print_next(args.out)
-    return code
+        return _stopped(out)
+    return _told(ended, out, runs, dry_run=dry_run, json=json, remedy="the same command runs it again")
 
 
-def _print_results(source: Any, spec: Path | None = None) -> None:
-    """Print what runs say, and their means."""
-    from tensoradapt.lab.analysis.tables import summarise
+def _task(task: str, own: dict[str, Any]) -> str | dict[str, Any]:
+    """Return the task as it was named, or a table with the settings of own data that were given."""
+    if own and task in registry.names():
+        raise TensorAdaptError(f"{min(own)} was given with task {task!r}; expected it with own data")
+    return {**registry.settings_of(task), **own} if own else task
+
+
+def _clusters() -> Callable[..., Any]:
+    """Return a decorator that adds an option for each executor of ``tensoradapt/extras``, such as ``--slurm``."""
+    found = doors.table("executors")
+    lists = {n: ", ".join(found[n].OPTIONS) if n in found else doors.missing("executors", n)[2:] for n in CLUSTERS}
+    return with_options(
+        {
+            name: Annotated[Words, Parameter(group=MORE, metavar="KEY=VALUE", help=f"what each run asks for: {text}")]
+            for name, text in lists.items()
+        }
+    )
+
+
+@_clusters()
+def sweep(
+    spec: Place,
+    /,
+    *,
+    out: Maybe = None,
+    dry_run: DryRun = False,
+    workers: Workers = None,
+    device: Device = "auto",
+    executor: Annotated[str, Parameter(help=EXECUTORS)] = "local",
+    retry_failed: bool = False,
+    no_probe: Annotated[bool, Parameter(group=MORE)] = False,
+    stale: Annotated[str, Parameter(group=MORE)] = "keep",
+    checkpoint_every: Annotated[int | None, Parameter(group=MORE, metavar="STEPS")] = None,
+    track: Annotated[Words, Parameter(group=MORE, metavar="TRACKER")] = None,
+    json: Json = False,
+    **clusters: Any,
+) -> int:
+    """Run a sweep and return the exit code.
+
+    Args:
+        spec: what to run, in TOML
+        out: folder of runs, new or to go on in (default: runs/NAME for NAME.toml)
+        retry_failed: run again what has failed
+        no_probe: leave out the short runs that tell time and disk
+        stale: what to do about results of other versions or commits, keep, rerun or error
+        checkpoint_every: 0 is never (default: 25, or what a run began with)
+        track: also send losses to tensorboard, trackio or wandb
+    """
+    from tensoradapt.lab.sweeps.run_sweep import sweep as run
+
+    out = out or RUNS / spec.stem
+    how: dict[str, Any] = {"executor": executor, "workers": workers, "device": device, "stale": stale}
+    how |= {"track": track or (), "retry_failed": retry_failed, "checkpoint_every": checkpoint_every}
+    try:
+        ended = run(spec, out, dry_run=dry_run, probe=not no_probe, say=_say(json), **how, **clusters)
+    except KeyboardInterrupt:
+        return _stopped(out)
+    source = out if ended.complete and not dry_run else None
+    return _told(ended, out, source, spec, dry_run=dry_run, json=json, remedy="run it again with --retry-failed")
+
+
+def _say(json: bool) -> Callable[..., None]:
+    """Return what prints how a sweep goes on: on stdout, or on stderr where a document is to be there."""
+    return (lambda *texts: complain("\n".join(map(str, texts)))) if json else show
+
+
+def _told(
+    ended: Any, out: Path, source: Any, spec: Path | None = None, *, dry_run: bool, json: bool, remedy: str
+) -> int:
+    """Print how many runs ended, what failed, and what the runs of ``source`` say; return the exit code."""
+    if json:
+        show_json(_document(ended, out, source, spec))
+    else:
+        show(*(f"not run: {why}" for why in ended.blocked if spec))
+        show(*(f"failed: {out / name / 'error.json'} ({remedy})" for name in ended.failed))
+        show(f"{ended.finished} of {ended.total} runs are finished in {out}")
+        if source:
+            _print_results(source, spec)
+        if source and ended.complete:
+            show(f"\nnext: `tensoradapt report {out}` writes a page with comparisons,")
+            show(f"      `tensoradapt plot {out} all` every figure")
+    return 0 if ended.complete or (dry_run and not ended.blocked) else 1
+
+
+def _print_results(source: Any, spec: Path | None) -> None:
     from tensoradapt.lab.cli import views
     from tensoradapt.lab.sweeps.results import results
 
-    runs = results(source, spec=spec)
     show("")
-    views.print_verdict(runs)
-    views.of_means(summarise(runs)).print()
-    show("")
+    views.print_verdicts(results(source, spec=spec))
 
 
-def _task(args: argparse.Namespace) -> str | dict[str, Any]:
-    """Return the task as it was named, or a table with the settings of own data that were given."""
-    said = {key: item for key, item in given_options(args, OwnData).items() if key not in NO_OPTIONS}
-    if said and args.task in registry.names():
-        raise TensorAdaptError(f"{min(said)} was given with task {args.task!r}; expected it with own data")
-    return {**registry.settings_of(args.task), **said} if said else args.task
-
-
-def sweep(args: argparse.Namespace) -> int:
-    """Run a sweep and return the exit code."""
-    from tensoradapt.lab.sweeps.run_sweep import sweep as run
-
-    names = ("executor", "workers", "device", "stale", "retry_failed", "checkpoint_every", "track", "dry_run", "probe")
-    args.out = args.out or RUNS / args.spec.stem
-    try:
-        ended = run(args.spec, args.out, say=_progress(args), **picked(args, *names, *CLUSTERS))
-    except KeyboardInterrupt:
-        return _stopped(args.out)
-    code = 0 if ended.complete or (args.dry_run and not ended.blocked) else 1
-    if args.json:
-        done = ended.complete and not args.dry_run
-        show_json(_document(ended, args.out, args.out if done else None, args.spec))
-        return code
-    for reason in ended.blocked:
-        show(f"not run: {reason}")
-    _print_failures(ended, args.out, "run it again with --retry-failed")
-    show(f"{ended.finished} of {ended.total} runs are finished in {args.out}")
-    if ended.complete and not args.dry_run:
-        _print_results(args.out, args.spec)
-        _print_next(args.out)
-    return code
-
-
-def _progress(args: argparse.Namespace) -> Callable[..., None]:
-    """Return what prints how a sweep goes on: on stdout, or on stderr where a document is to be there."""
-    return (lambda *texts: complain("\n".join(map(str, texts)))) if args.json else show
-
-
-def _document(ended: Any, out: Path, source: Any, spec: Path | None = None) -> dict[str, Any]:
+def _document(ended: Any, out: Path, source: Any, spec: Path | None) -> dict[str, Any]:
     """Return what ``--json`` prints at the end: how many runs ended, and their means where there are any."""
     from tensoradapt.lab.analysis.tables import summarise
     from tensoradapt.lab.sweeps.results import results
 
-    means = summarise(results(source, spec=spec)).to_dict("records") if source else []
-    counts = {"finished": ended.finished, "total": ended.total, "complete": ended.complete}
+    counts = {name: getattr(ended, name) for name in ("finished", "total", "complete", "failed", "blocked", "at_edge")}
     return {
         "folder": out,
         **counts,
-        "failed": ended.failed,
-        "blocked": ended.blocked,
-        "at_edge": ended.at_edge,
-        "means": means,
+        "means": summarise(results(source, spec=spec)).to_dict("records") if source else [],
     }
-
-
-def _print_next(out: Path) -> None:
-    """Say which commands can be run on a folder of finished runs."""
-    show(f"next: `tensoradapt report {out}` writes a page with comparisons,")
-    show(f"      `tensoradapt plot {out} all` every figure")
-
-
-def _print_failures(ended: Any, out: Path, remedy: str) -> None:
-    for name in ended.failed:
-        show(f"failed: {out / name / 'error.json'} ({remedy})")
 
 
 def _stopped(out: Path) -> int:

@@ -16,7 +16,7 @@ import pytest
 from harness import hostile_files
 from harness.fuzz_cli import Ended, call
 
-from tensoradapt.lab.cli import doctor
+from tensoradapt.lab import checkup
 from tensoradapt.lab.data import assets
 from tensoradapt.lab.data.asset_table import Asset
 from tensoradapt.lab.runs import provenance
@@ -104,7 +104,7 @@ def test_a_cache_that_cannot_be_written_is_broken(
     def refuse(dir: Path) -> Any:
         raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr(doctor.tempfile, "TemporaryFile", refuse)
+    monkeypatch.setattr(checkup.tempfile, "TemporaryFile", refuse)
     ended = call(["doctor"])
     assert ended.code == 1 and len(lines(ended, "broken")) == 2 and says in ended.out
 
@@ -118,7 +118,7 @@ def asset(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Asset:
     archive = shutil.make_archive(str(cache / "downloads" / "toy"), "zip", folder)
     sha256 = hashlib.sha256(Path(archive).read_bytes()).hexdigest()
     row = Asset("toy", "toy", "1", "toy.zip", sha256, "none", "a text", (("a.txt", "a.txt"),))
-    monkeypatch.setattr(doctor, "ROWS", (row,))
+    monkeypatch.setattr(checkup, "ROWS", (row,))
     return row
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import tomllib
 from dataclasses import replace
@@ -12,7 +11,7 @@ import pytest
 from hypothesis import given as drawn_from
 from hypothesis import settings
 from hypothesis import strategies as st
-from support.written_records import to_toml, to_words
+from support.written_records import from_words, to_toml, to_words
 
 from tensoradapt import doors, records
 from tensoradapt.errors import TensorAdaptError
@@ -67,9 +66,7 @@ datas = st.builds(DataSpec, some, some, some, st.integers(1, 512), st.integers(1
 def test_reading_what_was_written_is_the_identity(training: Training, data: DataSpec, seed: int) -> None:
     for record in (training, data):
         kind: Any = type(record)
-        parser = argparse.ArgumentParser()
-        records.add_options(parser, kind)
-        words = records.given_options(parser.parse_args(to_words(record)), kind)
+        words = from_words(kind, to_words(record))
         tables = [json.loads(json.dumps(records.as_json(record))), tomllib.loads(to_toml(record)), words]
         assert [records.read(kind, table) for table in tables] == [record] * 3
     config = replace(CONFIG, training=training, data=data, seed=seed)

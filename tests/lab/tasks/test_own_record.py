@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import tomllib
 from pathlib import Path
@@ -11,11 +10,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.written_records import to_toml, to_words
+from support.written_records import from_words, to_toml, to_words
 
 from tensoradapt.lab.tasks.kinds import kinds, roles
 from tensoradapt.lab.tasks.own_settings import LABELLED, OwnData
-from tensoradapt.records import add_options, as_json, given_options, read
+from tensoradapt.records import as_json, read
 
 TEXTS = st.text(min_size=1, max_size=6).filter(lambda text: text.isprintable() and text.strip())
 WORDS = TEXTS | st.sampled_from(("8", "true", "null", "-x", "--text", "a=b", '"q"', "[1]", "a b"))
@@ -50,9 +49,7 @@ def through_toml(own: OwnData) -> OwnData:
 
 
 def through_words(own: OwnData) -> OwnData:
-    parser = argparse.ArgumentParser()
-    add_options(parser, OwnData)
-    return read(OwnData, given_options(parser.parse_args(to_words(own)), OwnData))
+    return read(OwnData, from_words(OwnData, to_words(own)))
 
 
 @pytest.mark.parametrize("through", [through_json, through_toml, through_words])
