@@ -1,4 +1,4 @@
-"""What several figures share: a mean with its interval and seeds, limits of a score, an axis of counts, free places.
+"""What several figures share: a mean with its interval, limits of a score, ticks of what was run, free places.
 
 Sizes and gaps are points, colours follow the style sheet in force, and every mean has a gid that says what it is.
 """
@@ -6,23 +6,23 @@ Sizes and gaps are points, colours follow the style sheet in force, and every me
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise, product
-from statistics import fmean
 from textwrap import fill
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
+import scipy
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.markers import CARETDOWN, CARETUP
+from matplotlib.markers import CARETDOWN
 from matplotlib.patheffects import withStroke
 from matplotlib.text import Annotation, Text
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter
+from matplotlib.ticker import NullLocator
 from matplotlib.transforms import Transform, offset_copy
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
@@ -30,7 +30,6 @@ from scipy.spatial import KDTree
 from tensoradapt.lab.analysis.cells import decimals
 from tensoradapt.lab.analysis.names import LINES, Look, display, tone
 from tensoradapt.planning.size import Size
-from tensoradapt.text import short_count
 
 Floats = NDArray[np.float64]
 NARROW = 3.2  # inches of axes below which marks are smaller and texts fewer
@@ -143,29 +142,22 @@ def said(row: pd.Series) -> str:
 
 
 def point(ax: Axes, x: float, row: pd.Series, look: Look, filled: bool = True, shift: float = 0) -> None:
-    """Draw a row of ``summarise``: its mean as a marker, its 95 % interval as a bar, both at x.
+    """Draw a row of ``summarise`` at x: its mean (or ``y``) as a marker, its interval as a bar that the axes cut.
 
-    Limits of y must be set. A mean below the axes is a cross on the lower edge, and a bar that reaches past the axes
-    has an arrow there. ``shift``: points right of x, where x is a choice and no measurement, as a rank.
+    Limits of y must be set. A mean below them, and a size whose runs failed, is an arrow on the lower edge. ``shift``:
+    points right of x, where x is a choice and no measurement, as a rank.
     """
-    size, low = 4.5 if narrow(ax) else 6, ax.get_ylim()[0]
+    y, limits, size = row.get("y", row["mean"]), ax.get_ylim(), 4.5 if narrow(ax) else 6
     mark: dict[str, Any] = {"color": look.colour, "transform": moved(ax, shift), "gid": said(row)}
-    if row["n_seeds"] > 1 and row["high"] > low:
-        _bar(ax, x, row, 0.75 * size, {**mark, "zorder": 2.2, "alpha": 0.8 if filled else 0.45})
-    if row["mean"] < low:
-        ax.plot(x, low, "x", ms=0.8 * size, mew=1, clip_on=False, zorder=5, **mark)
+    if y < limits[0] or row.get("outcome") == "failed":
+        ax.plot(x, limits[0], marker=CARETDOWN, ms=6, mew=0, clip_on=False, zorder=5, **mark)
         return
-    face, edge = (look.colour, tone(1)) if filled else (tone(1), look.colour)
-    ax.plot(x, row["mean"], look.marker, mfc=face, mec=edge, ms=size, mew=0.8, zorder=3 + filled, **mark)
-
-
-def _bar(ax: Axes, x: float, row: pd.Series, size: float, look: Mapping[str, Any]) -> None:
-    """Draw an interval that reaches into the axes, with an arrow at an edge that it reaches past."""
-    low, high = ax.get_ylim()
-    ax.plot([x, x], [max(row["low"], low), min(row["high"], high)], lw=0.9, **{**look, "gid": "bar"})
-    for past, edge, arrow in ((row["low"] < low, low, CARETDOWN), (row["high"] > high, high, CARETUP)):
-        if past:
-            ax.plot(x, edge, marker=arrow, ms=size, mew=0, **{**look, "gid": "cut"})
+    if pd.notna(row["low"]):
+        bar: dict[str, Any] = {**mark, "color": tone(0.7, look.colour), "gid": "bar", "solid_capstyle": "butt"}
+        ax.plot([x, x], np.clip([row["low"], row["high"]], *limits), lw=size / 3.75, zorder=2.5, **bar)
+    edge = tone(1) if filled and look.marker != "x" else look.colour
+    face = look.colour if filled else tone(1)
+    ax.plot(x, y, look.marker, mfc=face, mec=edge, ms=size, mew=1, zorder=3 + filled, **mark)
 
 
 def moved(ax: Axes, shift: float) -> Transform:
@@ -216,20 +208,15 @@ def references(ax: Axes, rows: pd.DataFrame) -> None:
         ax.annotate(name, (0.99 if right else 0.01, at), (0, offset if up else -offset), **look)
 
 
-def count_axis(ax: Axes) -> None:
-    """Make x logarithmic with short numbers, as many as there is room for; limits must be set."""
-    ax.set_xscale("log")
+def value_ticks(ax: Axes, values: Iterable[float], text: Callable[[float], str], room: float) -> None:
+    """Tick a logarithmic x at values that were run, the first ones first, where each has so many inches; see limits."""
     low, high = ax.get_xlim()
-    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    for subs in ((1, 2, 5), (1, 3), (1,)):
-        ticks = [sub * 10.0**k for k in decades for sub in subs if low <= sub * 10.0**k <= high]
-        if len(ticks) <= inches(ax) / 0.75:
-            break
-    if len(ticks) < 2:
-        ticks = [tick for tick in MaxNLocator(3).tick_values(low, high) if low <= tick <= high]
-    ax.xaxis.set_major_locator(FixedLocator(ticks))
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda n, _: short_count(n)))
-    ax.xaxis.set_minor_formatter(NullFormatter())
+    apart, ticks = room * math.log(high / low) / inches(ax), list[float]()
+    for value in values:
+        if all(abs(math.log(value / other)) > apart for other in ticks):
+            ticks.append(value)
+    ax.set_xticks(sorted(ticks), [text(value) for value in sorted(ticks)])
+    ax.xaxis.set_minor_locator(NullLocator())
 
 
 def label(ax: Axes, text: str, x: float, y: float, colour: str, size: object = "small") -> Annotation:
@@ -261,13 +248,8 @@ def spread(positions: Sequence[float], gap: float) -> list[float]:
     >>> spread([0, 10, 11], 4)
     [0.0, 8.5, 12.5]
     """
-    groups: list[list[float]] = []  # places that touch, each less its number of gaps
-    for i, at in enumerate(positions):
-        groups.append([at - i * gap])
-        while len(groups) > 1 and fmean(groups[-2]) > fmean(groups[-1]):
-            groups[-2:] = [groups[-2] + groups[-1]]
-    means = [fmean(group) for group in groups for _ in group]
-    return [mean + i * gap for i, mean in enumerate(means)]
+    gaps = gap * np.arange(len(positions))
+    return list(map(float, scipy.optimize.isotonic_regression(positions - gaps).x + gaps)) if len(positions) else []
 
 
 def lines(ax: Axes, rows: pd.DataFrame, styles: Mapping[str, Look]) -> Iterator[tuple[pd.DataFrame, Look, float]]:

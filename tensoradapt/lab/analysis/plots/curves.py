@@ -21,7 +21,6 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from tensoradapt.checks import is_number
 from tensoradapt.errors import TensorAdaptError, did_you_mean
@@ -29,24 +28,7 @@ from tensoradapt.lab.analysis.comparisons import shared_seeds
 from tensoradapt.lab.analysis.facts import listed, where_tuned
 from tensoradapt.lab.analysis.names import Look, display, tone
 from tensoradapt.lab.analysis.names import looks as looks_of
-from tensoradapt.lab.analysis.plots._parts import (
-    GREY,
-    PALE,
-    bare,
-    end_names,
-    handles,
-    inches,
-    legend,
-    lines,
-    moved,
-    narrow,
-    point,
-    rank_text,
-    references,
-    score_limits,
-    score_name,
-    signed,
-)
+from tensoradapt.lab.analysis.plots import _parts
 from tensoradapt.lab.analysis.statistics.significance import holm, paired_p
 from tensoradapt.lab.analysis.tables import summarise
 from tensoradapt.planning.size import Size
@@ -59,8 +41,8 @@ X = {
     "lr": "learning rate",
 }
 OTHERS: Mapping[str, Callable[[Any], str]] = {
-    "rank": rank_text,
-    "budget": lambda n: Size(budget=int(n)).text,  # a float where other methods have none
+    "rank": _parts.rank_text,
+    "budget": lambda n: Size(budget=int(n)).short,  # a float where other methods have none
     "steps": lambda n: f"{int(n):,} steps",
 }
 GOES_WITH = {"budget": "rank", "seconds": "steps"}  # what follows from an x
@@ -171,44 +153,47 @@ def draw(
     means = _rate_means(rows) if x == "lr" else rows[rows["kind"] == "adapter"]
     values, ends = sorted(means["cost"].unique()), []
     _values_axis(ax, values)
-    ax.set_ylim(score_limits(means))
+    ax.set_ylim(_parts.score_limits(means))
     if x != "lr":
-        references(ax, rows[rows["kind"] != "adapter"])
-    for own, look, shift in lines(ax, means, styles):
-        ax.plot(own["cost"], own["mean"], look.line, color=look.colour, lw=1.2, transform=moved(ax, shift), gid="line")
-        for _, row in own.iterrows() if look.colour != tone(PALE) else ():  # grey lines are the setting of another
-            point(ax, row["cost"], row, look, row["n_lost"] == 0, shift)
+        _parts.references(ax, rows[rows["kind"] != "adapter"])
+    for own, look, shift in _parts.lines(ax, means, styles):
+        ax.plot(
+            own["cost"],
+            own["mean"],
+            look.line,
+            color=look.colour,
+            lw=1.2,
+            transform=_parts.moved(ax, shift),
+            gid="line",
+        )
+        for _, row in (
+            own.iterrows() if look.colour != tone(_parts.PALE) else ()
+        ):  # grey lines are the setting of another
+            _parts.point(ax, row["cost"], row, look, row["n_lost"] == 0, shift)
             if row.get("chosen"):
                 _ring(ax, row, look, shift)
         ends.append((look, own["mean"].iloc[-1]))
-    ax.set(xlabel=X[x], ylabel=score_name(rows, "validation" if x == "lr" else "test"))
-    bare(ax)
+    ax.set(xlabel=X[x], ylabel=_parts.score_name(rows, "validation" if x == "lr" else "test"))
+    _parts.bare(ax)
     if names and x == "lr":
-        ring = Line2D([], [], ls="", marker="o", mfc="none", mec=tone(GREY), ms=9, label="rate kept")
-        legend(ax, [*handles(look for look, _ in ends), ring], below=narrow(ax))
+        ring = Line2D([], [], ls="", marker="o", mfc="none", mec=tone(_parts.GREY), ms=9, label="rate kept")
+        _parts.legend(ax, [*_parts.handles(look for look, _ in ends), ring], below=_parts.narrow(ax))
     elif names:
-        end_names(ax, {look.name: (y, look.colour) for look, y in ends})
+        _parts.end_names(ax, {look.name: (y, look.colour) for look, y in ends})
         _values_axis(ax, values)  # for fewer numbers where names made the axes narrower
     return ax
 
 
 def in_focus(looks: Mapping[str, Look], focus: str | None) -> dict[str, Look]:
     """Return the looks of methods, where one is in focus those of the others in grey."""
-    return {m: k if focus in (None, m) else k._replace(colour=tone(PALE)) for m, k in looks.items()}
+    return {m: k if focus in (None, m) else k._replace(colour=tone(_parts.PALE)) for m, k in looks.items()}
 
 
 def _values_axis(ax: Axes, values: Sequence[float]) -> None:
     """Make x logarithmic with numbers at the values that were run, as many as there is room for."""
     room = (values[-1] / values[0]) ** (0.09 if len(values) > 1 else 0) * 1.06
     ax.set(xscale="log", xlim=(values[0] / room, values[-1] * room))
-    decade = inches(ax) / math.log10(ax.get_xlim()[1] / ax.get_xlim()[0])
-    ticks: list[float] = []
-    for value in values:
-        texts = f"{ticks[-1]:,g}{value:,g}" if ticks else ""
-        if not ticks or math.log10(value / ticks[-1]) * decade > 0.12 + 0.055 * len(texts):
-            ticks.append(value)
-    ax.xaxis.set(major_locator=FixedLocator(ticks), minor_locator=NullLocator())
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+    _parts.value_ticks(ax, values, "{:,g}".format, 0.12 + 0.11 * max(len(f"{value:,g}") for value in values))
 
 
 def _rate_means(rows: pd.DataFrame) -> pd.DataFrame:
@@ -226,9 +211,9 @@ def _rate_means(rows: pd.DataFrame) -> pd.DataFrame:
 
 def _ring(ax: Axes, row: pd.Series, look: Look, shift: float) -> None:
     """Draw the ring of a rate that is kept."""
-    ring: dict[str, Any] = {"mfc": "none", "mec": look.colour, "ms": 9 if narrow(ax) else 11, "mew": 1.1}
+    ring: dict[str, Any] = {"mfc": "none", "mec": look.colour, "ms": 9 if _parts.narrow(ax) else 11, "mew": 1.1}
     at = row["cost"], max(row["mean"], ax.get_ylim()[0])
-    ax.plot(*at, "o", zorder=2.8, gid="chosen", clip_on=False, transform=moved(ax, shift), **ring)
+    ax.plot(*at, "o", zorder=2.8, gid="chosen", clip_on=False, transform=_parts.moved(ax, shift), **ring)
 
 
 def caption(runs: pd.DataFrame, rows: pd.DataFrame) -> str:
@@ -255,47 +240,39 @@ def headline(rows: pd.DataFrame) -> str:
     """Return the answer in a sentence: which methods the largest x helps, or which rates were kept."""
     if rows["x"].iloc[0] == "lr":
         return _kept(rows)
-    x, changes = rows["x"].iloc[0], []
+    x, changes = rows["x"].iloc[0], list[tuple[str, float, float]]()
     for (method, setting), own in rows[rows["kind"] == "adapter"].groupby(["method", "setting"], sort=False):
-        if len(own) > 1:
-            first, last = own.iloc[0], own.iloc[-1]
-            most, least = (dict(zip(row["seeds"], row["scores"], strict=True)) for row in (last, first))
-            gap = np.array([most[seed] - least[seed] for seed in shared_seeds(last, first)])
+        first, last = own.iloc[0], own.iloc[-1]
+        least, most = (dict(zip(row["seeds"], row["scores"], strict=True)) for row in (first, last))
+        if len(own) > 1 and (seeds := shared_seeds(last, first)):
+            gap = np.array([most[seed] - least[seed] for seed in seeds])
             p = paired_p(gap) if len(gap) > 1 else 1.0
-            changes.append((f"{display(method)} {setting}".strip(), gap.sum() / max(len(gap), 1), p))
+            changes.append((f"{display(method)} {setting}".strip(), float(gap.mean()), p))
     holds = holm([p for *_, p in changes]) < 0.05
-    shown = [change for change, is_so in zip(changes, holds, strict=True) if is_so]
+    shown = sorted(
+        (change for change, is_so in zip(changes, holds, strict=True) if is_so), key=lambda one: -abs(one[1])
+    )
     if not shown:
         return f"The {'fewest and the most' if x == 'steps' else 'least and the largest'} {x} do not differ measurably"
-    shown.sort(key=lambda one: -abs(one[1]))
-    said = []
-    for verb, is_up in (("help", True), ("hurt", False)):
-        if some := [f"{name} ({signed(gap)})" for name, gap, _ in shown if (gap > 0) == is_up]:
-            said.append(f"{verb}{'' if x == 'steps' else 's'} {listed(some, most=3)}")
+    said = [
+        f"{verb}{'' if x == 'steps' else 's'} {listed([f'{n} ({_parts.signed(gap)})' for n, gap in some], most=3)}"
+        for verb, is_up in (("help", True), ("hurt", False))
+        if (some := [(name, gap) for name, gap, _ in shown if (gap > 0) == is_up])
+    ]
     rest = len(changes) - len(shown)
     left = f"; {rest} of {len(changes)} {'does' if rest == 1 else 'do'} not differ measurably" if rest else ""
     return f"{'More' if x == 'steps' else 'A larger'} {x} {' and '.join(said)}{left}"
 
 
 def _kept(rows: pd.DataFrame) -> str:
-    kept, ends = {}, []
-    for method, own in rows.groupby("method", sort=False):
-        rates = sorted(set(own.loc[own["chosen"], "lr"]))
-        if rates:
-            kept[display(method)] = " to ".join(f"{rate:g}" for rate in dict.fromkeys((rates[0], rates[-1])))
-        if _at_an_end(own):
-            ends.append(display(method))
-    if not kept:
+    kept = rows[rows["chosen"]].groupby("method", sort=False)["lr"].agg(["min", "max"])
+    if kept.empty:
         return "No rate is kept yet: no run that is reported has ended"
-    if len(set(kept.values())) == 1:
-        each = next(iter(kept.values()))
-        text = f"The rate kept is {each} for {'all methods' if len(kept) > 1 else next(iter(kept))}"
-    elif len(kept) <= 3:
-        text = "Rates kept: " + ", ".join(f"{name} {rate}" for name, rate in kept.items())
-    else:
-        every = rows.loc[rows["chosen"], "lr"]
-        text = f"Rates kept go from {every.min():g} to {every.max():g} over {len(kept)} methods"
-    return f"{text}; the lowest or highest tried for {listed(ends)}" if ends else text
+    rates = {display(method): " to ".join(dict.fromkeys((f"{a:g}", f"{b:g}"))) for method, a, b in kept.itertuples()}
+    same = len(set(rates.values())) == 1 < len(rates)
+    text = f"{next(iter(rates.values()))} for all methods" if same else listed(map(" ".join, rates.items()), 3)
+    ends = [display(method) for method, own in rows.groupby("method", sort=False) if _at_an_end(own)]
+    return f"Rates kept: {text}{f'; the lowest or highest tried for {listed(ends)}' if ends else ''}"
 
 
 def _at_an_end(own: pd.DataFrame) -> bool:

@@ -21,8 +21,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.markers import CARETDOWN
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.lab.analysis.facts import named
@@ -137,11 +135,12 @@ def draw(
     ax.set(xlim=(low / room, high * room), ylim=_limits(rows))
     ax.set_xscale("log")
     if len(own) == 1:
-        _zone(ax, own.iloc[0], float(adapters["margin"].dropna().iloc[0]))
+        top, margin = own["mean"].iloc[0], float(adapters["margin"].dropna().iloc[0])
+        ax.axhspan(max(top - margin, ax.get_ylim()[0]), top, color=_parts.zone_colour(), lw=0, zorder=0)
+        ax.axhline(top, color=tone(0), lw=0.9, zorder=1, gid="reference")
     _parts.references(ax, rows[rows["kind"] != "adapter"])
-    adapters["at"] = (
-        _places(ax, adapters[adapters["method"].isin(vivid)]).reindex(adapters.index).fillna(adapters["cost"])
-    )
+    adapters["at"] = _places(ax, adapters[adapters["method"].isin(vivid)]).reindex(adapters.index)
+    adapters["at"] = adapters["at"].fillna(adapters["cost"])
     for method, line in adapters.groupby("method", sort=False):
         _line(ax, line, styles[str(method)], method in vivid)
     cost = rows["cost_name"].iloc[0]
@@ -155,23 +154,16 @@ def draw(
     return ax
 
 
-def _is(method: str, other: str) -> bool:
-    return method == other or display(method).lower() == display(other).lower()
-
-
 def _vivid(adapters: pd.DataFrame, focus: str | None) -> set[str]:
     """Return the methods that have a colour."""
-    methods = set(adapters["method"])
-    if focus is None:
-        if len(methods) <= MOST:
-            return methods
-        alone = adapters["is_reference"] & (adapters["is_reference"].sum() == 1)
-        return set(
-            adapters["method"][(adapters["outcome"] == "kept") | alone | (adapters["on_frontier"] & ~alone.any())]
-        )
-    if not (found := {method for method in methods if _is(method, focus)}):
-        raise TensorAdaptError(f"focus is {focus!r}{did_you_mean(focus, sorted(methods))}")
-    return found
+    methods = sorted(set(adapters["method"]))
+    if focus is not None:
+        if focus not in methods:
+            raise TensorAdaptError(f"focus is {focus!r}{did_you_mean(focus, methods)}")
+        return {focus}
+    alone = adapters["is_reference"] & (adapters["is_reference"].sum() == 1)
+    shown = (adapters["outcome"] == "kept") | alone | (adapters["on_frontier"] & ~alone.any())
+    return set(methods if len(methods) <= MOST else adapters["method"][shown])
 
 
 def _limits(rows: pd.DataFrame) -> tuple[float, float]:
@@ -187,13 +179,6 @@ def _limits(rows: pd.DataFrame) -> tuple[float, float]:
     ends = [top - 1.3 * step, top + 0.5 * step, *sound["y"], *sound["low"].dropna(), *sound["high"].dropna(), *full]
     low, high = np.clip([min(ends), max(ends)], top - reach, top + reach)
     return float(low - 0.06 * (high - low)), float(high + 0.06 * (high - low))
-
-
-def _zone(ax: Axes, row: pd.Series, margin: float) -> None:
-    """Draw the reference as a line, and below it the zone of what hardly matters."""
-    mean = row["mean"]
-    ax.axhspan(max(mean - margin, ax.get_ylim()[0]), mean, color=_parts.zone_colour(), lw=0, zorder=0)
-    ax.axhline(mean, color=tone(0), lw=0.9, zorder=1, gid="reference")
 
 
 def _places(ax: Axes, adapters: pd.DataFrame) -> pd.Series:
@@ -214,83 +199,59 @@ def _places(ax: Axes, adapters: pd.DataFrame) -> pd.Series:
 
 
 def _line(ax: Axes, own: pd.DataFrame, look: Look, is_vivid: bool) -> None:
-    """Draw a method: its line and its sizes, or as background their means alone; failed sizes are on the lower edge."""
-    low, colour = ax.get_ylim()[0], look.colour if is_vivid else tone(0.7)
-    sound = own[own["outcome"] != "failed"]
+    """Draw a method: its line and its sizes, filled where shown to be in the zone; or as background their means alone.
+
+    Failed sizes are on the lower edge.
+    """
+    colour, sound = look.colour if is_vivid else tone(0.7), own[own["outcome"] != "failed"]
     ax.plot(sound["at"], sound["y"], look.line, color=tone(0.5, colour), lw=1, zorder=2, gid="line")
     for _, row in own.iterrows():
-        mark: dict[str, Any] = {"color": colour, "gid": _parts.said(row)}
-        if row["outcome"] == "failed" or row["y"] < low:
-            ax.plot(row["at"], low, marker=CARETDOWN, ms=6, mew=0, clip_on=False, zorder=5, **mark)
-        elif not is_vivid:
-            ax.plot(row["at"], row["y"], ".", ms=4, zorder=1.8, **mark)
+        if is_vivid:
+            _parts.point(ax, row["at"], row, look, row["outcome"] == "kept" or row["is_reference"])
         else:
-            _size(ax, row, look, mark)
-
-
-def _size(ax: Axes, row: pd.Series, look: Look, mark: dict[str, Any]) -> None:
-    """Draw the mean of a size as a mark, filled where it is shown to be in the zone, and its interval as a bar."""
-    ends = np.clip([row["low"], row["high"]], *ax.get_ylim())
-    if np.isfinite(ends).all():
-        bar = {**mark, "color": tone(0.7, look.colour), "gid": "bar"}
-        ax.plot([row["at"]] * 2, ends, lw=1.2 if _parts.narrow(ax) else 1.6, solid_capstyle="butt", zorder=2.5, **bar)
-    filled = row["outcome"] == "kept" or row["is_reference"]
-    face, edge = (look.colour, tone(1)) if filled else (tone(1), look.colour)
-    points = 4.5 if _parts.narrow(ax) else 6
-    ax.plot(row["at"], row["y"], look.marker, mfc=face, mec=edge, mew=1, ms=points, zorder=3 + filled, **mark)
+            y = max(row["y"], ax.get_ylim()[0])
+            ax.plot(row["at"], y, ".", ms=4, zorder=1.8, color=colour, gid=_parts.said(row))
 
 
 def _ticks(ax: Axes, adapters: pd.DataFrame, cost: str) -> None:
     """Tick sizes that were run, with how many times fewer parameters they have; of too many those in the zone first."""
-    _parts.count_axis(ax)
-    reference = adapters[adapters["is_reference"]]
+    reference, costs = adapters[adapters["is_reference"]], np.sort(adapters["cost"].astype(float).unique())
     if cost not in ("n_params", "n_trained") or len(reference) != 1:
+        _parts.value_ticks(ax, costs[::-1], short_count, 0.45)
         return
-    whole, costs = float(reference["cost"].iloc[0]), np.sort(adapters["cost"].astype(float).unique())
+    whole = float(reference["cost"].iloc[0])
     alike = np.split(costs, np.flatnonzero(costs[1:] > ALIKE * costs[:-1]) + 1)
     sizes = [whole if whole in own else own.mean() for own in alike]
-    apart = TICK * np.log(ax.get_xlim()[1] / ax.get_xlim()[0]) / _parts.inches(ax)
     kept = adapters["cost"][adapters["outcome"] == "kept"]
     first = [size for size in sizes if any(ALIKE > n / size > 1 / ALIKE for n in (whole, *kept))]
-    at: list[float] = []
-    for size in (*first[::-1], *sizes[::-1]):
-        if all(abs(np.log(size / other)) > apart for other in at):
-            at.append(size)
-    if len(at) < 2:
-        return
-    at.sort()
-    below = [named(reference.iloc[0]) if fewer(whole / n) == "as many" else fewer(whole / n) for n in at]
-    ax.xaxis.set_major_locator(FixedLocator(at))
-    labels = [f"{short_count(float(f'{n:.3g}'))}\n{text}" for n, text in zip(at, below, strict=True)]
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda _, i: labels[i or 0]))
-    ax.xaxis.set_minor_locator(NullLocator())
+
+    def text(n: float) -> str:
+        name, below = named(reference.iloc[0]), fewer(whole / n)
+        below = below if below != "as many" else name if len(name) < 15 else "the reference"
+        return f"{short_count(float(f'{n:.3g}'))}\n{below}"
+
+    _parts.value_ticks(ax, (*first[::-1], *sizes[::-1]), text, TICK)
     ax.tick_params(axis="x", length=0)
-    for n in at:
+    for n in ax.get_xticks():
         ax.axvline(n, color=tone(_parts.FAINT), lw=0.7, zorder=-1)
 
 
 def _names(ax: Axes, adapters: pd.DataFrame, styles: Mapping[str, Look], names: bool) -> None:
     """Write each method's name where its line ends, the reference's mean and other ranks, and failures in words."""
-    low, narrow, labels = ax.get_ylim()[0], _parts.narrow(ax), []
-    sound = adapters[adapters["outcome"] != "failed"]
-    last = set(sound.drop_duplicates("method", keep="last").index)
+    low, narrow, labels = ax.get_ylim()[0], _parts.narrow(ax), list[tuple[bool, Any]]()
+    last = set(adapters[adapters["outcome"] != "failed"].drop_duplicates("method", keep="last").index)
     for i, row in (*adapters.iterrows(),):
-        look, y = styles[row["method"]], max(row["y"], low)
+        look, y, first = styles[row["method"]], max(row["y"], low), i in last or row["is_reference"]
         rank = _parts.rank_text(row["rank"]) if row["method"] == row.get("reference") or row["is_reference"] else ""
-        text = rank if i not in last or not names else f"{look.name} {rank}".strip()
+        text = f"{look.name} {rank}".strip() if i in last and names else rank
         if row["outcome"] == "failed":
             said = row["verdict"].replace(" runs", "").replace(" run", "") if narrow else row["verdict"]
             text, y = f"{look.name}: {said}" if names else said, low
         elif row["is_reference"] and names and adapters["is_reference"].sum() == 1:
             text = f"{text} {_parts.number(row['mean'])}"
         if text:
-            size = "x-small" if narrow or (i not in last and not row["is_reference"]) else "small"
-            labels.append(
-                (
-                    not (i in last or row["is_reference"]),
-                    _parts.label(ax, fill(text, 26), row["at"], y, look.colour, size),
-                )
-            )
+            size = "small" if first and not narrow else "x-small"
+            labels.append((not first, _parts.label(ax, fill(text, 26), row["at"], y, look.colour, size)))
     _parts.move_labels(ax, [label for _, label in sorted(labels, key=lambda one: one[0])])
 
 

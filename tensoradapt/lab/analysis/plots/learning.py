@@ -15,36 +15,22 @@ Lines are means over seeds of the smoothed loss, thin ones the seeds.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.lines import Line2D
-from matplotlib.patheffects import withStroke
-from matplotlib.text import Annotation
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from scipy.ndimage import gaussian_filter1d
 
 from tensoradapt.checks import is_number, shown
 from tensoradapt.errors import TensorAdaptError, did_you_mean, few
 from tensoradapt.lab.analysis.facts import listed
 from tensoradapt.lab.analysis.names import Look, display, tone
 from tensoradapt.lab.analysis.names import looks as looks_of
-from tensoradapt.lab.analysis.plots._parts import (
-    GREY,
-    NARROW,
-    PALE,
-    Floats,
-    bare,
-    end_names,
-    legend,
-    lines,
-    narrow,
-    number,
-    plain,
-)
+from tensoradapt.lab.analysis.plots import _parts
 from tensoradapt.lab.analysis.plots.curves import in_focus, settings
 from tensoradapt.lab.runs.store import read_array
 
@@ -118,7 +104,7 @@ def _losses(runs: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def _read(run: pd.Series) -> Floats:
+def _read(run: pd.Series) -> _parts.Floats:
     """Return the loss of each step of a run, (steps,); empty where its folder has none."""
     if isinstance(own := run.get("losses"), str):
         try:
@@ -134,7 +120,7 @@ def _read(run: pd.Series) -> Floats:
     return read_array(folder, "losses") if (folder / "losses.npy").is_file() else np.empty(0)
 
 
-def _curve(losses: Floats, run: pd.Series) -> pd.DataFrame:
+def _curve(losses: _parts.Floats, run: pd.Series) -> pd.DataFrame:
     """Return the rows of one run."""
     n = len(losses)
     width = max(LEAST, SHARE * n)
@@ -145,15 +131,13 @@ def _curve(losses: Floats, run: pd.Series) -> pd.DataFrame:
     return pd.DataFrame({**own, "loss": losses[at], "smooth": smoothed(losses, width)[at], "width": width})
 
 
-def smoothed(values: Floats, width: float) -> Floats:
+def smoothed(values: _parts.Floats, width: float) -> _parts.Floats:
     """Return means with Gaussian weights of a standard deviation of so many places, (n,) as given.
 
     >>> smoothed(np.array([1.0, 1.0, 4.0, 1.0, 1.0]), 0.5).round(2).tolist()
     [1.0, 1.32, 3.36, 1.32, 1.0]
     """
-    reach = min(math.ceil(3 * width), len(values) - 1)
-    weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / width) ** 2)
-    sums = (np.convolve(each, weights)[reach : reach + len(values)] for each in (values, np.ones(len(values))))
+    sums = (gaussian_filter1d(each, width, mode="constant", truncate=3) for each in (values, np.ones(len(values))))
     return np.divide(*sums)
 
 
@@ -172,20 +156,21 @@ def draw(
     """
     references = set(rows.loc[rows["kind"] != "adapter", "method"])
     styles = dict(looks or looks_of(rows["method"]))
-    styles = {m: k._replace(colour=tone(GREY)) if m in references else k for m, k in styles.items()}
+    styles = {m: k._replace(colour=tone(_parts.GREY)) if m in references else k for m, k in styles.items()}
     styles = in_focus(styles, focus)
-    ends = _draw_losses(rows, ax, styles)
-    ax.set(xlabel=X[rows["x"].iloc[0]], ylabel="training loss")
-    bare(ax)
+    _limit_losses(rows, ax)
+    pale, named = rows.groupby(["method", "setting"]).ngroups ** -0.5, dict[str, tuple[float, Look]]()
+    for own, look, _ in _parts.lines(ax, rows, styles):
+        named[_named(own, look.name)] = _draw_line(ax, own, look, pale), look
+    ax.set(xlim=(0, 1.02 * rows[_x(rows)].max()), xlabel=X[rows["x"].iloc[0]], ylabel="training loss")
+    _parts.bare(ax)
     if names:
-        _name(ax, ends, rows["x"].iloc[0] == "steps")
+        _name(ax, named)
     return ax
 
 
-End = tuple[str, float, float, str, str]  # the name of a line, where it ends, its colour and dashes
-
-
-def _draw_losses(rows: pd.DataFrame, ax: Axes, styles: Mapping[str, Look]) -> list[End]:
+def _limit_losses(rows: pd.DataFrame, ax: Axes) -> None:
+    """Set limits of y that hold runs whose loss did not rise, logarithmic where they are far apart."""
     calm = rows[(rows["status"] != "diverged") & ~rows["note"].fillna("").str.contains("loss rose")]
     values = (calm if len(calm) else rows)["smooth"]
     low, high = float(values.min()), float(values.max())
@@ -196,20 +181,14 @@ def _draw_losses(rows: pd.DataFrame, ax: Axes, styles: Mapping[str, Look]) -> li
     else:
         pad = 0.06 * (high - low) or 0.05 * abs(high) or 0.05
         ax.set_ylim(low - pad, high + pad)
-    ends = []
-    pale = rows.groupby(["method", "setting"]).ngroups ** -0.5
-    for own, look, _ in lines(ax, rows, styles):
-        ends.append((_named(own, look.name), *_draw_line(ax, own, look, pale), look.colour, look.line))
-    ax.set_xlim(0, 1.02 * rows[_x(rows)].max())
-    return ends
 
 
-def _draw_line(ax: Axes, own: pd.DataFrame, look: Look, pale: float) -> tuple[float, float]:
-    """Draw the runs of one line and their mean; return where it ends. ``pale``: less than 1 where there are many."""
+def _draw_line(ax: Axes, own: pd.DataFrame, look: Look, pale: float) -> float:
+    """Draw the runs of a line and their mean; return at which height it ends. ``pale``: less than 1 of many lines."""
     x = _x(own)
     wide: dict[str, Any] = {"color": look.colour, "ls": look.line}
     thin: dict[str, Any] = {"color": look.colour, "lw": 0.6}
-    grey = look.colour == tone(PALE)  # the setting of the method that is in colour
+    grey = look.colour == tone(_parts.PALE)  # the setting of the method that is in colour
     for _, run in own.groupby("id", sort=False) if not grey else ():
         status = run["status"].iloc[0]
         if own["id"].nunique() > 1 or status == "diverged":
@@ -219,28 +198,21 @@ def _draw_line(ax: Axes, own: pd.DataFrame, look: Look, pale: float) -> tuple[fl
             ax.plot(*at, "x", color=look.colour, ms=5, mew=1.1, clip_on=False, zorder=5, gid="lost")
     mean = _mean(own)
     if mean.empty:
-        return float(own[x].max()), float(own["smooth"].iloc[-1])
-    width = 1.3 if narrow(ax) else 1.7
+        return float(own["smooth"].iloc[-1])
+    width = 1.3 if _parts.narrow(ax) else 1.7
     said = f"mean: {display(own['method'].iloc[0])}: loss {mean['smooth'].iloc[-1]:.4f} at the end"
     ax.plot(mean[x], mean["smooth"], lw=width, zorder=1.8 if grey else 3, gid=said, **wide)
-    return float(mean[x].iloc[-1]), float(mean["smooth"].iloc[-1])
+    return float(mean["smooth"].iloc[-1])
 
 
-def _name(ax: Axes, ends: Sequence[End], together: bool) -> None:
-    """Name lines right of the axes, or where they end if not all end together; in a legend where they are too many."""
-    texts = {text: (y, colour) for text, _, y, colour, _ in ends}
+def _name(ax: Axes, named: Mapping[str, tuple[float, Look]]) -> None:
+    """Name lines right of the axes, or in a legend where they are too many."""
     room = ax.get_window_extent().height / ax.figure.dpi * 72
-    if 11 * sum(len(text) // (15 if narrow(ax) else 26) + 1 for text in texts) > room:
-        drawn = [Line2D([], [], color=colour, ls=ls, label=plain(text)) for text, _, _, colour, ls in ends]
-        legend(ax, drawn, below=True)
-        return
-    before = len(ax.texts)
-    end_names(ax, texts)
-    own = [text for text in ax.texts[before:] if isinstance(text, Annotation)]
-    for text in own if not together else ():
-        x = next(x for name, x, *_ in ends if plain(name) == text.get_text().replace("\n", " "))
-        text.xy, text.xycoords = (x, text.xy[1]), "data"
-        text.set_path_effects([withStroke(linewidth=1.8, foreground=tone(1))])  # others may go on behind it
+    if 11 * sum(len(text) // (15 if _parts.narrow(ax) else 26) + 1 for text in named) > room:
+        looks = [look._replace(name=text, marker="") for text, (_, look) in named.items()]
+        _parts.legend(ax, _parts.handles(looks), below=True)
+    else:
+        _parts.end_names(ax, {text: (y, look.colour) for text, (y, look) in named.items()})
 
 
 def _x(rows: pd.DataFrame) -> str:
@@ -291,28 +263,23 @@ def headline(rows: pd.DataFrame) -> str:
     """Return the answer in a sentence: whose loss ends lowest, if every seed of it is below those of the next."""
     alive = rows[(rows["status"] != "diverged") & (rows["kind"] == "adapter")]
     last = alive.groupby("id").tail(1)
-    found = [
-        (float(own["smooth"].mean()), own["smooth"], f"{display(method)} {setting}".strip())
-        for (method, setting), own in last.groupby(["method", "setting"])
-    ]
-    found.sort(key=lambda one: one[0])
+    groups = last.groupby(["method", "setting"])["smooth"]
+    ends = sorted((float(own.mean()), f"{display(m)} {setting}".strip(), own) for (m, setting), own in groups)
     n = rows.drop_duplicates("id")["status"].ne("finished").sum()
     lost = f"; {n} of {rows['id'].nunique()} runs {'is' if n == 1 else 'are'} lost" if n else ""
-    if not found:
+    if not ends:
         return f"No run of an adapter reached its end{lost}"
-    (best, seeds, name), *others = found
-    if not others:
-        return f"The loss of {name} ends at {number(best)}{lost}"
-    next_best, next_seeds, next_name = others[0]
-    ends = f"{number(best)}, of {next_name} at {number(next_best)}"
-    if len(seeds) > 1 and seeds.max() < next_seeds.min():
-        return f"The loss of {name} ends lowest with every seed, at {ends}{lost}"
-    if len(seeds) == 1:
-        return f"With one seed the loss of {name} ends lowest, at {ends}{lost}"
-    return f"Final losses overlap: that of {name} ends at {ends}{lost}"
+    best, name, seeds = ends[0]
+    if len(ends) == 1:
+        return f"The loss of {name} ends at {_parts.number(best)}{lost}"
+    next_best, next_name, next_seeds = ends[1]
+    both = f"at {_parts.number(best)}, of {next_name} at {_parts.number(next_best)}{lost}"
+    if seeds.max() >= next_seeds.min():
+        return f"Final losses overlap: that of {name} ends {both}"
+    return f"The loss of {name} ends lowest with {'every seed' if len(seeds) > 1 else 'one seed'}, {both}"
 
 
 def size(rows: pd.DataFrame, *, width: float = 5.6) -> tuple[float, float]:
     """Return inches of a new figure."""
     n, high = len(rows[["method", "setting"]].drop_duplicates()), max(2.3, 0.6 * width)
-    return width, high + (0.15 * n / (1 if width < NARROW + 1 else 2) if n > 10 else 0)
+    return width, high + (0.15 * n / (1 if width < _parts.NARROW + 1 else 2) if n > 10 else 0)
