@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from tensoradapt.lab.analysis import plots
-from tensoradapt.lab.analysis.edges import at_edges
+from tensoradapt.lab.analysis.rates import at_edges
 from tensoradapt.lab.analysis.statistics.significance import holm
 
 ROOT = Path(__file__).parents[1]

@@ -15,7 +15,7 @@ from importlib.resources import files
 from typing import Any
 
 from tensoradapt.lab.analysis import plots
-from tensoradapt.lab.analysis.facts import named
+from tensoradapt.lab.analysis.descriptions import named
 from tensoradapt.lab.analysis.names import display
 from tensoradapt.lab.analysis.plots._parts import GOOD
 from tensoradapt.lab.analysis.verdict import amount, answer, fewer

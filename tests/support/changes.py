@@ -305,16 +305,18 @@ table = frame([Run("a", Path("a"), row)])
 assert table["hours"].tolist() == [2.0] and "hours" in RUN and summarise(table, "hours")["cost"].tolist() == [2.0]
 """,
         edits={
-            "lab/analysis/results.py": [
+            "lab/analysis/columns.toml": [
                 (
-                    '    "seconds": "time of the run (s)",\n',
-                    '    "seconds": "time of the run (s)",\n    "hours": "time of the run (h)",\n',
-                ),
+                    'seconds = "time of the run (s)"\n',
+                    'seconds = "time of the run (s)"\nhours = "time of the run (h)"\n',
+                )
+            ],
+            "lab/analysis/results.py": [
                 (
                     '    table["lost"] = table["status"].isin(LOST)\n',
                     '    table["lost"] = table["status"].isin(LOST)\n    table["hours"] = table["seconds"] / 3600\n',
                 ),
-            ]
+            ],
         },
         tests="the page of columns is made of it",
     ),

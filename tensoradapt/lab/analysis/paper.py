@@ -15,9 +15,9 @@ from pandas import DataFrame, notna
 from tensoradapt.checks import as_path, check_arguments, optional, text
 from tensoradapt.errors import TensorAdaptError, did_you_mean, missing_extra
 from tensoradapt.files import csv_bytes, replace_file
-from tensoradapt.lab.analysis.cells import cell_text
+from tensoradapt.lab.analysis.cell_texts import cell_text
 from tensoradapt.lab.analysis.comparisons import compared_rows
-from tensoradapt.lab.analysis.facts import how_unequal, listed, reported
+from tensoradapt.lab.analysis.descriptions import how_unequal, listed, reported
 from tensoradapt.lab.analysis.names import displayed
 from tensoradapt.lab.analysis.results import table_of
 from tensoradapt.lab.analysis.tables import mean_rows, summarise
@@ -242,45 +242,34 @@ def _parquet(table: DataFrame, caption: str, label: str) -> bytes:
 Cells = tuple[list[str], list[bool], list[list[str]]]  # titles; whether each column is numbers; texts of cells
 
 
-def _cells(table: DataFrame) -> Cells:
-    texts = [[cell_text("", value) for value in column] for _, column in _values(table).items()]
-    numbers = [all(NUMBER.fullmatch(text.strip("*")) for text in column if text) and any(column) for column in texts]
-    return list(map(str, table.columns)), numbers, [list(row) for row in zip(*texts, strict=True)]
-
-
 def _marked(table: DataFrame, escape: Callable[[str], str], bold: str) -> Cells:
     """Return the cells with what a language reads as markup escaped; ``bold`` has a place for a bold text."""
-    titles, numbers, rows = _cells(table)
+    texts = [[cell_text("", value) for value in column] for _, column in _values(table).items()]
+    numbers = [all(NUMBER.fullmatch(text.strip("*")) for text in column if text) and any(column) for column in texts]
 
     def marked(text: str) -> str:
-        found = BOLD.fullmatch(text)
-        return bold.format(escape(found[1])) if found else escape(text)
+        is_bold = BOLD.fullmatch(text)
+        return bold.format(escape(is_bold[1])) if is_bold else escape(text)
 
-    return [escape(plain(title)) for title in titles], numbers, [list(map(marked, row)) for row in rows]
+    titles = [escape(plain(str(title))) for title in table.columns]
+    return titles, numbers, [list(map(marked, row)) for row in zip(*texts, strict=True)]
 
 
 def _markdown(table: DataFrame, caption: str, label: str) -> bytes:
-    def escape(text: str) -> str:
-        return text.translate(MARKDOWN)
-
-    titles, numbers, rows = _marked(table, escape, "**{}**")
+    titles, numbers, rows = _marked(table, lambda text: text.translate(MARKDOWN), "**{}**")
     lines = [titles, ["--:" if number else ":--" for number in numbers], *rows]
-    below = f"\n{prose(escape(plain(caption)))}\n" if caption else ""
+    below = f"\n{prose(plain(caption).translate(MARKDOWN))}\n" if caption else ""
     return ("\n".join(f"| {' | '.join(line)} |" for line in lines) + f"\n{below}").encode()
 
 
 def _latex(table: DataFrame, caption: str, label: str) -> bytes:
-    def escape(text: str) -> str:
-        return text.translate(LATEX)
-
-    titles, numbers, rows = _marked(table, escape, r"\textbf{{{}}}")
-    of = list(map(group, table["Size"])) if "Size" in table else [""] * len(rows)
-    body = []
+    titles, numbers, rows = _marked(table, lambda text: text.translate(LATEX), r"\textbf{{{}}}")
+    of, body = list(map(group, table["Size"])) if "Size" in table else [""] * len(rows), []
     for i, row in enumerate(rows):
         body += [r"\midrule"] if i > 0 and of[i] != of[i - 1] else []
         body.append(" & ".join(row) + r" \\")
     lines = [
-        *(r"\begin{table}", r"\centering", *([rf"\caption{{{escape(plain(caption))}}}"] if caption else [])),
+        *(r"\begin{table}", r"\centering", *([rf"\caption{{{plain(caption).translate(LATEX)}}}"] if caption else [])),
         *(rf"\label{{{label}}}", rf"\begin{{tabular}}{{{''.join('r' if n else 'l' for n in numbers)}}}", r"\toprule"),
         *(" & ".join(titles) + r" \\", r"\midrule", *body),
         *(r"\bottomrule", r"\end{tabular}", r"\end{table}"),
@@ -290,16 +279,14 @@ def _latex(table: DataFrame, caption: str, label: str) -> bytes:
 
 def _html(table: DataFrame, caption: str, label: str) -> bytes:
     titles, numbers, rows = _marked(table, html.escape, "<b>{}</b>")
-    sides = ["right" if number else "left" for number in numbers]
-
-    def line(cells: Sequence[str], tag: str) -> str:
-        inside = (f'<{tag} style="text-align:{side}">{cell}</{tag}>' for cell, side in zip(cells, sides, strict=True))
-        return f"<tr>{''.join(inside)}</tr>"
-
-    said = f"<caption>{html.escape(plain(caption))}</caption>\n" if caption else ""
-    body = "\n".join(line(row, "td") for row in rows)
-    head = line(titles, "th")
-    return f"<table>\n{said}<thead>\n{head}\n</thead>\n<tbody>\n{body}\n</tbody>\n</table>\n".encode()
+    sides = [f'style="text-align:{"right" if number else "left"}"' for number in numbers]
+    head, *body = (
+        f"<tr>{''.join(f'<{tag} {side}>{cell}</{tag}>' for cell, side in zip(row, sides, strict=True))}</tr>"
+        for tag, row in zip(("th", *["td"] * len(rows)), (titles, *rows), strict=True)
+    )
+    below = f"<caption>{html.escape(plain(caption))}</caption>\n" if caption else ""
+    lines = ("<thead>", head, "</thead>", "<tbody>", *body, "</tbody>", "</table>", "")
+    return (f"<table>\n{below}" + "\n".join(lines)).encode()
 
 
 WRITERS: dict[str, Callable[[DataFrame, str, str], bytes]] = {

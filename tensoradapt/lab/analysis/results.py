@@ -18,7 +18,7 @@ from pandas import DataFrame, Series
 from tensoradapt.checks import items, of_kind, shown
 from tensoradapt.errors import TensorAdaptError, closest, did_you_mean, few
 from tensoradapt.files import explained, open_bytes
-from tensoradapt.lab.analysis.columns import TRUTHS, TYPES, typed
+from tensoradapt.lab.analysis.column_types import TRUTHS, TYPES, typed
 from tensoradapt.lab.analysis.names import display
 from tensoradapt.lab.metrics.library import LESS_IS_BETTER, range_of
 from tensoradapt.lab.runs.row import COLUMNS, FAILED, FLAGS, NUMBERS, REFERENCES, STATUSES, WHOLE, Row

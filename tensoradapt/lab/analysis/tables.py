@@ -15,7 +15,7 @@ from pandas import DataFrame, Series
 from tensoradapt.checks import check_is, is_number, shown
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.lab.analysis import protocol
-from tensoradapt.lab.analysis.columns import TYPES
+from tensoradapt.lab.analysis.column_types import TYPES
 from tensoradapt.lab.analysis.results import CONFIGURATION, COSTS, MEANS, called, renaming, table_of
 from tensoradapt.lab.analysis.statistics.intervals import non_dominated, on_frontier_probability, t_interval
 from tensoradapt.lab.runs.store import Run

@@ -16,7 +16,7 @@ from pandas import DataFrame, concat, isna
 
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.lab.analysis.comparisons import LEVEL, check_comparison, compared_rows, methods_of, reference_of
-from tensoradapt.lab.analysis.facts import listed, named, reported
+from tensoradapt.lab.analysis.descriptions import listed, named, reported
 from tensoradapt.lab.analysis.names import display
 from tensoradapt.lab.analysis.results import COMPARED, CONFIGURATION, VERDICTS, table_of
 from tensoradapt.lab.analysis.tables import Row, mean_rows, typed_table

@@ -63,8 +63,8 @@ def results(
         caption: of the table in .md, .tex and .html
         label: of the table in .tex
     """
-    from tensoradapt.lab.analysis.edges import at_edges
     from tensoradapt.lab.analysis.paper import paper, write
+    from tensoradapt.lab.analysis.rates import at_edges
     from tensoradapt.lab.analysis.tables import summarise
     from tensoradapt.lab.analysis.verdict import verdict
     from tensoradapt.lab.cli import views

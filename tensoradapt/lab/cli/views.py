@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from tensoradapt.errors import TensorAdaptError
-from tensoradapt.lab.analysis.cells import cell_text, interval_text
-from tensoradapt.lab.analysis.edges import at_edges, edge_text
-from tensoradapt.lab.analysis.facts import named
+from tensoradapt.lab.analysis.cell_texts import cell_text, interval_text
+from tensoradapt.lab.analysis.descriptions import named
+from tensoradapt.lab.analysis.rates import at_edges, edge_text
 from tensoradapt.lab.analysis.results import CONFIGURATION
 from tensoradapt.lab.analysis.tables import summarise
 from tensoradapt.lab.analysis.verdict import Judged, judge, lines, summary

@@ -13,8 +13,8 @@ from typing import Any
 
 from tensoradapt import doors
 from tensoradapt.errors import BudgetError, TensorAdaptError, located
-from tensoradapt.lab.analysis.edges import edge_cell
 from tensoradapt.lab.analysis.names import display
+from tensoradapt.lab.analysis.rates import edge_cell
 from tensoradapt.lab.runs.config import RunConfig
 from tensoradapt.lab.runs.store import is_failed, is_finished
 from tensoradapt.lab.sweeps import tuning

@@ -14,7 +14,7 @@ from typing import Any
 from tensoradapt.checks import Check, as_path, check_arguments, flag, of_kind, one_entering, optional, text, whole
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.habits import answers_keywords
-from tensoradapt.lab.analysis.edges import edge_text
+from tensoradapt.lab.analysis.rates import edge_text
 from tensoradapt.lab.data.model_objects import with_saved_model
 from tensoradapt.lab.runs import store, trackers
 from tensoradapt.lab.runs.config import RunConfig

@@ -17,7 +17,7 @@ from support.synthetic_runs import write_many, write_synthetic
 
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.lab.analysis import plots
-from tensoradapt.lab.analysis.columns import TYPES
+from tensoradapt.lab.analysis.column_types import TYPES
 from tensoradapt.lab.analysis.comparisons import compare
 from tensoradapt.lab.analysis.paper import paper_table
 from tensoradapt.lab.analysis.results import MEANS, complete, frame

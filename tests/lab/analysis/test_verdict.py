@@ -16,7 +16,7 @@ from support.synthetic_runs import sweep, tuned_apart, write_synthetic
 import tensoradapt as ta
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.lab.analysis.comparisons import compare
-from tensoradapt.lab.analysis.facts import facts, reported
+from tensoradapt.lab.analysis.descriptions import facts, reported
 from tensoradapt.lab.analysis.names import tone
 from tensoradapt.lab.analysis.plots._parts import GOOD, GREY, tone_of
 from tensoradapt.lab.analysis.results import VERDICTS, table_of

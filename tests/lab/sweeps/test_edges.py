@@ -9,7 +9,7 @@ import pytest
 from support.sweeping import sweep
 
 import tensoradapt as ta
-from tensoradapt.lab.analysis.edges import at_edges
+from tensoradapt.lab.analysis.rates import at_edges
 from tensoradapt.lab.cli.main import main
 from tensoradapt.lab.runs.config import RunConfig
 

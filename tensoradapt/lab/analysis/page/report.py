@@ -22,12 +22,13 @@ from tensoradapt.errors import TensorAdaptError
 from tensoradapt.files import replace_file
 from tensoradapt.lab.analysis import results
 from tensoradapt.lab.analysis.comparisons import methods_of
-from tensoradapt.lab.analysis.edges import at_edges, edge_text
-from tensoradapt.lab.analysis.facts import how_chosen, how_unequal, listed, named, reported
+from tensoradapt.lab.analysis.descriptions import how_chosen, how_unequal, listed, named, reported
 from tensoradapt.lab.analysis.names import display, looks
 from tensoradapt.lab.analysis.page import svg
+from tensoradapt.lab.analysis.rates import at_edges, edge_text
+from tensoradapt.lab.analysis.results import LOST
 from tensoradapt.lab.analysis.tables import summarise
-from tensoradapt.lab.analysis.verdict import Judged, amount, fewer, judge, lost_of, summary
+from tensoradapt.lab.analysis.verdict import Judged, judge, lost_of, summary
 from tensoradapt.lab.runs.store import ADAPTERS, Failure
 from tensoradapt.planning.size import Size
 from tensoradapt.text import count_text, duration_text, plain
@@ -42,12 +43,8 @@ MEASURED = (("Time", "seconds", "{:,.0f} s"), ("Memory", "memory", "{:,.2f} GB")
 MEANS = (
     *NAMED,
     *(("Mean", "mean", "{:.4f}"), ("95 % from", "low", "{:.4f}"), ("to", "high", "{:.4f}"), COUNT),
-    *(
-        ("Validation", "validation", "{:.4f}"),
-        ("Lost", "n_lost", "{:.0f}"),
-        ("On frontier", "on_frontier", "{}"),
-        ("Chance of that", "p_frontier", "{:.3f}"),
-    ),
+    *(("Validation", "validation", "{:.4f}"), ("Lost", "n_lost", "{:.0f}")),
+    *(("On frontier", "on_frontier", "{}"), ("Chance of that", "p_frontier", "{:.3f}")),
     *(("Rate", "lr", "{:g}"), *MEASURED, ("Runs by seed", "links", "")),
 )
 DIFFERENCES = (
@@ -224,15 +221,10 @@ def _cards(cards: Iterable[tuple[str, str, str]]) -> str:
 def _overall(runs: DataFrame, total: int | None) -> Iterator[tuple[str, str, str]]:
     """Yield what matters of all runs."""
     done, lost = runs[runs["status"] != "failed"], lost_of(reported(runs))
-    tuning = int(done["tuning"].sum())
-    of = (
-        f"{tuning:,} of them chose learning rates"
-        if tuning
-        else f"over {count_text(max(done['seed'].nunique(), 1), 'seed')}"
-    )
+    tuning, seeds = int(done["tuning"].sum()), count_text(max(done["seed"].nunique(), 1), "seed")
+    of = f"{tuning:,} of them chose learning rates" if tuning else f"over {seeds}"
     yield "Runs with a result", f"{len(done):,} of {total:,}" if total else f"{len(done):,}", of
-    counts = {status: int((lost["status"] == status).sum()) for status in ("at chance", "diverged")}
-    counts["failed"] = len(runs) - len(done)
+    counts = {status: int((lost["status"] == status).sum()) for status in LOST} | {"failed": len(runs) - len(done)}
     yield "Lost", f"{sum(counts.values()):,}", ", ".join(f"{n:,} {status}" for status, n in counts.items())
     if done["seconds"].notna().any():
         each = f"{duration_text(done['seconds'].median())} a run, the median"
@@ -241,23 +233,6 @@ def _overall(runs: DataFrame, total: int | None) -> Iterator[tuple[str, str, str
         if done[name].notna().any():
             yield "Peak memory", f"{done[name].max() / 1e9:,.2f} GB", where
             return
-
-
-def _of_task(one: Judged) -> Iterator[tuple[str, str, str]]:
-    """Yield what matters of one task, all of it decided by comparisons."""
-    if len(one.base):
-        above = one.base["decided"] & (one.base["difference"] > 0)
-        yield "Better than the frozen base", f"{above.sum()} of {len(above)}", "sizes, after correction"
-    if len(one.verdicts):
-        first = one.verdicts.iloc[0]
-        against = named({"method": first["reference"], "rank": first["reference_rank"], "budget": None})
-        title = f"Fewest parameters, less than {amount(first['margin'], first['points'])} lost on {against}"
-        inside = one.verdicts[one.verdicts["outcome"] == "kept"].sort_values("n_params")
-        best = next(inside.iterrows(), (0, None))[1]
-        said = "none is shown" if best is None else f"{named(best)}, {fewer(best['times_fewer'])}"
-        yield title, "–" if best is None else f"{best['n_params']:,.0f}", said
-        unsettled = int((one.verdicts["outcome"] == "open").sum())
-        yield "Not settled", f"{unsettled} of {len(one.verdicts)}", "sizes"
 
 
 def _task(one: Judged, every: DataFrame, shown: DataFrame, several: bool) -> str:
@@ -282,7 +257,7 @@ def _task(one: Judged, every: DataFrame, shown: DataFrame, several: bool) -> str
         title = f"Differences to {display(one.reference)}, paired over {gaps['over'].iloc[0]}"
         tables.insert(0, _table(title, gaps, DIFFERENCES, FAMILY.format(n=count_text(len(one.verdicts), "comparison"))))
     heading = f'<h2 id="{_id("task", one.task)}">{_text(one.task)}</h2>' if several else ""
-    return "\n".join([heading, f'<div class="grid">{drawn}</div>', _cards(_of_task(one)), *tables])
+    return "\n".join([heading, f'<div class="grid">{drawn}</div>', *tables])
 
 
 def _of(ids: set[str], rows: DataFrame) -> Series:
@@ -339,26 +314,23 @@ def _table(
     title: str, rows: DataFrame, columns: Sequence[tuple[str, str, str]], about: str = "", ids: Sequence[str] = ()
 ) -> str:
     """Return a table without its empty columns; a column that is the same in every row is said once, below."""
-    texts = {name: [_cell(value, form) for value in rows[column]] for name, column, form in columns if column in rows}
-    alike = {
-        name: own[0] for name, own in texts.items() if len(own) > 1 and len(set(own)) == 1 and name != columns[0][0]
-    }
-    kept = [(name, form) for name, _, form in columns if any(texts.get(name, ())) and name not in alike]
-    side = {name: "" if form in ("", "{}") else ' class="n"' for name, form in kept}
-    head = "".join(f'<th scope="col"{side[name]}><button>{name}</button></th>' for name in side)
+    forms = {name: (column, form) for name, column, form in columns if column in rows}
+    texts = {name: [_cell(value, form) for value in rows[column]] for name, (column, form) in forms.items()}
+    alike = {name: own[0] for name, own in [*texts.items()][1:] if len(own) > 1 and len(set(own)) == 1}
+    side = {name: "" if form in ("", "{}") else ' class="n"' for name, (_, form) in forms.items()}
+    kept = [name for name, own in texts.items() if any(own) and name not in alike]
+    head = "".join(f'<th scope="col"{side[name]}><button>{name}</button></th>' for name in kept)
     anchors = [f' id="{_id("run", one)}"' for one in ids] or [""] * len(rows)
-    body = "\n".join(
-        f"<tr{anchor}>{''.join(f'<td{side[name]}>{texts[name][i]}</td>' for name in side)}</tr>"
-        for i, anchor in enumerate(anchors)
-    )
+    cells = ("".join(f"<td{side[name]}>{texts[name][i]}</td>" for name in kept) for i in range(len(rows)))
+    body = "\n".join(f"<tr{anchor}>{row}</tr>" for anchor, row in zip(anchors, cells, strict=True))
     same = ", ".join(f"{name.lower()} {text}" for name, text in alike.items() if text)
-    said = " ".join(filter(None, (f"In every row: {same}." if same else "", _text(about))))
-    below = f'<p class="about">{said}</p>' if said else ""
+    below = " ".join(filter(None, (f"In every row: {same}." if same else "", _text(about))))
+    paragraph = f'<p class="about">{below}</p>' if below else ""
     return (
         f'<section class="table"><div class="top"><h3>{_text(title)}</h3>'
         f'<input type="search" placeholder="filter {len(rows):,} rows" aria-label="filter rows"></div>'
         f'<div class="wide"><table><thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table></div>'
-        f"{below}</section>"
+        f"{paragraph}</section>"
     )
 
 
@@ -389,13 +361,12 @@ def _lost(runs: DataFrame, told: Told) -> Iterator[str]:
     """Yield runs that failed, with their errors, those with a note, and what a sweep could not run."""
     yield '<h2 id="lost">Lost and failed</h2>'
     for one in told.failures.values():
-        error = {key: plain(str(one.error.get(key) or ""), "\n") for key in ("kind", "error", "traceback")}
-        who = f"{_who(one.row | {'id': one.name})}: {escape(error['kind'])}: {escape(error['error'])}"
-        yield f"<details><summary>{who}</summary><pre>{escape(error['traceback'])}</pre></details>"
+        kind, error, trace = (escape(plain(str(one.error.get(k) or ""), "\n")) for k in ("kind", "error", "traceback"))
+        who = _who(one.row | {"id": one.name})
+        yield f"<details><summary>{who}: {kind}: {error}</summary><pre>{trace}</pre></details>"
     noted = runs[(runs["status"] != "failed") & (runs["lost"] | runs["note"].fillna("").ne(""))]
-    items = [
-        f"{_who(row)}: {_text(': '.join(filter(None, (row['status'], row['note']))))}" for _, row in noted.iterrows()
-    ]
+    why = [": ".join(filter(None, (row["status"], row["note"]))) for _, row in noted.iterrows()]
+    items = [f"{_who(row)}: {_text(text)}" for (_, row), text in zip(noted.iterrows(), why, strict=True)]
     items += map(_text, told.remarks)
     if items or not told.failures:
         yield f"<ul>{''.join(f'<li>{item}</li>' for item in items)}</ul>" if items else "<p>None.</p>"

@@ -29,7 +29,7 @@ from tensoradapt.checks import flag, is_number, of_kind, optional, shown, text
 from tensoradapt.errors import TensorAdaptError, did_you_mean, few
 from tensoradapt.files import replace_files
 from tensoradapt.habits import FIGURES, OPTIONS
-from tensoradapt.lab.analysis.facts import facts
+from tensoradapt.lab.analysis.descriptions import facts
 from tensoradapt.lab.analysis.names import Look, looks, tone
 from tensoradapt.lab.analysis.paper import csv_of
 from tensoradapt.lab.analysis.plots import _help, _parts

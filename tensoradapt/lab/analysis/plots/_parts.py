@@ -27,7 +27,7 @@ from matplotlib.transforms import Transform, offset_copy
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
-from tensoradapt.lab.analysis.cells import decimals
+from tensoradapt.lab.analysis.cell_texts import decimals
 from tensoradapt.lab.analysis.names import LINES, Look, display, tone
 from tensoradapt.planning.size import Size
 

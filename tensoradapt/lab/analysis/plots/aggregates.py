@@ -27,7 +27,7 @@ from matplotlib.ticker import MaxNLocator
 
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.lab.analysis.comparisons import methods_of, reference_of, shared_seeds
-from tensoradapt.lab.analysis.facts import listed
+from tensoradapt.lab.analysis.descriptions import listed
 from tensoradapt.lab.analysis.names import Look, display, displayed, tone
 from tensoradapt.lab.analysis.names import looks as looks_of
 from tensoradapt.lab.analysis.plots._parts import FAINT, GREY, PALE, bare, inches, narrow, plain
@@ -82,43 +82,29 @@ def gains_of(runs: pd.DataFrame) -> tuple[dict[Key, Floats], dict[Key, tuple[str
     if len(tasks) < 2:
         raise TensorAdaptError(f"the runs are of {' '.join(tasks) or 'no task'}; expected those of two tasks or more")
     if (unknown := means["chance"].isna()).any():
-        task = means.loc[unknown, "task"].iloc[0]
         raise TensorAdaptError(
-            f"task {task} has no chance, the score of a constant answer; expected it of every task, in the column "
-            "'chance', as gains of tasks are measured from it"
+            f"task {means.loc[unknown, 'task'].iloc[0]} has no chance, the score of a constant answer; expected it of "
+            "every task, in the column 'chance', as gains of tasks are measured from it"
         )
-    perfect = _perfect(means)
+    most, largest = means["metric_high"].astype(float), means["scores"].map(max).groupby(means["task"]).transform("max")
+    most = most.where(np.isfinite(most), np.where(largest > 1.5, 100.0, 1.0))  # 1, of percentages 100
+    chance = means["chance"].astype(float)
+    means["whole"] = (most - chance).where(chance < most)
     gains, ids = dict[Key, Floats](), dict[Key, tuple[str, ...]]()
     for key, own in means.groupby(["method", "size"], sort=False):
-        own = own.sort_values("task")
-        seeds = sorted(shared_seeds(*own.to_dict("records")))
+        rows_ = own.sort_values("task").to_dict("records")
+        seeds = sorted(shared_seeds(*rows_))
         if len(own) == len(tasks) and len(seeds) >= SEEDS:
-            ends = own["chance"].astype(float), own["task"].map(str).map(perfect)
-            rows_ = zip(own["seeds"], own["scores"], *ends, strict=True)
-            gains[key] = np.array([_gain(*row, seeds) for row in rows_])
-            ids[key] = tuple(run for had, names in zip(own["seeds"], own["runs"], strict=True)
-                             for seed, run in zip(had, names, strict=True) if seed in seeds)  # fmt: skip
+            at = [[row["seeds"].index(seed) for seed in seeds] for row in rows_]
+            scores = [[row["scores"][i] for i in places] for row, places in zip(rows_, at, strict=True)]
+            least, whole = ([[row[name]] for row in rows_] for name in ("chance", "whole"))
+            gains[key] = (np.array(scores) - np.array(least, float)) / np.array(whole, float)
+            ids[key] = tuple(row["runs"][i] for row in rows_ for i, seed in enumerate(row["seeds"]) if seed in seeds)
     if not gains:
         raise TensorAdaptError(
             f"no method has runs of three seeds at one size on each of {len(tasks)} tasks; expected one that has"
         )
     return gains, ids
-
-
-def _gain(had: tuple[int, ...], scores: tuple[float, ...], least: float, most: float, seeds: list[int]) -> Floats:
-    by_seed = dict(zip(had, scores, strict=True))
-    whole = most - least if least < most else math.nan
-    return np.array([(by_seed[seed] - least) / whole for seed in seeds])
-
-
-def _perfect(means: pd.DataFrame) -> dict[str, float]:
-    """Return the largest value of each task's metric, or where that is not known 1, of percentages 100."""
-    found = {}
-    for task, own in means.groupby(means["task"].map(str)):
-        high = float(own["metric_high"].astype(float).fillna(math.inf).iloc[0])
-        most = max(max(scores) for scores in own["scores"])
-        found[str(task)] = high if math.isfinite(high) else 100.0 if most > 1.5 else 1.0
-    return found
 
 
 def _references(runs: pd.DataFrame, gains: Mapping[Key, Any], asked: str | None) -> tuple[str | None, dict[Key, Key]]:
@@ -141,13 +127,14 @@ def _references(runs: pd.DataFrame, gains: Mapping[Key, Any], asked: str | None)
 
 def _row(key: Key, gains: Mapping[Key, Floats], other: Key | None, n: int) -> dict[str, Any]:
     own = gains[key]
-    middle = stratified_bootstrap(iqm, own)
+    middle, nan = stratified_bootstrap(iqm, own), math.nan
     row: dict[str, Any] = {"method": key[0], "size": key[1], "tasks": own.shape[0], "seeds": own.shape[1]}
     row |= {"iqm": middle.mean, "low": middle.low, "high": middle.high}
     if other is None:
-        return row | {"better": math.nan, "better_low": math.nan, "better_high": math.nan, "decided": False}
-    better = stratified_bootstrap(improvement, own, gains[other])
-    wide = stratified_bootstrap(improvement, own, gains[other], confidence=1 - LEVEL / n)
+        return row | {"better": nan, "better_low": nan, "better_high": nan, "decided": False}
+    better, wide = (
+        stratified_bootstrap(improvement, own, gains[other], confidence=share) for share in (0.95, 1 - LEVEL / n)
+    )
     decided = not wide.low <= 0.5 <= wide.high
     return row | {"better": better.mean, "better_low": better.low, "better_high": better.high, "decided": decided}
 
@@ -157,51 +144,41 @@ def draw(rows: pd.DataFrame, ax: Axes, *, looks: Mapping[str, Look] | None = Non
 
     Bold, and a filled marker: differs measurably, with Bonferroni's correction over the figure.
     """
-    styles = dict(looks or looks_of(rows["method"]))
+    styles, names = dict(looks or looks_of(rows["method"])), displayed(rows["method"])
     ax.set_ylim(len(rows) - 0.4, -0.6)
-    decided = rows["decided"] | rows["better"].isna()
+    texts = []
     for y, row in rows.iterrows():
         if y and row["size"] != rows["size"][y - 1]:
             ax.axhline(y - 0.5, color=tone(PALE), lw=0.6, zorder=0)
-        look, face = styles[row["method"]], tone(1)
+        look, text = styles[row["method"]], f"{names[row['method']]} {row['size']}"
         ax.plot([row["low"], row["high"]], [y, y], color=look.colour, lw=1.6, solid_capstyle="butt", gid="bar")
+        face = look.colour if row["decided"] or pd.isna(row["better"]) else tone(1)
+        gid = f"mean: {text}: {row['iqm']:.4f} ({row['low']:.4f} to {row['high']:.4f})"
         marker = "o" if look.marker in ("x", "+") else look.marker
-        mark: dict[str, Any] = {"color": look.colour, "mfc": look.colour if decided[y] else face, "ms": 5.5, "mew": 1}
-        ax.plot(row["iqm"], y, marker, zorder=3, gid=_said(row), **mark)
-    names = displayed(rows["method"])
-    texts = [f"{names[row['method']]} {row['size']}" for _, row in rows.iterrows()]
-    texts = [fill(plain(text), 18) if narrow(ax) else plain(text) for text in texts]
+        ax.plot(row["iqm"], y, marker, color=look.colour, mfc=face, ms=5.5, mew=1, zorder=3, gid=gid)
+        texts.append(fill(plain(text), 18) if narrow(ax) else plain(text))
     ax.set_yticks(range(len(rows)), texts, fontsize="x-small" if narrow(ax) else "small", linespacing=0.9)
     ax.tick_params(axis="y", length=0)
     ax.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
     ax.grid(axis="x", color=tone(FAINT), lw=0.6)
     ax.set_axisbelow(True)
-    label = "interquartile mean over tasks of (score − chance) / (perfect − chance)"
-    ax.set_xlabel(fill(label, int(15 * inches(ax))))
+    ax.set_xlabel(fill("interquartile mean over tasks of (score − chance) / (perfect − chance)", int(15 * inches(ax))))
     bare(ax, "top", "right", "left")
-    _beside(ax, rows)
+    _beside(ax, rows[rows["better"].notna()])
     return ax
-
-
-def _said(row: pd.Series) -> str:
-    return f"mean: {display(row['method'])} {row['size']}: {row['iqm']:.4f} ({row['low']:.4f} to {row['high']:.4f})"
 
 
 def _beside(ax: Axes, rows: pd.DataFrame) -> None:
     """Write the probabilities right of the axes, with their intervals where there is room."""
-    if rows["better"].isna().all():
-        return
-    where: dict[str, Any] = {"textcoords": "offset points", "va": "center", "fontsize": "x-small"}
-    where |= {"annotation_clip": False}
-    for y, row in rows[rows["better"].notna()].iterrows():
-        text = f"{row['better']:.2f}"
-        if not narrow(ax):
-            text += f"  {row['better_low']:.2f} to {row['better_high']:.2f}"
-        bold = "bold" if row["decided"] else "normal"
-        ax.annotate(text, (1, y), (6, 0), xycoords=ax.get_yaxis_transform(), weight=bold, **where)
-    head = plain(f"chance to beat {display(rows['reference'].iloc[0])}")
-    where |= {"va": "bottom", "color": tone(GREY)}
-    ax.annotate(fill(head, 12) if narrow(ax) else head, (1, 1), (6, 1), xycoords="axes fraction", **where)
+    look: dict[str, Any] = {"textcoords": "offset points", "fontsize": "x-small", "annotation_clip": False}
+    for y, row in rows.iterrows():
+        interval = "" if narrow(ax) else f"  {row['better_low']:.2f} to {row['better_high']:.2f}"
+        text, bold = f"{row['better']:.2f}{interval}", "bold" if row["decided"] else "normal"
+        ax.annotate(text, (1, y), (6, 0), xycoords=ax.get_yaxis_transform(), weight=bold, va="center", **look)
+    if len(rows):
+        head = plain(f"chance to beat {display(rows['reference'].iloc[0])}")
+        look |= {"va": "bottom", "color": tone(GREY), "xycoords": "axes fraction"}
+        ax.annotate(fill(head, 12) if narrow(ax) else head, (1, 1), (6, 1), **look)
 
 
 def caption(runs: pd.DataFrame, rows: pd.DataFrame) -> str:
@@ -209,32 +186,32 @@ def caption(runs: pd.DataFrame, rows: pd.DataFrame) -> str:
     text = f"Interquartile means over {rows['tasks'].iloc[0]} tasks and {rows['seeds'].min()} seeds or more"
     text = f"{text} with 95 % intervals of a stratified bootstrap over seeds (2,000 draws)."
     n = int(rows["better"].notna().sum())
-    if not n:
-        return text
-    return (
-        f"{text} Right: the probability that a run beats one of {display(rows['reference'].iloc[0])} at the same size. "
-        f"Filled and bold: it differs from a half, with Bonferroni's correction over {n} comparisons."
+    right = (
+        (
+            f" Right: the probability that a run beats one of {display(rows['reference'].iloc[0])} at the same size. "
+            f"Filled and bold: it differs from a half, with Bonferroni's correction over {n} comparisons."
+        )
+        if n
+        else ""
     )
+    return f"{text}{right}"
 
 
 def headline(rows: pd.DataFrame) -> str:
     """Return the answer in a sentence: which methods' runs are shown to beat the reference's, or to lose."""
+    names = [f"{display(row['method'])} {row['size']}" for _, row in rows.iterrows()]
     if rows["better"].isna().all():
-        first = rows.loc[rows["iqm"].idxmax()]
-        best = f"{display(first['method'])} {first['size']}"
+        best = names[int(np.argmax(rows["iqm"]))]
         return f"{best} has the highest mean over tasks; none is compared, as none has a size of its reference"
-    decided, against = rows[rows["decided"]], display(rows["reference"].iloc[0])
-    if decided.empty:
-        return f"Over {rows['tasks'].iloc[0]} tasks no method differs measurably from {against} of its size"
-    parts = []
-    for verb, some in (("beat", decided[decided["better"] > 0.5]), ("lose to", decided[decided["better"] < 0.5])):
-        if len(some):
-            named = [
-                f"{display(row['method'])} {row['size']} ({100 * row['better']:.0f} %)" for _, row in some.iterrows()
-            ]
-            parts.append(f"runs of {listed(named, most=3)} {verb} those of {against}")
+    named = rows.assign(name=[f"{n} ({100 * p:.0f} %)" for n, p in zip(names, rows["better"], strict=True)])
+    against, tasks, parts = display(rows["reference"].iloc[0]), rows["tasks"].iloc[0], []
+    for verb, up in (("beat", True), ("lose to", False)):
+        if some := named["name"][rows["decided"] & ((rows["better"] > 0.5) == up)].tolist():
+            parts.append(f"runs of {listed(some, most=3)} {verb} those of {against}")
+    if not parts:
+        return f"Over {tasks} tasks no method differs measurably from {against} of its size"
     text = ", and ".join(parts)
-    return f"{text[0].upper()}{text[1:]} at the same size over {rows['tasks'].iloc[0]} tasks"
+    return f"{text[0].upper()}{text[1:]} at the same size over {tasks} tasks"
 
 
 def size(rows: pd.DataFrame, *, width: float = 7) -> tuple[float, float]:

@@ -25,7 +25,7 @@ from matplotlib.lines import Line2D
 from tensoradapt.checks import is_number
 from tensoradapt.errors import TensorAdaptError, did_you_mean
 from tensoradapt.lab.analysis.comparisons import shared_seeds
-from tensoradapt.lab.analysis.facts import listed, where_tuned
+from tensoradapt.lab.analysis.descriptions import listed, where_tuned
 from tensoradapt.lab.analysis.names import Look, display, tone
 from tensoradapt.lab.analysis.names import looks as looks_of
 from tensoradapt.lab.analysis.plots import _parts

@@ -24,7 +24,7 @@ from matplotlib.markers import CARETLEFT, CARETRIGHT
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from tensoradapt.errors import TensorAdaptError
-from tensoradapt.lab.analysis.facts import named
+from tensoradapt.lab.analysis.descriptions import named
 from tensoradapt.lab.analysis.names import Look, display, tone
 from tensoradapt.lab.analysis.names import looks as look_up
 from tensoradapt.lab.analysis.plots import _parts

@@ -23,7 +23,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from tensoradapt.errors import TensorAdaptError, did_you_mean
-from tensoradapt.lab.analysis.facts import named
+from tensoradapt.lab.analysis.descriptions import named
 from tensoradapt.lab.analysis.names import Look, display, tone
 from tensoradapt.lab.analysis.names import looks as look_up
 from tensoradapt.lab.analysis.plots import _parts

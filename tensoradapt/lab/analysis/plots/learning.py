@@ -27,7 +27,7 @@ from scipy.ndimage import gaussian_filter1d
 
 from tensoradapt.checks import is_number, shown
 from tensoradapt.errors import TensorAdaptError, did_you_mean, few
-from tensoradapt.lab.analysis.facts import listed
+from tensoradapt.lab.analysis.descriptions import listed
 from tensoradapt.lab.analysis.names import Look, display, tone
 from tensoradapt.lab.analysis.names import looks as looks_of
 from tensoradapt.lab.analysis.plots import _parts
