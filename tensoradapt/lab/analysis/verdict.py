@@ -285,12 +285,9 @@ def _half(unsettled: DataFrame) -> str:
         return " (one seed settles nothing)"
     more = (unsettled["seeds_settle"].astype(float) - unsettled["n_seeds"]).fillna(math.inf).median()
     whom = "it" if len(unsettled) == 1 else "half of them"
-    seeds = (
-        "200 seeds would not settle"
-        if math.isinf(more)
-        else f"about {count_text(round(more), 'more seed')} would settle"
-    )
-    return f" ({seeds} {whom})"
+    if math.isinf(more):
+        return f" (200 seeds would not settle {whom})"
+    return f" (about {count_text(round(more), 'more seed')} would settle {whom})"
 
 
 def _sizes(those: DataFrame, every: DataFrame) -> str:

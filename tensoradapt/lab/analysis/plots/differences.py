@@ -125,14 +125,8 @@ def _row(ax: Axes, row: pd.Series, look: Look) -> None:
         for out, at, marker in ((row["low"] < low, low, CARETLEFT), (row["high"] > high, high, CARETRIGHT)):
             if out:
                 ax.plot(at, y, marker=marker, color=look.colour, ms=7, mew=0, zorder=2.5, gid="cut")
-    ax.plot(
-        row["difference"],
-        y,
-        look.marker,
-        mfc=look.colour if row["outcome"] == "kept" else tone(1),
-        gid=_said(row),
-        **mark,
-    )
+    face = look.colour if row["outcome"] == "kept" else tone(1)
+    ax.plot(row["difference"], y, look.marker, mfc=face, gid=_said(row), **mark)
 
 
 def _said(row: pd.Series) -> str:

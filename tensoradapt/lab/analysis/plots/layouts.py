@@ -32,7 +32,8 @@ from tensoradapt.lab.analysis.plots import _parts
 from tensoradapt.lab.analysis.tables import summarise
 from tensoradapt.planning.size import Size
 
-GAP = {"difference": "difference", "low": "difference_low", "high": "difference_high", "p_holm": "p_holm"}
+GAPS = {"difference": "difference", "low": "difference_low", "high": "difference_high", "p_holm": "p_holm"}
+KEYS = ["method", "layout", "size", "n_params"]
 across = 1  # panels of small multiples beside each other
 Column = tuple[float, bool, str, str]  # size as a number, whether not LoRA, parameterization, size as text
 
@@ -57,29 +58,21 @@ def rows(runs: pd.DataFrame, *, reference: str | None = None) -> pd.DataFrame:
     Raises:
         TensorAdaptError: unless a parameterization ran over two layouts at one size.
     """
-    means = summarise(runs)
-    means = means[means["parameterization"].notna() & means["layout"].notna()].copy()
-    means["size"] = [_size(row) for _, row in means.iterrows()]
+    means = _sized(summarise(runs)).dropna(subset=["parameterization", "layout"])
     if means.empty or means.groupby(["parameterization", "size"])["layout"].nunique().max() < 2:
         raise TensorAdaptError(
             "no parameterization ran over two layouts at one size; expected that of one at least, as of a sweep with "
             "several layouts"
         )
     chosen = reference_of(means, reference)
-    gaps = {_key(row): row for _, row in compare(runs, chosen, "size").iterrows()}
-    own = [gaps.get(_key(row)) for _, row in means.iterrows()]
-    found = means.assign(reference=means["method"].isin(methods_of(means, chosen)))
-    for name, column in GAP.items():
-        found[column] = [np.nan if row is None else float(row[name]) for row in own]
-    return found.assign(decided=[row is not None and bool(row["decided"]) for row in own]).reset_index(drop=True)
+    gaps = _sized(compare(runs, chosen, "size"))[[*KEYS, *GAPS, "decided"]]
+    found = means.merge(gaps.rename(columns=GAPS), "left", KEYS)
+    is_reference = means["method"].isin(methods_of(means, chosen)).to_numpy()
+    return found.assign(decided=found["decided"].eq(True).fillna(False).astype(bool), reference=is_reference)
 
 
-def _key(row: pd.Series) -> tuple[str, str, str, float]:
-    return row["method"], row["layout"], _size(row), float(row["n_params"])
-
-
-def _size(row: pd.Series) -> str:
-    return Size.of(row).short
+def _sized(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows.assign(size=[Size.of(row).short for _, row in rows.iterrows()])
 
 
 def _columns(rows: pd.DataFrame) -> list[Column]:
@@ -123,12 +116,8 @@ def _cell(ax: Axes, row: pd.Series, x: int, y: int, inches: float, colour: str) 
     below = f"\n{_parts.signed(row['difference'])}" if np.isfinite(row["difference"]) and not row["reference"] else ""
     text = f"{_parts.number(row['mean'])}{below}" if inches > 0.4 else "•" * bool(row["decided"])
     weight = "bold" if row["decided"] else "normal"
-    look: dict[str, Any] = {
-        "ha": "center",
-        "va": "center",
-        "fontsize": "x-small" if inches > 0.48 else "xx-small",
-        "color": colour,
-    }
+    small = "x-small" if inches > 0.48 else "xx-small"
+    look: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": small, "color": colour}
     ax.text(x + 0.5, y + 0.5, text, weight=weight, linespacing=1.1, gid=_parts.said(row), **look)
     if row["reference"]:
         frame = Rectangle((x + 0.03, y + 0.04), 0.94, 0.92, fill=False, lw=1.2, ec=tone(0), zorder=3)
