@@ -1,7 +1,7 @@
 """Dense: ``delta = W``, one full tensor: an upper bound on what others can express and on what they cost.
 
-It is full fine-tuning of the adapted matrices, with the parameter count that the others are compared with. Tied or not,
-it has as many parameters as the matrices; ``plan`` refuses more than that.
+It is full fine-tuning of the adapted matrices, with the parameter count that the others are compared with. Choose it as
+their upper bound. Tied or not, it has as many parameters as the matrices; ``plan`` refuses more than that.
 """
 
 import math

@@ -44,7 +44,7 @@ def _rows() -> list[tuple[Any, list[str], Group]]:
     return [(AdapterSpec, list(FIRST), Group("Method and size", sort_key=10)), *advanced]
 
 
-@takes(*_rows())
+@takes(*_rows(), several=False)
 def plan(*, model: Model = DEFAULT_MODEL, json: Json = False, **typed: Any) -> None:
     """Print a plan.
 
@@ -93,7 +93,7 @@ def compress(
     """Compress, print the report, save.
 
     Args:
-        folder: of adapter_config.json and adapter_model.safetensors; of several the layout has the mode task
+        folder: a folder with adapter_config.json and adapter_model.safetensors; of several the layout has the mode task
         model: its base model; only the config is read
         method: such as cp, tucker or tensor_train
         layout: such as "layer proj : head dim : model"
@@ -156,7 +156,7 @@ def export(
     """Export and print the report: rank and errors of every module, and the --max-lora-rank that vLLM needs.
 
     Args:
-        folder: of an adapter as adapter.save wrote it, or of a run that kept its adapter
+        folder: the folder of an adapter as adapter.save wrote it, or of a run that kept its adapter
         out: a new folder, or an earlier export
         model: an adapter's base model; only the config is read
         rank: at most this rank, by truncation; exact without it

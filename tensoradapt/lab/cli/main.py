@@ -136,35 +136,40 @@ def app(every: bool = False) -> App:
 
 def refusal(error: CycloptsError, words: Sequence[str]) -> str:
     """Return a line that says which word was refused, what was expected, and what to type."""
-    command = f"tensoradapt {words[0]}" if words[0] in TABLE else "tensoradapt"
+    name = next((word for word in words if word != "help"), words[0])
+    command = f"tensoradapt {name}" if name in TABLE else "tensoradapt"
     error.verbose = False
     match error:
+        case UnknownCommandError() if name.startswith("-"):
+            return f"unknown option {name} before a command; expected tensoradapt COMMAND {name}, --version or --help"
         case UnknownCommandError():
-            name = words[0]
-            return f"unknown command {name!r}" + (
-                f"; type {COMMANDS[name]}" if name in COMMANDS else did_you_mean(name, TABLE)
-            )
+            known = f"; type {COMMANDS[name]}" if name in COMMANDS else did_you_mean(name, TABLE)
+            return f"unknown command {name!r}{known}"
         case UnknownOptionError():
-            names = [name for argument in error.argument_collection for name in argument.names]
+            names = [option for argument in error.argument_collection for option in argument.names]
             return _unknown_option((error.token.keyword or error.token.value).partition("=")[0], names, command)
         case UnusedCliTokensError():
             word = (error.unused_tokens or [""])[0]
-            hint = (
-                f"write --method {shlex.quote(word)}"
-                if words[0] in ("plan", "frontier")
-                else f"{command} --help has what it takes"
-            )
+            method = name in ("plan", "frontier") and "--method" not in words
+            hint = f"write --method {shlex.quote(word)}" if method else f"{command} --help has what it takes"
             return f"unexpected argument {word!r}; {hint}"
         case CoercionError() if error.token is not None and (kind := KINDS.get(error.target_type)):
+            if isinstance(error.__cause__, TensorAdaptError):
+                return str(error.__cause__)
             return f"{error.token.keyword} is {shown(error.token.value)}; expected {kind}"
         case RepeatArgumentError():
-            return f"{error.token.keyword} takes one value in {words[0]}; found several"
+            return f"{error.token.keyword} takes one value in {name}; found several"
         case MissingArgumentError() if error.argument is not None:
-            name = error.keyword or error.argument.name
-            return (
-                f"{name} {'has no value' if error.keyword else 'is missing'}; expected {error.argument.parameter.help}"
-            )
+            option = error.keyword or error.argument.name
+            return f"{option} {'has no value' if error.keyword else 'is missing'}; expected one: {_help(name, option)}"
     return str(error)
+
+
+def _help(command: str, option: str) -> str:
+    """Return what help says of an option of a command."""
+    arguments = app()[command].assemble_argument_collection(parse_docstring=True)
+    texts = {name: argument.parameter.help for argument in arguments for name in argument.names}
+    return texts.get(option) or ""
 
 
 def _unknown_option(word: str, names: Sequence[str], command: str) -> str:

@@ -57,10 +57,10 @@ def names_of(where: str) -> Callable[[Any], Iterable[str]]:
 
 
 METHODS = names_of("published.registry:names")
-Words = Annotated[list[str] | None, Parameter(consume_multiple=True, negative="", show_default=False)]
+Words = Annotated[list[str] | None, Parameter(consume_multiple=1, negative="", show_default=False)]
 Place = Annotated[Path, Parameter(converter=_paths)]
 Maybe = Annotated[Path | None, Parameter(converter=_paths)]
-Places = Annotated[list[Path] | None, Parameter(converter=_paths, consume_multiple=True, negative="")]
+Places = Annotated[list[Path] | None, Parameter(converter=_paths, consume_multiple=1, negative="")]
 Count = Annotated[int | None, Parameter(converter=_count, metavar="N")]
 Model = Annotated[str, Parameter(completer=names_of("lab.data.models:names"), metavar="NAME")]
 Method = Annotated[str | None, Parameter(completer=METHODS, metavar="NAME")]
@@ -78,18 +78,18 @@ def _at_most_one(arguments: Any) -> None:
         raise TensorAdaptError(f"{' and '.join(typed)} were given; expected one of them")
 
 
-def takes(*rows: tuple[Any, Iterable[str], Group]) -> Callable[[F], F]:
+def takes(*rows: tuple[Any, Iterable[str], Group], several: bool = True) -> Callable[[F], F]:
     """Decorate a command with an option for each named field of records, such as ``--on-mismatch`` for ``on_mismatch``.
 
-    ``rows``: records, fields, and the group of each in the help. The function takes what was typed as ``**typed``,
-    for ``table_of``.
+    ``rows``: records, fields, and the group of each in the help. ``several``: whether a field takes several values, as
+    in a sweep, also where it is no list and no pairs. The function takes what was typed as ``**typed``, for
+    ``table_of``.
     """
-
     by_name = [({f.name: f for f in fields(record)}, names, group) for record, names, group in rows]
     FORMER.update(
         {old: f.name for declared, _, _ in by_name for f in declared.values() for old in f.metadata["former"]}
     )
-    return with_options({n: _option(declared[n], group) for declared, names, group in by_name for n in names})
+    return with_options({n: _option(declared[n], group, several) for declared, names, group in by_name for n in names})
 
 
 def with_options(annotations: Mapping[str, Any]) -> Callable[[F], F]:
@@ -108,13 +108,15 @@ def with_options(annotations: Mapping[str, Any]) -> Callable[[F], F]:
     return decorate
 
 
-def _option(f: Field[Any], group: Group) -> Any:
-    kind: Any = bool if f.default is False else list[str]
+def _option(f: Field[Any], group: Group, several: bool) -> Any:
+    listed = f.metadata["listed"]  # ``--train`` alone is an empty list
+    several = several or listed or f.name in PAIRS
+    kind: Any = bool if f.default is False else list[str] if several else str
     how = Parameter(
         help=f.metadata["help"],
         group=group,
         negative="",
-        consume_multiple=True,
+        consume_multiple=(0 if listed else 1, None) if several else None,
         show_default=False,
         metavar=PAIRS.get(f.name, f.name.rpartition("_")[2].upper()),
         completer=METHODS if f.name == "method" else None,
@@ -125,7 +127,8 @@ def _option(f: Field[Any], group: Group) -> Any:
 def table_of(record: Any, typed: dict[str, Any]) -> dict[str, Any]:
     """Return the fields of a record that a command line gave, as the table that ``records.read`` takes."""
     asked = {f: typed[f.name] for f in fields(record) if typed.get(f.name) is not None}
-    return {f.name: v if isinstance(v, bool) else of_words(v, f.metadata["listed"]) for f, v in asked.items()}
+    words = {f: [v] if isinstance(v, str) else v for f, v in asked.items()}
+    return {f.name: v if isinstance(v, bool) else of_words(v, f.metadata["listed"]) for f, v in words.items()}
 
 
 def runs_folder(named: Path | None) -> Path:

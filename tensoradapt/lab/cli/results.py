@@ -76,24 +76,15 @@ def results(
         return
     table = read(folder, tuning=True, where=where or (), spec=spec)
     titles = views.MEANS if means else views.COMPARED if compare else views.RUNS
-    made = (
-        summarise(table)
-        if means and len(table)
-        else verdict(table, **of_reference)
-        if compare and len(table)
-        else table
-    )
+    made = table
+    if len(table) and (means or compare):
+        made = summarise(table) if means else verdict(table, **of_reference)
     if out:
         whole = [path.suffix.lower() in (".csv", ".parquet") for path in out]
         texts = None if all(whole) else paper(table) if means else views.file_texts(made, titles)
-        _print_files(
-            folder,
-            [
-                write(made if w else texts, path, caption=caption, label=label)
-                for w, path in zip(whole, out, strict=True)
-            ],
-            json,
-        )
+        tables = [made if exact else texts for exact in whole]
+        files = [write(each, path, caption=caption, label=label) for each, path in zip(tables, out, strict=True)]
+        _print_files(folder, files, json)
     elif json:
         said = [] if table.empty else views.verdict(table, reference)
         show_json({"folder": folder, "verdict": said, "at_edge": at_edges(table), "rows": made.to_dict("records")})

@@ -143,7 +143,7 @@ def sweep(
     """Run a sweep and return the exit code.
 
     Args:
-        spec: what to run, in TOML
+        spec: a TOML file that says what to run
         out: folder of runs, new or to go on in (default: runs/NAME for NAME.toml)
         retry_failed: run again what has failed
         no_probe: leave out the short runs that tell time and disk
@@ -201,11 +201,8 @@ def _document(ended: Any, out: Path, source: Any, spec: Path | None) -> dict[str
     from tensoradapt.lab.sweeps.results import results
 
     counts = {name: getattr(ended, name) for name in ("finished", "total", "complete", "failed", "blocked", "at_edge")}
-    return {
-        "folder": out,
-        **counts,
-        "means": summarise(results(source, spec=spec)).to_dict("records") if source else [],
-    }
+    means = summarise(results(source, spec=spec)).to_dict("records") if source else []
+    return {"folder": out, **counts, "means": means}
 
 
 def _stopped(out: Path) -> int:

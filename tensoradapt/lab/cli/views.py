@@ -39,7 +39,7 @@ STATES |= {"seconds_left": "left"}
 SETTINGS = ("model", "metric", *SETUP, "steps")
 ONCE = ("task", "reference", *SETTINGS)
 # columns by their importance; others follow, from left to right
-FIRST = ("method", "verdict", "score", "mean", "n_params", "size", "seed", "task", "difference", "interval", "status")
+FIRST = ("method", "verdict", "size", "score", "mean", "n_params", "seed", "task", "difference", "interval", "status")
 COLOURS = {"kept": "green", "open": "bright_black", "failed": "bright_black"}  # of verdicts, as in figures
 
 

@@ -70,10 +70,12 @@ def test_plan_has_an_option_for_each_field_and_prints_what_python_does(capsys):
     ("arguments", "says"),
     [
         ([*TINY, "--method", "tuker"], 'did you mean "tucker"?'),
-        (
-            MIXED,
-            "lotr with paper=True is not defined on these matrices: ",
-        ),
+        (MIXED, "lotr with paper=True is not defined on these matrices: "),
+        (["--json", "plan"], "unknown option --json before a command; expected tensoradapt COMMAND --json"),
+        (["compress"], "FOLDER is missing; expected one: a folder with adapter_config.json"),
+        (["plan", "--rank"], "--rank has no value; expected one: an upper bound"),
+        (["plan", "--method", "cp", "--method", "lora"], "--method takes one value in plan; found several"),
+        (["choose", "--budget", "abc"], "budget is 'abc'; expected a whole number, such as 18600"),
         (["plan", "--model", "tiny-random-bert", "--method", "cp"], "error: cp needs a size; give --rank or --budget"),
         (["plan", "--model", "tiny-random-bert"], "error: a method is missing; give --method, as in --method cp"),
         ([*TINY, "--lr", "1e-3", "1e-2"], "has 2 values; expected one, as a frontier tunes nothing"),
@@ -163,9 +165,7 @@ def shown(command: str, columns: int, monkeypatch: pytest.MonkeyPatch, capsys: p
 
 @pytest.mark.parametrize("command", ["", *fuzz_cli.names()])
 @pytest.mark.parametrize("columns", [80, 40])
-def test_help_fits_the_terminal_and_begins_with_examples(
-    command: str, columns: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_help_fits_the_terminal_and_begins_with_examples(command, columns, monkeypatch, capsys):
     lines = shown(f"{command} --help", columns, monkeypatch, capsys)
     assert max(map(len, lines)) <= columns and "tensoradapt" in lines[0]
 
