@@ -196,10 +196,6 @@ def rows(**options: object) -> pd.DataFrame:
         (lambda: similarity(GOOD, ("layer", "in"), "layers"), "mode 'layers' is not a mode .* did you mean \"layer\""),
         (lambda: drawing.rows(GOOD), "a ndarray has no names of modes; expected an adapter, or an array with names="),
         (
-            lambda: rows(cosines="in", labels=["q", "v"]),
-            r"labels are \['q', 'v'\]; expected 3 different names, one for each slice of in",
-        ),
-        (
             lambda: drawing.rows(spectra(GOOD, ("a", "in")), cosines="in"),
             "Spectra have no slices to compare; give the adapter or its array for cosines=",
         ),
@@ -207,11 +203,6 @@ def rows(**options: object) -> pd.DataFrame:
 )
 def test_what_is_refused_says_what_was_found_and_expected(call, message: str) -> None:
     refused(call, message)
-
-
-def cosines(matrix: np.ndarray, labels: Sequence[str] | None = None) -> pd.DataFrame:
-    """The rows of slices with these cosines."""
-    return drawing._pairs(matrix, "proj", labels)
 
 
 def test_a_row_is_a_singular_value_with_the_ranks_of_its_mode() -> None:
@@ -261,8 +252,7 @@ def test_the_singular_values_and_ranks_are_drawn_where_they_are() -> None:
 @pytest.mark.parametrize("mode", [None, "layer", "proj", "head"])
 def test_nothing_on_a_figure_overlaps_or_is_cut_off(mode: str | None, width: float) -> None:
     tensor = np.random.default_rng(0).standard_normal((24, 7, 12, 2, 3))
-    labels = [f"{p}_proj" for p in ("q", "k", "v", "o", "gate", "up", "down")] if mode == "proj" else None
-    found = drawn(drawing, drawing.rows(tensor, names=STACK, cosines=mode, labels=labels), width).figure
+    found = drawn(drawing, drawing.rows(tensor, names=STACK, cosines=mode), width).figure
     assert not faults(found, turned=True)
     parts = [part.get_tightbbox() for part in found.axes]
     assert len(parts) == 1 + (mode is not None)

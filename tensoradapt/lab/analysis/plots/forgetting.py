@@ -25,7 +25,6 @@ from tensoradapt.errors import TensorAdaptError
 from tensoradapt.lab.analysis.names import Look, display, tone
 from tensoradapt.lab.analysis.names import looks as looks_of
 from tensoradapt.lab.analysis.plots import _parts
-from tensoradapt.lab.analysis.results import CONFIGURATION
 from tensoradapt.lab.analysis.statistics.intervals import t_interval
 from tensoradapt.lab.analysis.tables import reported, summarise
 
@@ -51,20 +50,11 @@ def rows(runs: pd.DataFrame) -> pd.DataFrame:
         )
     table = reported(runs)
     found = summarise(table[table["kind"] != "head"], "forgetting")
-    groups = {key: list(own) for key, own in table.groupby(list(CONFIGURATION), dropna=False)["forgetting"]}
-    intervals = [t_interval(groups[_key(row, groups)]) for _, row in found.iterrows()]
-    return found.assign(
-        forgetting=[each.mean for each in intervals],
-        forgetting_seeds=[groups[_key(row, groups)] for _, row in found.iterrows()],
-        forgetting_low=[each.low for each in intervals],
-        forgetting_high=[each.high for each in intervals],
-    )
-
-
-def _key(row: pd.Series, groups: Mapping[Any, Any]) -> Any:
-    """Return the group of a configuration, in whose key a missing value is not equal to itself."""
-    wanted = [None if pd.isna(row[name]) else row[name] for name in CONFIGURATION]
-    return next(key for key in groups if [None if pd.isna(part) else part for part in key] == wanted)
+    by_run = table.set_index("id")["forgetting"].astype(float)
+    seeds = [by_run[list(names)].tolist() for names in found["runs"]]
+    intervals = [t_interval(values) for values in seeds]
+    ends = {f"forgetting_{end}": [getattr(each, end) for each in intervals] for end in ("low", "high")}
+    return found.assign(forgetting=[each.mean for each in intervals], forgetting_seeds=seeds, **ends)
 
 
 def draw(rows: pd.DataFrame, ax: Axes, *, looks: Mapping[str, Look] | None = None, names: bool = True) -> Axes:

@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,7 +20,7 @@ from matplotlib.ticker import LogLocator, NullLocator
 
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.lab.analysis.names import COLOURS, MARKERS, ink, tone
-from tensoradapt.lab.analysis.plots._parts import GREY, bare, end_names, figure_of, inches, narrow, plain
+from tensoradapt.lab.analysis.plots._parts import GREY, bare, end_names, figure_of, inches, narrow
 from tensoradapt.lab.analysis.statistics.spectra import Spectra, check_mode, similarity
 from tensoradapt.lab.analysis.statistics.spectra import spectra as spectra_of
 from tensoradapt.planning.build_plan import plan
@@ -41,7 +40,6 @@ def rows(
     names: Sequence[str] | None = None,
     layout: str = LAYOUT,
     cosines: str | None = None,
-    labels: Sequence[str] | None = None,
 ) -> pd.DataFrame:
     """Return a row for each singular value of each mode, or with ``cosines`` for each pair of slices of that mode.
 
@@ -54,11 +52,10 @@ def rows(
         names: of the modes of an array.
         layout: the modes in which an adapter's updates are stacked.
         cosines: a mode, for the cosines of its slices.
-        labels: names of these slices; by default their numbers.
 
     Raises:
-        TensorAdaptError: for an array without names, matrices of an adapter that make no one stack, an unknown mode,
-            and labels that do not fit.
+        TensorAdaptError: for an array without names, matrices of an adapter that make no one stack, and an
+            unknown mode.
     """
     if isinstance(adapter, Spectra):
         if cosines is not None:
@@ -68,7 +65,7 @@ def rows(
     if cosines is None:
         return _values(spectra_of(array, modes))
     check_mode(cosines, modes)
-    return _pairs(similarity(array, modes, cosines), cosines, labels)
+    return _pairs(similarity(array, modes, cosines), cosines)
 
 
 def _stack(adapter: Any, names: Sequence[str] | None, layout: str) -> tuple[Any, Sequence[str]]:
@@ -107,14 +104,9 @@ def _values(found: Spectra) -> pd.DataFrame:
     )
 
 
-def _pairs(matrix: Any, mode: str, labels: Sequence[str] | None) -> pd.DataFrame:
-    slices = [str(i) for i in range(len(matrix))] if labels is None else list(labels)
-    if len(slices) != len(matrix) or len(set(slices)) != len(slices):
-        raise TensorAdaptError(
-            f"labels are {slices}; expected {len(matrix)} different names, one for each slice of {mode}"
-        )
-    both = itertools.product(enumerate(slices), repeat=2)
-    return pd.DataFrame({"mode": mode, "first": a, "second": b, "cosine": matrix[i, j]} for (i, a), (j, b) in both)
+def _pairs(matrix: Any, mode: str) -> pd.DataFrame:
+    pairs = np.ndenumerate(matrix)
+    return pd.DataFrame({"mode": mode, "first": i, "second": j, "cosine": cosine} for (i, j), cosine in pairs)
 
 
 def draw(rows: pd.DataFrame, ax: Axes) -> Axes:
@@ -190,33 +182,24 @@ def _style(i: int) -> dict[str, Any]:
 
 
 def _draw_cosines(rows: pd.DataFrame, ax: Axes) -> Axes:
-    slices = list(dict.fromkeys(rows["first"]))
-    n, mode = len(slices), rows["mode"].iloc[0]
-    matrix = rows["cosine"].to_numpy().reshape(n, n)
+    matrix, mode = rows.pivot(index="first", columns="second", values="cosine").to_numpy(), rows["mode"].iloc[0]
+    n = len(matrix)
     image = ax.imshow(matrix, cmap=COSINES, vmin=-1, vmax=1)
     ticks = range(0, n, -(-n // TICKS))
-    names = [plain(slices[i]) for i in ticks]
-    upright = max(map(len, names)) * len(names) > 8 * inches(ax)
-    ax.set_xticks(ticks, names, rotation=90 if upright else 0, fontsize="small")
-    ax.set_yticks(ticks, names, fontsize="small")
+    ax.set_xticks(ticks, map(str, ticks), fontsize="small")
+    ax.set_yticks(ticks, map(str, ticks), fontsize="small")
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
     ax.set(xlabel=mode, ylabel=mode)
     bar = ax.figure.colorbar(image, ax=ax, fraction=0.046, pad=0.04, ticks=[-1, 0, 1])
     bar.set_label("cosine of two slices", fontsize="small")
     bar.outline.set_visible(False)
-    if n <= NUMBERS:
-        _write(ax, matrix)
-    return ax
-
-
-def _write(ax: Axes, matrix: Any) -> None:
-    """Write the cosines into their cells, as large as these allow, where that can be read."""
     figure_of(ax).draw_without_rendering()  # a layout engine gives the cells their size only now
-    size = min(7.0, 72 * inches(ax) / len(matrix) / WIDTH)
-    for (i, j), cosine in np.ndenumerate(matrix if size >= SMALLEST else np.empty((0, 0))):
+    size = min(7.0, 72 * inches(ax) / n / WIDTH)
+    for (i, j), cosine in np.ndenumerate(matrix) if size >= SMALLEST and n <= NUMBERS else ():
         text = f"{round(cosine, 2) + 0.0:.2f}"  # no -0.00
         ax.text(j, i, text, color="black" if cosine > -0.2 else "white", ha="center", va="center", fontsize=size)
+    return ax
 
 
 def caption(adapter: Any, rows: pd.DataFrame) -> str:
