@@ -8,23 +8,22 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from html import escape
 from importlib import import_module, resources
-from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib import pyplot
-from pandas import DataFrame, Series, notna
+from pandas import DataFrame, notna
 
 from tensoradapt.checks import strings
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.files import replace_file
 from tensoradapt.lab.analysis import results
-from tensoradapt.lab.analysis.comparisons import methods_of
 from tensoradapt.lab.analysis.descriptions import how_chosen, how_unequal, listed, named, reported
 from tensoradapt.lab.analysis.names import display, looks
 from tensoradapt.lab.analysis.page import svg
+from tensoradapt.lab.analysis.plots import _call
 from tensoradapt.lab.analysis.rates import at_edges, edge_text
 from tensoradapt.lab.analysis.results import LOST
 from tensoradapt.lab.analysis.tables import summarise
@@ -33,7 +32,7 @@ from tensoradapt.lab.runs.store import ADAPTERS, Failure
 from tensoradapt.planning.size import Size
 from tensoradapt.text import count_text, duration_text, plain
 
-FIGURES = ("frontier", "differences")  # and below the tables the losses of training
+FIGURES, LOSSES = ("frontier", "differences"), ("learning",)  # above and below the tables
 WIDTHS = {"broad": 6.0, "slim": 3.5}  # inches of a figure on a page of two columns, and on a telephone
 # columns of the page's tables: title, column of the rows, and how a value is written; a number unless it is "{}", and
 # HTML where it is ""
@@ -56,11 +55,6 @@ DIFFERENCES = (
     *(("Control", "control", "{}"), ("To the control", "control_difference", "{:+.4f}")),
     *(("p of that (Holm)", "control_p_holm", "{:.4f}"), ("Seeds to settle it", "seeds_settle", "{:.0f}")),
     ("Runs by seed", "links", ""),
-)
-MOST = 100  # configurations of a task that tables and figures have
-LEFT_OUT = (
-    "Shown are the best {most} of {n} by their means, those on the frontier, and what they are compared with; the "
-    "verdict and the corrections are over all, and ta.summarise has them."
 )
 FAMILY = (
     "Holm's correction is over the {n} of this task. Rates were chosen on validation by other seeds; nothing "
@@ -126,40 +120,19 @@ def write_page(
     tasks = judge(scored, reference, margin=margin) if len(scored := reported(kept)) else []
     several, question = len(tasks) > 1, _question(tasks)
     heading = f"<h1>{_text(question)}</h1>{_about(kept, title, where)}{_nav(tasks)}"
-    shown = {one.task: _best(one) for one in tasks}
-    own = _runs_of(shown.values(), kept) if any(means.attrs["left_out"] for means in shown.values()) else kept
     parts = [
         f"<header>{heading}</header>\n<main>",
         *(_verdict(one, several) for one in tasks),
-        *(_task(one, kept, shown[one.task], several) for one in tasks),
+        *(_task(one, kept, several) for one in tasks),
         *_edges(kept),
         _cards(_overall(kept, told.total)),
-        _runs(own, Path(path).parent, len(kept)),
-        *_lost(own, told),
+        _runs(kept, Path(path).parent),
+        *_lost(kept, told),
         *_made(told),
     ]
     return replace_file(
         Path(path), _document(f"{question} {title}", "\n".join(parts)).encode(errors="backslashreplace")
     )
-
-
-def _best(one: Judged) -> DataFrame:
-    """Return the means that tables and figures of a task have; ``attrs["left_out"]`` says of how many others."""
-    means = summarise(one.runs)
-    best = means["mean"].rank(ascending=False, method="first") <= MOST
-    others = (means["kind"] != "adapter") | means["method"].isin(methods_of(means, one.reference))
-    found = means[best | others | means["on_frontier"]]
-    left = len(means) - len(found)
-    found.attrs["left_out"] = LEFT_OUT.format(most=MOST, n=f"{len(means):,} methods and sizes") if left else ""
-    return found
-
-
-def _runs_of(shown: Iterable[DataFrame], runs: DataFrame) -> DataFrame:
-    """Return the runs behind means, those that tuned their methods, and those that failed."""
-    ids = {name for means in shown for names in means["runs"] for name in names}
-    methods = {method for means in shown for method in means["method"]}
-    tuning = runs["tuning"] & runs["method"].isin(methods)
-    return runs[runs["id"].isin(ids) | tuning | (runs["status"] == "failed")]
 
 
 def _document(title: str, body: str) -> str:
@@ -235,58 +208,43 @@ def _overall(runs: DataFrame, total: int | None) -> Iterator[tuple[str, str, str
             return
 
 
-def _task(one: Judged, every: DataFrame, shown: DataFrame, several: bool) -> str:
-    own = results.table_of(every[every["task"].fillna("") == one.task])
+def _task(one: Judged, every: DataFrame, several: bool) -> str:
+    own, means = results.table_of(every[every["task"].fillna("") == one.task]), _written(summarise(one.runs))
     margin = {"margin": float(one.verdicts["margin"].iloc[0])} if len(one.verdicts) else {}
     options = {"reference": one.reference or None, **margin, "looks": looks(every["method"])}
-    ids = {name for names in shown["runs"] for name in names}
-    drawn, losses = ("".join(_figure(n, own, one.task, options, ids) for n in some) for some in (FIGURES, ["learning"]))
-    means, runs = _written(shown), _written(one.runs[one.runs["id"].isin(ids)]).set_index("id")
+    drawn, losses = ("".join(_figure(name, own, one.task, options) for name in some) for some in (FIGURES, LOSSES))
+    runs = _written(one.runs).set_index("id")
     for name in ("seconds", "memory", "gpu"):
         means[name] = [runs[name].astype(float).reindex(list(names)).median() for names in means["runs"]]
     means["links"] = [_links(names, runs["seed"]) for names in means["runs"]]
     rates = f"Learning rates {how_chosen(own)}." if own["tuning"].any() else ""
-    about = " ".join(filter(None, (shown.attrs["left_out"], rates, how_unequal(one.runs))))
-    tables = [_table("Means over seeds", means, MEANS, about), losses]
-    if len(one.verdicts):
-        gaps = _written(one.verdicts[_of(ids, one.verdicts)])
-        gaps["against"] = [
-            f"{display(row['reference'])} ({row['reference_n_params']:,.0f})" for _, row in gaps.iterrows()
-        ]
+    tables = [_table("Means over seeds", means, MEANS, f"{rates} {how_unequal(one.runs)}".strip()), losses]
+    if n := len(one.verdicts):
+        gaps, against = _written(one.verdicts), display(one.reference)
+        gaps["against"] = [f"{against} ({count:,.0f})" for count in gaps["reference_n_params"]]
         gaps["links"] = [" – ".join(_links(names[i::2], runs["seed"]) for i in (0, 1)) for names in gaps["runs"]]
-        title = f"Differences to {display(one.reference)}, paired over {gaps['over'].iloc[0]}"
-        tables.insert(0, _table(title, gaps, DIFFERENCES, FAMILY.format(n=count_text(len(one.verdicts), "comparison"))))
+        title = f"Differences to {against}, paired over {gaps['over'].iloc[0]}"
+        tables.insert(0, _table(title, gaps, DIFFERENCES, FAMILY.format(n=count_text(n, "comparison"))))
     heading = f'<h2 id="{_id("task", one.task)}">{_text(one.task)}</h2>' if several else ""
     return "\n".join([heading, f'<div class="grid">{drawn}</div>', *tables])
 
 
-def _of(ids: set[str], rows: DataFrame) -> Series:
-    """Return which rows are of some runs, by the first of a row's."""
-    return rows["runs"].map(lambda names: names[0] in ids)
-
-
-def _figure(name: str, runs: DataFrame, task: str, options: Mapping[str, Any], ids: set[str]) -> str:
-    """Return a figure of some runs at two widths, of which a page shows one; or why the runs do not allow it."""
-    module, drawings = import_module(f"tensoradapt.lab.analysis.plots.{name}"), []
-    given, of_rows = (
-        {k: v for k, v in options.items() if k in signature(f).parameters} for f in (module.draw, module.rows)
-    )
+def _figure(name: str, runs: DataFrame, task: str, options: Mapping[str, Any]) -> str:
+    """Return a figure at two widths, of which a page shows one; or why the runs do not allow it."""
+    module, drawings = import_module(f"tensoradapt.lab.analysis.plots.{name}"), ""
     try:
-        if name == "learning":  # whose rows read a file of each run
-            runs = runs[runs["id"].isin(ids)]
-        rows = module.rows(runs, **of_rows)
-        drawn_rows = rows[_of(ids, rows)] if "runs" in rows else rows
+        rows = _call(module.rows, runs, **options)
+        said = _text(module.headline(rows))
         for kind, width in WIDTHS.items():
             with pyplot.style.context("default"), mpl.rc_context(svg.DRAWN):
-                drawn, ax = pyplot.subplots(figsize=module.size(drawn_rows, width=width), layout="constrained")
-                module.draw(drawn_rows, ax, **given)
-                drawings.append((kind, svg.inline(drawn, f"{_id(name, task)}-{kind[0]}")))
+                drawn, ax = pyplot.subplots(figsize=module.size(rows, width=width), layout="constrained")
+                _call(module.draw, rows, ax, **options)
+                drawing = svg.inline(drawn, f"{_id(name, task)}-{kind[0]}")
+                drawings += f'<svg class="{kind}" role="img" aria-label="{said}"{drawing}'
                 pyplot.close(drawn)
     except TensorAdaptError as error:
         return f'<figure class="soft">No figure of {_text(name)}: {_text(error)}</figure>'
-    said = _text(module.headline(rows))
-    svgs = "".join(f'<svg class="{kind}" role="img" aria-label="{said}"{drawing}' for kind, drawing in drawings)
-    return f"<figure><h3>{said}</h3>{svgs}<figcaption>{_text(module.caption(runs, rows))}</figcaption></figure>"
+    return f"<figure><h3>{said}</h3>{drawings}<figcaption>{_text(module.caption(runs, rows))}</figcaption></figure>"
 
 
 def _written(rows: DataFrame) -> DataFrame:
@@ -334,7 +292,7 @@ def _table(
     )
 
 
-def _runs(runs: DataFrame, folder: Path, n: int) -> str:
+def _runs(runs: DataFrame, folder: Path) -> str:
     rows = _written(runs)
     roots = dict.fromkeys(Path(path).parent for path in rows["path"].dropna())
     kept = {path.name: path for root in roots for path in (root / ADAPTERS).glob("*/*")}
@@ -342,8 +300,7 @@ def _runs(runs: DataFrame, folder: Path, n: int) -> str:
     about = "A link is the folder of the run, with its config, result, measurements, provenance and predictions."
     about += " ta.load_run(folder, run) loads a run whose adapter was kept." if kept else ""
     linked = about if rows["path"].notna().any() else ""
-    title = "All runs" if len(runs) == n else f"Runs of what is shown, {len(runs):,} of {n:,}"
-    table = _table(title, rows, RUNS, linked, list(rows["id"]))
+    table = _table("All runs", rows, RUNS, linked, list(rows["id"]))
     return f'<details id="runs"><summary>Runs</summary>\n{table}</details>'
 
 

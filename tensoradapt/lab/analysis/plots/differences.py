@@ -117,7 +117,7 @@ def _row(ax: Axes, row: pd.Series, look: Look) -> None:
     (low, high), y = ax.get_xlim(), row["y"]
     mark: dict[str, Any] = {"color": look.colour, "ms": 5.5, "mew": 1.1, "zorder": 3}
     if row["outcome"] == "failed":
-        ax.plot(max(row["difference"], low), y, marker=CARETLEFT, gid=_said(row), **mark)
+        ax.plot(max(row["difference"], low), y, marker=CARETLEFT, gid=f"mean: {row['sentence']}", **mark)
         return
     if np.isfinite(row["low"]):
         bar: dict[str, Any] = {"color": tone(0.7, look.colour), "lw": 2.2, "solid_capstyle": "butt", "zorder": 2}
@@ -126,12 +126,7 @@ def _row(ax: Axes, row: pd.Series, look: Look) -> None:
             if out:
                 ax.plot(at, y, marker=marker, color=look.colour, ms=7, mew=0, zorder=2.5, gid="cut")
     face = look.colour if row["outcome"] == "kept" else tone(1)
-    ax.plot(row["difference"], y, look.marker, mfc=face, gid=_said(row), **mark)
-
-
-def _said(row: pd.Series) -> str:
-    """Return the gid of a mean, which a page shows where the pointer is."""
-    return f"mean: {row['sentence']}"
+    ax.plot(row["difference"], y, look.marker, mfc=face, gid=f"mean: {row['sentence']}", **mark)
 
 
 def _words(ax: Axes, row: pd.Series, wide: bool) -> None:
@@ -158,7 +153,8 @@ def _names(ax: Axes, rows: pd.DataFrame, styles: Mapping[str, Look], wide: bool)
     for _, row in rows.iterrows():
         twice = ((rows["method"] == row["method"]) & (rows["group"] == row["group"])).sum() > 1
         sized = twice or row["method"] == row["reference"]
-        name = (named(row) if sized else display(row["method"])) + _steps(row, rows)
+        name = named(row) if sized else display(row["method"])
+        name += f", {row['steps']:,} steps" if rows["steps"].nunique() > 1 else ""
         words = [word if len(word) <= most else f"{word[: most - 1]}…" for word in name.split()]
         lines = fill(" ".join(words), most, break_long_words=False, break_on_hyphens=False).split("\n")
         labels.append(_parts.plain("\n".join(lines if len(lines) < 3 else [f"{lines[0]} …", lines[-1]])))
@@ -168,10 +164,6 @@ def _names(ax: Axes, rows: pd.DataFrame, styles: Mapping[str, Look], wide: bool)
         if "\n" in text.get_text():
             text.set_fontsize("xx-small")
     ax.tick_params(axis="y", length=0)
-
-
-def _steps(row: pd.Series, rows: pd.DataFrame) -> str:
-    return f", {row['steps']:,} steps" if rows["steps"].nunique() > 1 else ""
 
 
 def _axis(ax: Axes, rows: pd.DataFrame, wide: bool) -> None:
@@ -197,9 +189,7 @@ def _against(rows: pd.DataFrame) -> str:
     return f"{display(rows['reference'].iloc[0])} of the same size"
 
 
-def headline(rows: pd.DataFrame) -> str:
-    """Return the answer: the fewest parameters that are shown to lose less than the margin, or that none is."""
-    return answer(rows)
+headline = answer  # the fewest parameters that are shown to lose less than the margin, or that none is
 
 
 def caption(runs: pd.DataFrame, rows: pd.DataFrame) -> str:
