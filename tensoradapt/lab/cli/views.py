@@ -94,7 +94,9 @@ def print_edges(runs: DataFrame) -> None:
 
 
 def print_table(table: DataFrame, titles: Mapping[str, str], wide: bool = False) -> None:
-    """Print a table of runs, means, comparisons or states in the width of the terminal."""
+    """Print a table of runs, means, comparisons or states in the width of the terminal; of no rows nothing."""
+    if table.empty:
+        return
     texts = cells(table, titles)
     texts = {key: column for key, column in texts.items() if len({*map(str, column)} - {""}) > (key in ONCE)}
     names = list(texts)
