@@ -74,7 +74,7 @@ def _full(config: RunConfig) -> RunConfig:
 @pytest.mark.slow
 def test_a_real_model_expects_the_text_of_the_archive() -> None:
     name = "smollm2-135m-instruct"
-    assets.fetch(assets.GENERAL_TEXT)
+    assets.fetch(forgetting.TEXT)
     forgetting.windows.cache_clear()
     assert len(forgetting.text()) == 399_293
     loss = forgetting.general_loss(TASK.model(name), forgetting.windows(name), "cpu")

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from tensoradapt import doors
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.extras.answers import chat
 from tensoradapt.lab.data import models
 from tensoradapt.lab.tasks.splits import DataSpec, Split, Splits, joined, take
-from tensoradapt.lab.tasks.task import EVERYTHING, SAME, Data, Task
+from tensoradapt.lab.tasks.task import EVERYTHING, SAME, Data, Measure, Task
 
 if TYPE_CHECKING:
     from torch import nn
@@ -32,11 +33,15 @@ class Answers(Task):
     licence: str = ""
     content: str = ""
     by_length: ClassVar[bool] = True
-    causal: ClassVar[bool] = True
 
     def splits(self, n_train: int | None = None, n_test: int | None = None) -> Splits:
         """Return all prompts with their answers, of any length."""
         return self.load_splits()
+
+    @property
+    def measures(self) -> Mapping[str, Measure]:
+        """What extras measure of models that write text."""
+        return doors.table("measures")
 
     @abstractmethod
     def example(self, texts: tuple[str, ...], label: int, model: str) -> Sized:

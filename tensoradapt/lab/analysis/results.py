@@ -107,8 +107,10 @@ def frame(runs: Iterable[Run], failures: Iterable[Failure] = ()) -> DataFrame:
     every: list[Run | Failure] = [*runs, *failures]
     rows = [_plain_row(one.row) | {"path": str(one.path)} for one in every]
     rows.sort(key=lambda row: (row["task"], row["method"], row["n_params"] or 0, row["seed"], row["lr"] or 0))
-    table = DataFrame(rows, columns=[*COLUMNS, "path"])
-    kinds = {**dict.fromkeys(NUMBERS, "float64"), **dict.fromkeys(WHOLE, "Int64"), **dict.fromkeys(FLAGS, "boolean")}
+    measured = dict.fromkeys(name for row in rows for name in row if name not in (*COLUMNS, "path"))
+    table = DataFrame(rows, columns=[*COLUMNS, *measured, "path"])
+    kinds = dict.fromkeys((*NUMBERS, *measured), "float64")
+    kinds |= {**dict.fromkeys(WHOLE, "Int64"), **dict.fromkeys(FLAGS, "boolean")}
     kinds |= {"rank": "Int64" if all(isinstance(row["rank"], int | None) for row in rows) else "object"}
     kinds["tuning"] = "bool"
     table = table.astype({name: kind for name, kind in kinds.items() if name in table})

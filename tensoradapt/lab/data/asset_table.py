@@ -81,14 +81,4 @@ ROWS = (
             ("vaderSentiment-2.5/LICENSE.txt", "LICENSE.txt"),
         ),
     ),
-    Asset(
-        name="general-text",
-        package="Brotli",
-        version="1.1.0",
-        filename="Brotli-1.1.0.tar.gz",
-        sha256="81de08ac11bcb85841e440c13611c00b67d3bf82698314928d0b676362546724",
-        licence="package MIT; proceedings of a workshop of the Library of Congress (1992), in the public domain",
-        holds="427 kB of English prose, by which runs measure what a language model forgets, 7.4 MB",
-        members=(("Brotli-1.1.0/tests/testdata/lcet10.txt", "lcet10.txt"), ("Brotli-1.1.0/LICENSE", "LICENSE")),
-    ),
 )

@@ -23,7 +23,6 @@ from tensoradapt.lab.data.asset_table import ROWS
 from tensoradapt.lab.data.asset_table import Asset as Asset
 
 __all__ = ["Asset", "fetch"]
-GENERAL_TEXT = "general-text"
 ASSETS: Mapping[str, Asset] = {asset.name: asset for asset in ROWS}
 
 
@@ -73,9 +72,8 @@ def fetch(asset: Asset | str) -> Path:
     return folder
 
 
-def cached(name: str) -> Path | None:
-    """Return the folder of a built-in asset if it is whole in the cache; nothing is downloaded."""
-    asset = _named(name)
+def cached(asset: Asset) -> Path | None:
+    """Return the folder of an asset if it is whole in the cache; nothing is downloaded."""
     folder = cache_dir() / f"{asset.name}-{asset.version}"
     return folder if _complete(asset, folder) else None
 

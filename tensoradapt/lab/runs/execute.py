@@ -88,7 +88,7 @@ def execution(
     if found := cut(task, data.parts, (train, validation, test), config.model, config.data.max_length):
         result["cut"] = found
     after, _ = measured(task, config, model, device, trained=True) if before else ({}, "")
-    result |= {name: growth(value, after.get(name)) for name, value in before.items()}
+    result |= growth(before, after)
     trained_head = TRAINED if config.fitted and not floor else ""
     result["note"] = "; ".join(filter(None, (result["note"], missed, trained_head)))
     measurements = {

@@ -1,39 +1,45 @@
-"""Measures: what runs measure of a model before and after its training, besides its score. Extras bring them in."""
+"""What runs measure of a model besides its score: by how much its training raises each measure of the task."""
 
 from __future__ import annotations
 
 import math
-from typing import Protocol
+from collections.abc import Mapping
+from contextlib import nullcontext
 
 from torch import nn
 
-from tensoradapt import doors
+from tensoradapt.errors import TensorAdaptError
 from tensoradapt.lab.runs.config import RunConfig
+from tensoradapt.lab.runs.row import COLUMNS, PARTS, RESULT
 from tensoradapt.lab.tasks.task import Task
-
-
-class Measure(Protocol):
-    """A quantity of a model. A run's result has by how much it grew, under the measure's name."""
-
-    def prepare(self, task: Task) -> str:
-        """Fetch what the models of a task are measured with, as a sweep starts; say in a line what is missing."""
-
-    def __call__(
-        self, task: Task, config: RunConfig, model: nn.Module, device: str, trained: bool
-    ) -> tuple[float | None, str]:
-        """Return the quantity of a model or, not ``trained``, of its base; or None and, in words, why."""
+from tensoradapt.surgery.attach import disabled
+from tensoradapt.training.fit import autocast
 
 
 def measured(
     task: Task, config: RunConfig, model: nn.Module, device: str, trained: bool
 ) -> tuple[dict[str, float], str]:
-    """Return the quantities of a model by name, and what was said of those that are missing."""
-    measures = doors.table("measures").items()
-    found = {name: measure(task, config, model, device, trained) for name, measure in measures}
-    values = {name: value for name, (value, _) in found.items() if value is not None}
-    return values, "; ".join(text for _, text in found.values() if text)
+    """Return the measures of a model or, not ``trained``, of its base, by name, and why others are missing.
+
+    A run that chooses a rate has none, as validation scores alone are compared.
+
+    Raises:
+        TensorAdaptError: for a measure that has the name of another column.
+    """
+    values, why = {}, []
+    base = disabled(model) if config.kind == "adapter" and not trained else nullcontext()
+    with base, autocast(config.training.precision, device):
+        for name, measure in {} if config.tuning else task.measures.items():
+            if name in (*COLUMNS, *RESULT, *PARTS):
+                raise TensorAdaptError(f"task {task.name!r} measures {name!r}, as another column is called; rename it")
+            try:
+                values[name] = measure(model, config.model, device)
+            except TensorAdaptError as error:
+                why.append(f"{name} was not measured: {error}")
+    return values, "; ".join(why)
 
 
-def growth(before: float, after: float | None) -> float | None:
-    """Return by how much a quantity grew; None where that is no number."""
-    return None if after is None or not math.isfinite(after - before) else after - before
+def growth(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, float | None]:
+    """Return by how much each quantity grew; None where that is no number."""
+    grown = {name: after.get(name, math.nan) - value for name, value in before.items()}
+    return {name: value if math.isfinite(value) else None for name, value in grown.items()}

@@ -1,7 +1,7 @@
 """A run as a flat row: the columns of tables, of conditions such as ``--where`` and of DataFrames.
 
-The columns are the fields of a run's records, as they were when it ran, and what followed from them. Rows are made here
-from the documents of a run's folder.
+The columns are the fields of a run's records, as they were when it ran, what followed from them, and what its task
+measured, by name. Rows are made here from the documents of a run's folder.
 """
 
 from __future__ import annotations
@@ -55,9 +55,9 @@ RESULT: Mapping[str, Check] = {
     "note": words,
     "n_params": count,
     "n_trained_base": checks.optional(count),
-    "forgetting": checks.optional(score),
 }
-OPTIONAL = ("n_trained_base", "forgetting")  # which runs of earlier versions and of other tasks have not
+OPTIONAL = ("n_trained_base",)  # which runs of earlier versions have not
+PARTS = ("metric", "validation", "test", "adapter", "n_train", "cut")  # of a result; all else in it is measured
 METRIC: Mapping[str, Check] = {  # low or high is None where the metric has no such end
     "name": checks.text,
     "chance": score,
@@ -79,7 +79,7 @@ COLUMNS = tuple(
             *("id", "status", "model", "task", "method", *SETUP, "rank", "budget", "n_params", "lr", "seed", "steps"),
             *("tuning", "metric", "chance", "validation", "score", "seconds", "peak_memory_bytes", "kind"),
             *("parameterization", "note", *names(AdapterSpec), *names(Training), *names(DataSpec), "n_trained_base"),
-            *("forgetting", "metric_low", "metric_high", *MEASURED),
+            *("metric_low", "metric_high", *MEASURED),
         )
     )
 )
@@ -95,7 +95,7 @@ FLAGS = _typed(("bool",))
 WHOLE = _typed(("int",), "n_params", "n_trained_base", "adapter_bytes", "threads")
 NUMBERS = (
     *WHOLE,
-    *_typed(("float",), "chance", "validation", "score", "forgetting", "metric_low", "metric_high"),
+    *_typed(("float",), "chance", "validation", "score", "metric_low", "metric_high"),
     *("seconds", "step_seconds_median", "peak_memory_bytes", "peak_device_bytes"),
 )
 
@@ -161,7 +161,8 @@ def reached(result: Mapping[str, Any]) -> Row:
     parts = {k: checks.named(scores, result[part], part).get(metric["name"]) for k, part in read_as.items()}
     adapter = adapter_cells(read(AdapterSpec, result["adapter"], "adapter")) if result.get("adapter") else {}
     ends = {f"metric_{end}": metric[end] for end in ("low", "high")}
-    return {**row, "metric": metric["name"], "chance": metric["chance"], **ends, **parts, **adapter}
+    more = {key: item for key, item in result.items() if is_number(item) and key not in (*COLUMNS, *PARTS)}
+    return {**more, **row, "metric": metric["name"], "chance": metric["chance"], **ends, **parts, **adapter}
 
 
 def adapter_cells(spec: AdapterSpec) -> Row:

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from typing import Any
 
-from tensoradapt import doors
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.lab.analysis.names import display
 from tensoradapt.lab.runs.config import RunConfig
@@ -210,8 +209,11 @@ def setting_lines(spec: SweepSpec, slots: Slots) -> Iterator[str]:
 def measure_lines(spec: SweepSpec) -> Iterator[str]:
     """Fetch what is measured of models besides their score; yield a line for what cannot be."""
     tasks = [restore(task, spec.own.get(task, {})) for task in spec.task]
-    lines = (measure.prepare(task) for measure in doors.table("measures").values() for task in tasks)
-    yield from dict.fromkeys(filter(None, lines))
+    for name, measure in {name: measure for task in tasks for name, measure in task.measures.items()}.items():
+        try:
+            measure.prepare()
+        except TensorAdaptError as error:
+            yield f"{name} will not be measured: {error}"
 
 
 def data_text(spec: SweepSpec, task: str) -> str:

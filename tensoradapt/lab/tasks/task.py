@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -44,6 +44,19 @@ class Data:
         return self.train, self.validation, self.test
 
 
+class Measure(Protocol):
+    """A quantity of a model. By how much a run's training raises it is a column of results, under the measure's name.
+
+    Both calls raise TensorAdaptError, with what is missing, where the quantity cannot be measured.
+    """
+
+    def prepare(self) -> None:
+        """Fetch what models are measured with, as a sweep starts."""
+
+    def __call__(self, model: nn.Module, name: str, device: str) -> float:
+        """Return the quantity of a model on a device, whose base has this name."""
+
+
 class Task(ABC):
     """A task of runs. Subclasses give ``splits``, ``model``, ``encode``, ``collate``, ``predict`` and ``metrics``.
 
@@ -60,7 +73,6 @@ class Task(ABC):
         content: a text that identifies the data of a task that a plug-in or a module holds, such as its name and
             version: it becomes part of a run's id. Without one, planning loads the data and hashes it.
         by_length: whether ``load`` leaves out examples that are too long, which the plan of a sweep then counts.
-        causal: whether its models write text, so that runs measure what they forget of general text.
         references: the kinds of runs without an adapter that it allows.
         readouts: what its heads may read, as of the field ``readout`` of a run.
 
@@ -77,7 +89,6 @@ class Task(ABC):
     licence: str = ""
     content: str = ""
     by_length: ClassVar[bool] = False
-    causal: ClassVar[bool] = False
     references: ClassVar[tuple[str, ...]] = ("head", "full", "bitfit")
     readouts: ClassVar[tuple[str, ...]] = ("model",)
 
@@ -129,6 +140,11 @@ class Task(ABC):
     @abstractmethod
     def predict(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
         """Return what is stored of each example of a batch, (batch, ...): logits, likelihoods of options, a loss."""
+
+    @property
+    def measures(self) -> Mapping[str, Measure]:
+        """What runs measure of its models besides their score, by name; each name becomes a column of results."""
+        return {}
 
     @property
     def all_metrics(self) -> tuple[Metric, ...]:
