@@ -38,7 +38,8 @@ from tensoradapt.lab.runs.config import RunConfig
 from tensoradapt.lab.runs.store import Run, load_runs, write_run
 from tensoradapt.lab.runs.work_folder import versions
 from tensoradapt.lab.sweeps import record as recorded
-from tensoradapt.lab.sweeps.due import base_of, cells, due, with_head_rates
+from tensoradapt.lab.sweeps.due import due
+from tensoradapt.lab.sweeps.plan_sweep import plan_sweep
 from tensoradapt.lab.sweeps.run_sweep import sweep
 from tensoradapt.lab.sweeps.spec import SweepSpec, read_spec
 from tensoradapt.records import toml_of
@@ -73,18 +74,17 @@ def write_runs(spec: SweepSpec, root: Path) -> int:
 
     The middle rate is the best on validation, and so the one that is reported.
     """
-    spec = with_head_rates(spec)
-    planned = cells(spec, base_of(spec))
-    n_params = {(cell.method, cell.size.rank): cell.n_params for cell in planned}
+    planned = plan_sweep(spec, root)
+    n_params = {(cell.method, cell.size.rank): cell.n_params for cell in planned.cells}
     pattern, rng = _computed(), np.random.default_rng(0)
-    tuning = due(spec, planned, root).configs
+    tuning = due(planned).configs
     kept = tuning[: len(tuning) - 2 * len(RATES)]
     for config in kept:
         _write(root, pattern, config, n_params, rng)
-    reported = [config for config in due(spec, planned, root).configs if not config.tuning]
+    reported = [config for config in due(planned).configs if not config.tuning]
     for config in reported:
         _write(root, pattern, config, n_params, rng)
-    recorded.write(root, spec, planned, versions())
+    recorded.write(planned, versions())
     return len(kept) + len(reported)
 
 

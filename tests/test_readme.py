@@ -24,8 +24,9 @@ import tensoradapt as ta
 from tensoradapt.lab import tasks
 from tensoradapt.lab.data import assets, models
 from tensoradapt.lab.runs.execute import execute
-from tensoradapt.lab.sweeps.due import base_of, cells, due, with_head_rates
+from tensoradapt.lab.sweeps.due import due
 from tensoradapt.lab.sweeps.frontier import frontier_spec
+from tensoradapt.lab.sweeps.plan_sweep import plan_sweep
 from tensoradapt.lab.sweeps.spec import read_spec
 from tensoradapt.lab.tasks import registry, snippets
 
@@ -104,7 +105,7 @@ def test_the_start_page_says_what_the_scores_of_its_picture_say():
 
 def frozen_bases(spec):
     """The runs of the frozen base of a specification, a seed each."""
-    due_now = due(spec, cells(spec, base_of(spec)), Path("none"))
+    due_now = due(plan_sweep(spec, Path("none")))
     return [config for config in due_now.configs if config.kind == "head"]
 
 
@@ -122,7 +123,7 @@ def test_the_script_trains_the_frozen_base_as_the_frontier_does(tmp_path, monkey
     monkeypatch.setattr(ta, "sweep", lambda spec, *_, **__: given.append(spec))
     monkeypatch.setattr(ta, "report", lambda *_: None, raising=False)
     exec(script_of("README.md"), {})
-    of_script = frozen_bases(with_head_rates(read_spec(given[0])))
+    of_script = frozen_bases(read_spec(given[0]))
     of_frontier = frozen_bases(frontier_spec("default", model="my-model", task="reviews", steps=given[0]["steps"]))
     settings = [
         [(config.seed, config.training, config.data.max_length) for config in bases]

@@ -25,16 +25,16 @@ STARTUP = 5  # random trials; Optuna's 10 would be most of a search that trains 
 
 def propose(case: TuningCase) -> Proposed:
     """Return the trials of a study that have been told how they ended, and ``parallel`` more."""
-    search, axes = case.spec.search, _axes(case)
+    search, axes = case.sweep.spec.search, _axes(case)
     assert search is not None
-    how = (json.dumps(axes), case.spec.tuning.seed[0], search.trials, search.parallel)
-    study = study_of(*how, str(case.root.absolute()), case.spec.id, case.method.name, case.task)
+    how = (json.dumps(axes), case.sweep.spec.tuning.seed[0], search.trials, search.parallel)
+    study = study_of(*how, str(case.sweep.folder.absolute()), case.sweep.spec.id, case.method.name, case.task)
     ended: list[tuple[RunConfig, Outcome]] = []
     for i in range(search.trials):
         config = _proposed(case, study.values(i))
         if not case.settled(config.id):
             break
-        ended.append((config, outcome(config, case.root)))
+        ended.append((config, outcome(config, case.sweep.folder)))
         study.tell(i, ended[-1][1])
     asked = min(len(ended) + search.parallel, search.trials)
     configs = [_proposed(case, study.values(i)) for i in range(asked)]
@@ -51,15 +51,16 @@ def propose(case: TuningCase) -> Proposed:
 
 def _axes(case: TuningCase) -> dict[str, Any]:
     """Return the search space of a method; a frozen base has one rate, and only adapters have a scale and sizes."""
-    assert case.spec.search is not None
+    search = case.sweep.spec.search
+    assert search is not None
     unused = {"adapter": set(), "head": {"head_lr", "scale"}}.get(case.method.kind, {"scale"})
-    axes = {name: axis for name, axis in case.spec.search.space.items() if name not in {*unused, "rank", "budget"}}
-    return {**axes, "size": tuple(size.asked for size in case.sizes)} if case.spec.search.size else axes
+    axes = {name: axis for name, axis in search.space.items() if name not in {*unused, "rank", "budget"}}
+    return {**axes, "size": tuple(size.asked for size in case.sizes)} if search.size else axes
 
 
 def _proposed(case: TuningCase, values: Mapping[str, Any]) -> RunConfig:
     size = Size(**values["size"]) if "size" in values else case.middle
-    config = case.spec.config(case.method, case.task, size, values["lr"])
+    config = case.sweep.config(case.method, case.task, size, values["lr"])
     if "head_lr" in values:
         config = replace(config, training=replace(config.training, head_lr=values["head_lr"]))
     if "scale" in values and config.adapter:

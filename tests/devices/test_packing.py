@@ -15,16 +15,16 @@ from support.device_standin import standin
 from support.sweeping import TINY, attempts, done, results
 
 import tensoradapt as ta
-from tensoradapt.lab.data import models
 from tensoradapt.lab.runs import execute, perform
 from tensoradapt.lab.runs.store import load_failures
 from tensoradapt.lab.runs.work_folder import Work
 from tensoradapt.lab.sweeps import cost, packing, run_sweep
 from tensoradapt.lab.sweeps.cost import Cost, measure
-from tensoradapt.lab.sweeps.due import cells, due, with_head_rates
+from tensoradapt.lab.sweeps.due import due
 from tensoradapt.lab.sweeps.executors import catalogue
 from tensoradapt.lab.sweeps.executors.executor import Local, Slots, let_go
 from tensoradapt.lab.sweeps.packing import packed
+from tensoradapt.lab.sweeps.plan_sweep import plan_sweep
 from tensoradapt.lab.sweeps.spec import read_spec
 
 GB = 10**9
@@ -97,8 +97,8 @@ def test_how_runs_share_a_gpu_and_why_is_said_in_a_line(
 
 
 def configs(root: Path, **changes: Any) -> Sequence[Any]:
-    spec = with_head_rates(read_spec({**TINY, **changes}))
-    return due(spec, cells(spec, models.config(spec.model)), root).configs
+    spec = read_spec({**TINY, **changes})
+    return due(plan_sweep(spec, root)).configs
 
 
 @pytest.mark.thorough

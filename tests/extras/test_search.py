@@ -13,10 +13,10 @@ from support.synthetic_runs import write_scored
 
 import tensoradapt as ta
 from tensoradapt.extras.search import study_of
-from tensoradapt.lab.data import models
 from tensoradapt.lab.runs import perform
 from tensoradapt.lab.runs.store import is_finished, write_failure
-from tensoradapt.lab.sweeps.due import cells, due
+from tensoradapt.lab.sweeps.due import due
+from tensoradapt.lab.sweeps.plan_sweep import plan_sweep
 from tensoradapt.lab.sweeps.spec import read_spec
 
 RATES = {"low": 1e-4, "high": 1e-1}
@@ -46,13 +46,13 @@ def score(config):
 
 def pretend(root, spec, seed=0, end=write_scored):
     """Ends the runs of a sweep in an order drawn from a seed until none is left; returns what was due at last."""
-    planned, order = cells(spec, models.config(spec.model)), random.Random(seed)
-    for _ in range(2 * due(spec, planned, root).total):
-        now = due(spec, planned, root)
+    planned, order = plan_sweep(spec, root), random.Random(seed)
+    for _ in range(2 * due(planned).total):
+        now = due(planned)
         left = [config for config in now.configs if not ended(root, config.id)]
         if not left:
             study_of.cache_clear()
-            assert due(spec, planned, root) == now, "another process finds other trials"
+            assert due(planned) == now, "another process finds other trials"
             assert {path.name for path in root.iterdir()} == {c.id for c in now.configs}, "a run was made for nothing"
             return now
         one = order.choice(left)
@@ -72,7 +72,7 @@ def test_trials_are_the_same_however_their_runs_end(tmp_path):
 
 
 def found_total(found):
-    return due(found, cells(found, models.config(found.model)), Path("no-such-folder")).total
+    return due(plan_sweep(found, Path("no-such-folder"))).total
 
 
 @pytest.mark.thorough
@@ -107,7 +107,7 @@ def test_everything_that_can_be_searched_reaches_the_runs(tmp_path):
     space = {"lr": RATES, "head_lr": RATES, "scale": [0.5, "matched"], "rank": [1, 2, 3]}
     found = spec(rank=None, search=space, trials=8, reference=["head", "full"])
     now = pretend(tmp_path, found)
-    assert [len([cell for cell in cells(found, models.config(found.model)) if cell.method == "lora"])] == [3]
+    assert [len([cell for cell in plan_sweep(found, Path()).cells if cell.method == "lora"])] == [3]
     tried = {c.id: c for c in now.configs if c.method == "lora" and c.tuning}.values()
     assert {c.adapter.rank for c in tried} == {1, 2, 3} and {c.adapter.scale for c in tried} == {0.5, "matched"}
     assert len({c.training.head_lr for c in tried}) == len(tried) == 8
@@ -142,7 +142,7 @@ def test_what_failed_and_what_diverged_is_told_as_such_and_never_chosen(tmp_path
     now = pretend(tmp_path, spec(method="lora"), end=end)
     study_of.cache_clear()
     monkeypatch.setattr(optuna.study.Study, "tell", spy)
-    assert due(spec(method="lora"), cells(spec(method="lora"), models.config(TINY["model"])), tmp_path) == now
+    assert due(plan_sweep(spec(method="lora"), tmp_path)) == now
     tried = [c for c in now.configs if c.tuning]
     told = ["PRUNED" if c.training.lr > 1e-2 else "FAIL" if c.training.lr > 3e-3 else "COMPLETE" for c in tried]
     assert states == told and set(told) == {"PRUNED", "FAIL", "COMPLETE"}

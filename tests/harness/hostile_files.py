@@ -16,11 +16,11 @@ from support.synthetic_runs import write_synthetic
 from transformers import BertConfig, BertForSequenceClassification
 
 import tensoradapt as ta
-from tensoradapt.lab.data import models
 from tensoradapt.lab.runs.store import write_failure
 from tensoradapt.lab.runs.work_folder import Work
 from tensoradapt.lab.sweeps import record
-from tensoradapt.lab.sweeps.due import cells, due
+from tensoradapt.lab.sweeps.due import due
+from tensoradapt.lab.sweeps.plan_sweep import plan_sweep
 from tensoradapt.lab.sweeps.spec import read_spec
 
 CONFIG = {
@@ -123,9 +123,9 @@ def runs(folder: Path) -> Path:
         for seed in (0, 1):
             write_synthetic(folder, seed=seed, n_test=20, accuracy=0.6 + 0.2 * seed, **kind)
     spec = read_spec(TINY)
-    planned = cells(spec, models.config(spec.model))
-    record.write(folder, spec, planned, {"packages": {}, "commit": None})
-    first, second, *_ = due(spec, planned, folder).configs
+    planned = plan_sweep(spec, folder)
+    record.write(planned, {"packages": {}, "commit": None})
+    first, second, *_ = due(planned).configs
     write_failure(folder, first.id, {"kind": "X", "error": "no luck", "traceback": "", "config": first.as_dict()})
     work = Work(folder, second.id)
     work.prepare(second, 25)

@@ -89,7 +89,8 @@ from pathlib import Path
 from tempfile import mkdtemp
 import pytest
 from tensoradapt.lab.cli.main import main
-from tensoradapt.lab.sweeps.due import cells, due
+from tensoradapt.lab.sweeps.due import due
+from tensoradapt.lab.sweeps.plan_sweep import plan_sweep
 from tensoradapt.lora.read_folder import read_lora
 from tensoradapt.planning.spec import AdapterSpec
 from tensoradapt.records import markdown
@@ -147,7 +148,7 @@ near(*(1e5 * deltas(attached(gain, "lora-sb", batches=[x], loss=loss)[1]) for ga
 assert main("plan --model tiny-random-bert --method cp --rank 2 --gain 2".split()) == 0
 spec = read_spec({**SWEEP, "gain": [1.0, 2.0]})
 assert [m.adapters[0].gain for m in spec.method] == [1, 2]
-assert len({config.id for config in due(spec, cells(spec, BERT), Path("none")).configs}) == 4  # of two seeds each
+assert len({config.id for config in due(plan_sweep(spec, Path("none"))).configs}) == 4  # of two seeds each
 assert "| `gain` |" in markdown(AdapterSpec)
 """,
         edits={
@@ -424,9 +425,10 @@ assert Adapter(plan).tensors[0].scale == 0.25
         """
 from pathlib import Path
 from tensoradapt.lab.cli.main import main
-from tensoradapt.lab.sweeps.due import cells, due
+from tensoradapt.lab.sweeps.due import due
+from tensoradapt.lab.sweeps.plan_sweep import plan_sweep
 spec = read_spec({**SWEEP, "method": ["cp", "lora"], "order": "method"})
-found = due(spec, cells(spec, BERT), Path("none")).configs
+found = due(plan_sweep(spec, Path("none"))).configs
 assert [config.seed for config in found] == [0, 1, 0, 1]
 """,
         edits={

@@ -20,11 +20,11 @@ import torch
 from support.synthetic_runs import metric_document
 
 import tensoradapt as ta
-from tensoradapt.lab.data import models
 from tensoradapt.lab.runs import perform
 from tensoradapt.lab.runs.config import RunConfig
 from tensoradapt.lab.runs.work_folder import Work, state_key
-from tensoradapt.lab.sweeps.due import cells, due, with_head_rates
+from tensoradapt.lab.sweeps.due import due
+from tensoradapt.lab.sweeps.plan_sweep import plan_sweep
 from tensoradapt.lab.sweeps.spec import SweepSpec
 from tensoradapt.records import toml_of
 from tensoradapt.training.state import TrainingState
@@ -52,7 +52,7 @@ def write_spec(folder: Path, **changes: Any) -> Path:
 
 def break_one(root: Path, spec: SweepSpec) -> str:
     """Gives a sweep's second run the state of a training that lacks its losses; returns the run's id."""
-    config = due(with_head_rates(spec), cells(spec, models.config(spec.model)), root).configs[1]
+    config = due(plan_sweep(spec, root)).configs[1]
     work = Work(root, config.id)
     work.prepare(config, 25)
     state = TrainingState(work.path / "state.safetensors", 1, state_key(config.id))

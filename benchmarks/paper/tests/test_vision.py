@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ from support.pictures import write_digits
 import tensoradapt as ta
 from tensoradapt.lab.runs.execute import execute
 from tensoradapt.lab.runs.store import load_runs
-from tensoradapt.lab.sweeps.due import cells, due
+from tensoradapt.lab.sweeps.due import due
 from tensoradapt.lab.sweeps.frontier import frontier_spec
+from tensoradapt.lab.sweeps.plan_sweep import plan_sweep
 from tensoradapt.lab.sweeps.spec import read_spec
 from tensoradapt.lab.tasks import registry
 from tensoradapt.planning.resolve import resolve
@@ -41,7 +43,7 @@ def test_the_specification_of_vision_adapts_the_same_matrices_with_counts_that_d
     assert (spec.model, *spec.task) == (MODEL, "cifar10")
     shape = transformers.Dinov2Config(**SHAPE, mlp_ratio=4)
     shape.save_pretrained("my-dino")
-    planned = cells(spec, registry.resolve(spec.task[0])[0].base("my-dino"))
+    planned = plan_sweep(replace(spec, model="my-dino"), Path()).cells
     assert not [cell.empty for cell in planned if cell.empty]
     counts = {(cell.method, cell.size.rank or cell.size.budget): cell.n_params for cell in planned}
     # attention has 4 L square matrices, the MLP 2 L of four squares each; CaRA has 6 d biases
@@ -75,7 +77,7 @@ def test_a_quick_frontier_of_handwritten_digits_needs_no_options() -> None:
     write_digits("digits", 600)
     spec = frontier_spec("quick", model=MODEL, task="digits", method="lora")
     lora, head = (
-        next(config for config in due(spec, cells(spec, registry.resolve("digits")[0].base(spec.model)), Path()).configs
+        next(config for config in due(plan_sweep(spec, Path())).configs
              if (config.kind, config.adapter and config.adapter.rank) == case)
         for case in (("adapter", 8), ("head", None))
     )  # fmt: skip

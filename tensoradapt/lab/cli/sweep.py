@@ -42,7 +42,7 @@ FIRST_FIELDS = {AdapterSpec: ("method", "rank", "budget", "layout"), SweepSpec: 
 FIRST_FIELDS |= {OwnData: ("text", "label"), DataSpec: ()}
 # fields of records that are no option of ``frontier``, or one of their own
 LEFT_OUT = {
-    SweepSpec: ("model", "task", "method", "tuning", "search", "own", "head_rates"),
+    SweepSpec: ("model", "task", "method", "tuning", "search", "own"),
     AdapterSpec: ("tasks", "train"),
     OwnData: ("name", "train", "dataset", "split", "seed", "max_length"),
 }

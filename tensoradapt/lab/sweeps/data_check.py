@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import lru_cache
 
 from tensoradapt.errors import TensorAdaptError
 from tensoradapt.lab.analysis.names import display
-from tensoradapt.lab.sweeps.spec import Method, SweepSpec, longest_of
+from tensoradapt.lab.sweeps.plan_sweep import Sweep
+from tensoradapt.lab.sweeps.spec import Method
 from tensoradapt.lab.tasks import Data, DataSpec, Task
 from tensoradapt.lab.tasks.lengths import cut, cut_text
-from tensoradapt.lab.tasks.registry import restore
 
 
-def check_validation(spec: SweepSpec) -> None:
+def check_validation(sweep: Sweep) -> None:
     """Raise TensorAdaptError for a task without validation examples on which learning rates are to be chosen.
 
     A task that cannot be loaded here is left to its runs, which may compute elsewhere.
     """
+    spec = sweep.spec
     for task in spec.task:
-        tuned = [method for method in spec.methods if spec.search or len(spec.rates_of(method, task)) > 1]
+        tuned = [method for method in spec.methods if spec.search or len(sweep.rates(method, task)) > 1]
         for method in tuned[:1]:
-            data = _loaded(spec, task, method)
+            data = _loaded(sweep, task, method)
             if data is not None and not len(data.validation):
                 what = "are searched" if spec.search else f"of {display(method.name)} are {len(method.lr)}"
                 raise TensorAdaptError(
@@ -33,26 +33,21 @@ def check_validation(spec: SweepSpec) -> None:
                 )
 
 
-def cut_lines(spec: SweepSpec) -> Iterator[str]:
+def cut_lines(sweep: Sweep) -> Iterator[str]:
     """Yield a warning for each task of which more than a tenth of the texts are cut off."""
-    for task in spec.task:
-        method = spec.methods[0]
-        if (data := _loaded(spec, task, method)) is not None and data.test.texts is not None:
-            length = _spec_of(spec, task, method).max_length
-            encoded = [data.task.encode(part, spec.model, length) for part in data.parts]
-            if found := cut(data.task, data.parts, encoded, spec.model, length):
+    model, method = sweep.spec.model, sweep.spec.methods[0]
+    for task in sweep.spec.task:
+        if (data := _loaded(sweep, task, method)) is not None and data.test.texts is not None:
+            length = sweep.data(method, task).max_length
+            encoded = [data.task.encode(part, model, length) for part in data.parts]
+            if found := cut(data.task, data.parts, encoded, model, length):
                 yield cut_text(task, found, length)
 
 
-def _spec_of(spec: SweepSpec, task: str, method: Method) -> DataSpec:
-    length = longest_of(spec.own.get(task, {}))
-    return replace(method.data, max_length=length) if length else method.data
-
-
-def _loaded(spec: SweepSpec, task: str, method: Method) -> Data | None:
+def _loaded(sweep: Sweep, task: str, method: Method) -> Data | None:
     """Return the data that a method has of a task; None where it cannot be loaded here."""
     try:
-        return _load(restore(task, spec.own.get(task, {})), spec.model, _spec_of(spec, task, method))
+        return _load(sweep.tasks[task], sweep.spec.model, sweep.data(method, task))
     except TensorAdaptError:
         return None
 

@@ -1,39 +1,29 @@
-"""Plan a sweep: the cells, which are its methods at each size, with their parameters, and the runs due at any moment.
+"""The runs of a sweep that are due at any moment.
 
-Which runs are due depends on the specification and the finished runs alone, so a sweep that was stopped, or two sweeps
-in one folder, agree on it.
+They depend on the planned sweep and the finished runs alone, so a sweep that was stopped, or two sweeps in one folder,
+agree on them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from tensoradapt import doors
-from tensoradapt.errors import BudgetError, TensorAdaptError, located
+from tensoradapt.errors import TensorAdaptError
 from tensoradapt.lab.analysis.names import display
 from tensoradapt.lab.analysis.rates import edge_cell
 from tensoradapt.lab.runs.config import RunConfig
 from tensoradapt.lab.runs.store import is_failed, is_finished
 from tensoradapt.lab.sweeps import tuning
+from tensoradapt.lab.sweeps.plan_sweep import Sweep
 from tensoradapt.lab.sweeps.spec import Method, SweepSpec
 from tensoradapt.lab.sweeps.tuning import Proposed, TuningCase
-from tensoradapt.lab.tasks.rates import head_rate
-from tensoradapt.lab.tasks.registry import restore
-from tensoradapt.planning.build_plan import build_plan
 from tensoradapt.planning.size import Size
 
-
-@dataclass(frozen=True)
-class Cell:
-    """A method at one size. ``n_params``: None where the base is trained; ``empty``: why there is nothing to run."""
-
-    method: str
-    size: Size
-    n_params: int | None
-    empty: str = ""
+Ended = Callable[[str], bool]
 
 
 @dataclass(frozen=True)
@@ -58,70 +48,6 @@ class Due:
     def total(self) -> int:
         """The number of runs that there will be in all."""
         return sum(self.totals.values())
-
-
-def base_of(spec: SweepSpec) -> Any:
-    """Return the config of the model, or its modules without weights, as the tasks ask; adapters are planned for it.
-
-    Raises TensorAdaptError for a model or a reference that a task cannot use.
-    """
-    tasks = [restore(task, spec.own.get(task, {})) for task in spec.task]
-    for task in tasks:
-        if odd := [method.kind for method in spec.reference if method.kind not in task.references]:
-            raise TensorAdaptError(
-                f"task {task.name!r} takes no reference {odd[0]!r}, as its loss compares an adapter with its frozen "
-                "base; leave it out"
-            )
-        if odd := [method.data.readout for method in spec.methods if method.data.readout not in task.readouts]:
-            raise TensorAdaptError(
-                f'readout is "{odd[0]}", and task {task.name!r} has no classifier of texts; leave it out'
-            )
-    bases = [task.base(spec.model) for task in tasks]
-    return bases[0]
-
-
-def with_head_rates(spec: SweepSpec) -> SweepSpec:
-    """Return the specification with a head's rate on each task, by kind of model (``tasks.rates``) if none was given.
-
-    Raises TensorAdaptError for a model whose config cannot be loaded.
-    """
-    given = all("head_lr" in method.training for method in spec.methods)
-    if given or spec.head_rates or (spec.search and spec.search.head_lr):
-        return spec
-    found = {task: head_rate(restore(task, spec.own.get(task, {})), spec.model) for task in spec.task}
-    return replace(spec, head_rates={task: rate for task, rate in found.items() if rate is not None})
-
-
-def cells(spec: SweepSpec, model_config: Any) -> list[Cell]:
-    """Plan every method at every size, for a model's config or its modules.
-
-    A cell is empty where the method cannot meet the budget, or where its plan is that of an earlier size. Everything
-    else that a plan refuses raises TensorAdaptError.
-    """
-    return [cell for method in spec.methods for cell in _cells_of(spec, method, model_config)]
-
-
-def _cells_of(spec: SweepSpec, method: Method, model_config: Any) -> Iterator[Cell]:
-    seen: dict[Any, Size] = {}
-    for size in method.sizes:
-        n_params, key, empty = _counted(spec, method, size, model_config)
-        if not empty and key is not None and key in seen:
-            empty = f"its plan is that of {seen[key].text}"
-        if not empty:
-            seen[key] = size
-        yield Cell(method.name, size, n_params, empty)
-
-
-def _counted(spec: SweepSpec, method: Method, size: Size, model_config: Any) -> tuple[int | None, Any, str]:
-    if method.kind != "adapter":
-        return (0 if method.kind == "head" else None), None, ""
-    config = spec.config(method, spec.task[0], size, lr=1.0)  # the plan does not depend on the rate
-    try:
-        with located(f"method {method.name}"):
-            plan = build_plan(model_config, config.to_plan())
-    except BudgetError as error:
-        return None, None, str(error)
-    return plan.n_params, tuple(group.network for group in plan.groups), ""
 
 
 @dataclass(frozen=True)
@@ -155,51 +81,42 @@ class SweepPart:
         ]
 
 
-def part(
-    spec: SweepSpec,
-    planned: Sequence[Cell],
-    root: Path,
-    task: str,
-    method: Method,
-    ended: Callable[[str], bool] | None = None,
-) -> SweepPart | None:
-    """Return the runs of one method on one task, from its own cells; None where all of these are empty.
+def part(sweep: Sweep, task: str, method: Method, ended: Ended | None = None) -> SweepPart | None:
+    """Return the runs of one method on one task; None where all of its cells are empty.
 
-    They follow from its own runs alone, so no other part changes when one of them ends. Arguments as of ``due``.
+    They follow from its own runs alone, so no other part changes when one of them ends. ``ended``: as of ``due``.
     """
-    filled = [cell for cell in planned if not cell.empty]
+    filled = [cell for cell in sweep.cells if cell.method == method.name and not cell.empty]
     if not filled:
         return None
+    spec = sweep.spec
     propose = doors.get("proposers", "search") if spec.search else tuning.propose
-    settled = ended or (lambda name: is_finished(root, name) or is_failed(root, name))
     sizes = [cell.size for cell in sorted(filled, key=lambda cell: cell.n_params or 0)]
-    proposed = propose(TuningCase(spec, method, task, sizes, Path(root), settled))
+    proposed = propose(TuningCase(sweep, method, task, sizes, ended or partial(on_disk, sweep.folder)))
     n_reported = 1 if spec.search and spec.search.size else len(sizes)
     reported = tuple(replace(run, seed=seed, tuning=False) for run in proposed.reported for seed in spec.seed)
     return SweepPart(task, method, proposed, reported, proposed.total + n_reported * len(spec.seed))
 
 
-def parts(
-    spec: SweepSpec, planned: Sequence[Cell], root: Path, ended: Callable[[str], bool] | None = None
-) -> list[SweepPart]:
-    """Return the parts of a sweep, by task and method; arguments as of ``due``."""
-    own: dict[str, list[Cell]] = {}
-    for cell in planned:
-        own.setdefault(cell.method, []).append(cell)
-    every = (
-        part(spec, own.get(method.name, []), root, task, method, ended) for task in spec.task for method in spec.methods
-    )
+def on_disk(folder: Path, name: str) -> bool:
+    """Return whether a run has a result or a failure in a folder."""
+    return is_finished(folder, name) or is_failed(folder, name)
+
+
+def parts(sweep: Sweep, ended: Ended | None = None) -> list[SweepPart]:
+    """Return the parts of a sweep, by task and method; ``ended``: as of ``due``."""
+    every = (part(sweep, task, method, ended) for task in sweep.spec.task for method in sweep.spec.methods)
     return [one for one in every if one is not None]
 
 
-def due(spec: SweepSpec, planned: Sequence[Cell], root: Path, ended: Callable[[str], bool] | None = None) -> Due:
+def due(sweep: Sweep, ended: Ended | None = None) -> Due:
     """Return the runs of a sweep: those that tune a method on a task and, once these have ended, the reported ones.
 
     A method with one rate is not tuned; a size whose rates were tried is reported while others are still tuned.
     Reported runs are ordered by seed, so that every method is covered early.
     ``ended``: whether a run has a result or a failure; default the folder is asked.
     """
-    return joined(spec, parts(spec, planned, root, ended))
+    return joined(sweep.spec, parts(sweep, ended))
 
 
 def joined(spec: SweepSpec, found: Sequence[SweepPart]) -> Due:

@@ -18,9 +18,9 @@ from tensoradapt.lab.runs.config import RunConfig
 from tensoradapt.lab.runs.execute import load_data
 from tensoradapt.lab.runs.store import Run, check_writable, is_finished, read_run
 from tensoradapt.lab.sweeps import record as recorded
-from tensoradapt.lab.sweeps.due import base_of, cells, due, with_head_rates
+from tensoradapt.lab.sweeps.due import due
 from tensoradapt.lab.sweeps.executors.catalogue import cores, slots_for
-from tensoradapt.lab.sweeps.run_sweep import SweepResult, sweep
+from tensoradapt.lab.sweeps.run_sweep import SweepResult, sweep, sweep_of
 from tensoradapt.lab.sweeps.spec import SIZES, SweepSpec, read_spec
 from tensoradapt.lab.tasks.rates import ENCODER, HEAD_RATES, shares
 from tensoradapt.lab.tasks.registry import resolve
@@ -91,7 +91,7 @@ def frontier_spec(size: str = "default", *, model: str, task: Any, **given: Any)
             f"lr of {several[0].name} has {len(several[0].lr)} values; expected one, as a frontier tunes nothing; "
             "`tensoradapt sweep` does"
         )
-    return with_head_rates(spec)
+    return spec
 
 
 def _once(item: Any) -> Any:
@@ -173,10 +173,10 @@ def run_frontier(
     """
     if not dry_run:
         check_writable(out)
-    planned = cells(spec, base_of(spec))
-    if refused := [cell.empty for cell in planned if cell.empty and cell.n_params is None]:
+    planned = sweep_of(spec, out)
+    if refused := [cell.empty for cell in planned.cells if cell.empty and cell.n_params is None]:
         raise TensorAdaptError(refused[0])
-    configs = due(spec, planned, out).configs
+    configs = due(planned).configs
     first = configs[0]
     load_data(first).task.model(spec.model)
     gpus = slots_for("local", None, device, {}).gpus  # the sweep decides how many processes share one
@@ -193,7 +193,7 @@ def run_frontier(
 
     try:
         how: Any = {"executor": "inline"} if n == 1 else {"executor": "local", "workers": n}
-        ended = sweep(spec, out, device=device, retry_failed=True, dry_run=dry_run, say=say_and_draw, **how)
+        ended = sweep(planned, out, device=device, retry_failed=True, dry_run=dry_run, say=say_and_draw, **how)
     except KeyboardInterrupt:
         draw(configs, out)
         raise

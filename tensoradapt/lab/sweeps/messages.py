@@ -11,12 +11,12 @@ from tensoradapt.errors import TensorAdaptError
 from tensoradapt.lab.analysis.names import display
 from tensoradapt.lab.runs.config import RunConfig
 from tensoradapt.lab.runs.row import adapter_cells
-from tensoradapt.lab.sweeps.due import Cell, Due
+from tensoradapt.lab.sweeps.due import Due
 from tensoradapt.lab.sweeps.executors.executor import Slots
-from tensoradapt.lab.sweeps.spec import Method, Search, SweepSpec, longest_of
+from tensoradapt.lab.sweeps.plan_sweep import Cell, Sweep
+from tensoradapt.lab.sweeps.spec import Method, Search, SweepSpec
 from tensoradapt.lab.tasks.classification import Classification
 from tensoradapt.lab.tasks.rates import kind_of
-from tensoradapt.lab.tasks.registry import restore
 from tensoradapt.lab.tasks.splits import DataSpec
 from tensoradapt.planning.resolve import resolve
 from tensoradapt.text import align, count_text, duration_text
@@ -24,21 +24,21 @@ from tensoradapt.text import align, count_text, duration_text
 IN_BASE = {"full": "the whole model", "bitfit": "all biases"}  # what references train of it
 
 
-def plan_text(spec: SweepSpec, cells: Sequence[Cell], now: Due, todo: int) -> str:
+def plan_text(sweep: Sweep, now: Due, todo: int) -> str:
     """Return the plan of a sweep as text: its cells with their parameters, empty ones with the reason, and its rates.
 
     Of the rates it says which runs choose them, and which grids were extended.
     """
-    filled = sum(not cell.empty for cell in cells)
+    spec, filled = sweep.spec, sum(not cell.empty for cell in sweep.cells)
     head = (
         f"sweep {spec.id}: {spec.model} on {', '.join(spec.task)}; {count_text(len(spec.methods), 'method')}, "
         f"{count_text(filled, 'cell')}, seed{'s' * (len(spec.seed) > 1)} {' '.join(map(str, spec.seed))}: "
         f"{count_text(now.total, 'run')}, {todo} of them to do"
     )
     kinds = {method.name: method.kind for method in spec.methods}
-    rows = [("method", "size", "parameters", "of budget"), *(_row(cell, kinds[cell.method]) for cell in cells)]
-    empty = [f"empty: {display(cell.method)}, {cell.size.text}: {cell.empty}" for cell in cells if cell.empty]
-    how = [*(_search(spec, spec.search) if spec.search else _rates(spec)), *_head_rates(spec)]
+    rows = [("method", "size", "parameters", "of budget"), *(_row(cell, kinds[cell.method]) for cell in sweep.cells)]
+    empty = [f"empty: {display(cell.method)}, {cell.size.text}: {cell.empty}" for cell in sweep.cells if cell.empty]
+    how = [*(_search(spec, spec.search) if spec.search else _rates(spec)), *_head_rates(sweep)]
     after = [*_layouts(spec), *how, *_tuning(now), *map(extended_text, now.extended), *_unequal(spec)]
     return "\n".join([head, *align(rows), *empty, *after])
 
@@ -96,9 +96,9 @@ def _named(methods: Iterable[Method]) -> str:
     return ", ".join(display(method.name) for method in methods)
 
 
-def _head_rates(spec: SweepSpec) -> Iterator[str]:
+def _head_rates(sweep: Sweep) -> Iterator[str]:
     """Yield one line for each rate of heads, and where it is from."""
-    given: dict[float, list[Method]] = {}
+    spec, given = sweep.spec, dict[float, list[Method]]()
     for method in spec.methods:
         if (rate := method.training.get("head_lr")) is not None:
             given.setdefault(rate, []).append(method)
@@ -106,8 +106,8 @@ def _head_rates(spec: SweepSpec) -> Iterator[str]:
         named = "" if len(methods) == len(spec.methods) else f" of {_named(methods)}"
         yield f"learning rate of the head{named}: {rate:g}"
     tasks: dict[str, list[str]] = {}
-    for task, lr in spec.head_rates.items():
-        chosen = restore(task, spec.own.get(task, {}))
+    for task, lr in sweep.head_rates.items():
+        chosen = sweep.tasks[task]
         why = f"{lr:g}, measured for {kind_of(chosen, spec.model)}s and {chosen.kind}"  # type: ignore[attr-defined]
         tasks.setdefault(why, []).append(task)
     for why, on_tasks in tasks.items():
@@ -200,15 +200,15 @@ class Progress:
         return f"{ended}/{self.total}" + (f", about {duration_text(seconds)} left" if self.total > ended else "")
 
 
-def setting_lines(spec: SweepSpec, slots: Slots) -> Iterator[str]:
+def setting_lines(sweep: Sweep, slots: Slots) -> Iterator[str]:
     """Yield what a plan says of precision, of the data of each task, and of what cannot be measured."""
-    seen = (data_text(spec, task) for task in spec.task)
-    yield from filter(None, (precision_text(spec, slots), *seen, *measure_lines(spec)))
+    seen = (data_text(sweep, task) for task in sweep.spec.task)
+    yield from filter(None, (precision_text(sweep.spec, slots), *seen, *measure_lines(sweep)))
 
 
-def measure_lines(spec: SweepSpec) -> Iterator[str]:
+def measure_lines(sweep: Sweep) -> Iterator[str]:
     """Fetch what is measured of models besides their score; yield a line for what cannot be."""
-    tasks = [restore(task, spec.own.get(task, {})) for task in spec.task]
+    tasks = sweep.tasks.values()
     for name, measure in {name: measure for task in tasks for name, measure in task.measures.items()}.items():
         try:
             measure.prepare()
@@ -216,14 +216,14 @@ def measure_lines(spec: SweepSpec) -> Iterator[str]:
             yield f"{name} will not be measured: {error}"
 
 
-def data_text(spec: SweepSpec, task: str) -> str:
+def data_text(sweep: Sweep, task: str) -> str:
     """Return a line about a task of own data, or one that leaves out long examples; "" for others.
 
     It has the parts and classes, what was removed, and texts that are too long.
     """
+    spec, chosen = sweep.spec, sweep.tasks[task]
     record = spec.own.get(task, {})
-    chosen = restore(task, record)
-    length = longest_of(record) or max(method.data.max_length for method in spec.methods)
+    length = max(sweep.data(method, task).max_length for method in spec.methods)
     if not record and not chosen.by_length:
         return ""
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,42 +15,30 @@ from tensoradapt.files import explained, parse_json, read_bounded, replace_file
 from tensoradapt.lab.runs.config import RunConfig
 from tensoradapt.lab.runs.row import count
 from tensoradapt.lab.runs.store import SWEEPS, is_finished, read_documents
-from tensoradapt.lab.sweeps.due import Cell, Due, due
+from tensoradapt.lab.sweeps.due import Due
+from tensoradapt.lab.sweeps.plan_sweep import Cell, Sweep
 from tensoradapt.lab.sweeps.spec import SweepSpec, read_spec, table_of
 from tensoradapt.planning.size import Size
 
 
-@dataclass(frozen=True)
-class Recorded:
-    """A sweep as it was last begun: its specification, its cells, and the versions it was begun with."""
-
-    spec: SweepSpec
-    cells: tuple[Cell, ...]
-    provenance: Mapping[str, Any]
-
-    def due(self, root: Path, ended: Callable[[str], bool] | None = None) -> Due:
-        """Return the runs of the recorded sweep that can be named now; ``ended`` is that of ``due.due``."""
-        return due(self.spec, self.cells, root, ended)
-
-
-def write(root: Path, spec: SweepSpec, cells: Sequence[Cell], provenance: Mapping[str, Any]) -> Path:
+def write(sweep: Sweep, versions: Mapping[str, Any]) -> Path:
     """Write the record of a sweep, for the report and so that a rerun need not plan; return its path."""
-    given = {"spec": table_of(spec), "own": spec.own, "head_rates": spec.head_rates}
-    record = {**given, "cells": [{**asdict(cell), "size": cell.size.asked} for cell in cells], "provenance": provenance}
-    return replace_file(path_of(root, spec), (json.dumps(record, indent=2, sort_keys=True) + "\n").encode())
+    cells = [{**asdict(cell), "size": cell.size.asked} for cell in sweep.cells]
+    record = {"spec": table_of(sweep.spec), "own": sweep.spec.own, "head_rates": sweep.head_rates, "cells": cells}
+    text = json.dumps({**record, "provenance": versions}, indent=2, sort_keys=True) + "\n"
+    return replace_file(path_of(sweep.folder, sweep.spec), text.encode())
 
 
-def read(path: Path) -> Recorded:
-    """Read the record of a sweep; raise TensorAdaptError where it is missing or damaged."""
+def read(path: Path) -> Sweep:
+    """Read a sweep as it was last begun; raise TensorAdaptError where its record is missing or damaged."""
     again, odd = "run the sweep again, or delete it", (ValueError, KeyError, TypeError, AttributeError)
     with explained("read", path, f"expected what a sweep leaves: {again}", *odd):
         record = parse_json(read_bounded(path, again), path, again)
         cells = tuple(map(_cell, record["cells"]))
-        spec, provenance = read_spec(dict(record["spec"]), own=record["own"]), dict(record["provenance"])
-        spec = replace(spec, head_rates=dict(record["head_rates"]))
+        spec, versions = read_spec(dict(record["spec"]), own=record["own"]), dict(record["provenance"])
         if spec.id != path.stem:
             raise TensorAdaptError(f"{path} was changed: its name is not the hash of its specification; {again}")
-        return Recorded(spec, cells, provenance)
+        return Sweep(spec, path.parent.parent, dict(record["head_rates"]), cells, versions)
 
 
 def _cell(row: Mapping[str, Any]) -> Cell:
@@ -74,7 +62,7 @@ def paths(root: Path) -> list[Path]:
     return sorted(Path(root).glob(f"{SWEEPS}/*.json"))
 
 
-def read_all(root: Path, spec: Path | Mapping[str, Any] | None = None) -> list[Recorded]:
+def read_all(root: Path, spec: Path | Mapping[str, Any] | None = None) -> list[Sweep]:
     """Return the sweeps recorded in a folder of runs, or that of a specification; raise TensorAdaptError without it."""
     if spec is None:
         return [read(path) for path in paths(root)]

@@ -15,7 +15,8 @@ from tensoradapt.lab.analysis.page.report import Told, write_page
 from tensoradapt.lab.analysis.results import frame, is_csv, table_of
 from tensoradapt.lab.runs.store import load_failures, load_runs
 from tensoradapt.lab.sweeps import record
-from tensoradapt.lab.sweeps.due import Due
+from tensoradapt.lab.sweeps.due import Due, due
+from tensoradapt.lab.sweeps.plan_sweep import Sweep
 from tensoradapt.lab.sweeps.results import marked, of_sweeps
 from tensoradapt.lab.sweeps.spec import table_of as specification
 from tensoradapt.records import toml_of
@@ -65,7 +66,7 @@ def report(
     root = Path(source)
     path = root / "report.html" if path is None else path
     loaded, failures, sweeps = load_runs(root), load_failures(root), record.read_all(root, spec)
-    plans = [sweep.due(root) for sweep in sweeps]
+    plans = [due(sweep) for sweep in sweeps]
     runs = frame(loaded, failures.values())
     runs = marked(runs, {sweep.spec.id: plan for sweep, plan in zip(sweeps, plans, strict=True)}) if sweeps else runs
     runs = of_sweeps(runs, plans) if spec else runs
@@ -86,7 +87,7 @@ def _machine(provenance: Mapping[str, Any]) -> str:
     return "\n".join(f"{key}: {value}" for key, value in said.items() if value is not None)
 
 
-def _remarks(sweep: record.Recorded, plan: Due) -> Iterator[str]:
+def _remarks(sweep: Sweep, plan: Due) -> Iterator[str]:
     """Yield what a sweep could not run, and the grids that it extended."""
     yield from (f"not run: {reason}" for reason in plan.blocked)
     for cell in sweep.cells:

@@ -14,7 +14,7 @@ from tensoradapt.lab.analysis.protocol import differing
 from tensoradapt.lab.analysis.results import MOST_RUNS, complete, folder, frame, is_csv, meeting, read_csv
 from tensoradapt.lab.runs.store import Run
 from tensoradapt.lab.sweeps import record
-from tensoradapt.lab.sweeps.due import Due
+from tensoradapt.lab.sweeps.due import Due, due
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -77,7 +77,7 @@ def _of_folder(root: Path, spec: Path | Mapping[str, Any] | None) -> DataFrame:
     """Return the runs of a folder, or those of one sweep."""
     table = folder(root)
     if spec is not None:
-        plans = {one.spec.id: one.due(root) for one in record.read_all(root, spec)}
+        plans = {one.spec.id: due(one) for one in record.read_all(root, spec)}
         return of_sweeps(marked(table, plans), [*plans.values()])
     return marked(table, _plans(root)) if (table["sweep"] == "").any() and differing(table) else table
 
@@ -87,7 +87,7 @@ def _plans(root: Path) -> dict[str, Due]:
     found = {}
     for path in record.paths(root):
         with suppress(TensorAdaptError):
-            found[path.stem] = record.read(path).due(root)
+            found[path.stem] = due(record.read(path))
     return found
 
 

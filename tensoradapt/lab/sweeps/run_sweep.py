@@ -23,7 +23,7 @@ from tensoradapt.lab.runs.work_folder import WORK, Work, claim, tidy, versions
 from tensoradapt.lab.sweeps import record as recorded
 from tensoradapt.lab.sweeps.cost import cost_text, measure
 from tensoradapt.lab.sweeps.data_check import check_validation, cut_lines
-from tensoradapt.lab.sweeps.due import Cell, Due, SweepPart, base_of, cells, due, joined, part, parts, with_head_rates
+from tensoradapt.lab.sweeps.due import Due, SweepPart, due, joined, on_disk, part, parts
 from tensoradapt.lab.sweeps.executors.catalogue import BUILT_IN, CLUSTERS, named, slots_for
 from tensoradapt.lab.sweeps.executors.executor import ELSEWHERE, Executor
 from tensoradapt.lab.sweeps.messages import (
@@ -35,6 +35,7 @@ from tensoradapt.lab.sweeps.messages import (
     setting_lines,
 )
 from tensoradapt.lab.sweeps.packing import packed
+from tensoradapt.lab.sweeps.plan_sweep import Sweep, plan_sweep
 from tensoradapt.lab.sweeps.spec import KEYS, SweepSpec, read_spec
 
 AGAIN = 1.0  # seconds until a run that another process computes is submitted again
@@ -81,7 +82,7 @@ IN_SPEC = 'it is a key of the specification, as in ta.sweep({"model": ..., "task
 
 @answers_keywords(*CLUSTERS, **dict.fromkeys(KEYS, IN_SPEC))
 def sweep(
-    spec: SweepSpec | Mapping[str, Any] | Path | str,
+    spec: Sweep | SweepSpec | Mapping[str, Any] | Path | str,
     out: Path | str,
     *,
     executor: str = "local",
@@ -101,9 +102,9 @@ def sweep(
     Stop it at any time: the same call continues where it was, within runs too (docs/guides/sweeps/README.md).
 
     Args:
-        spec: a TOML file, a mapping with its keys, or what ``read_spec`` returns. In a mapping ``model`` may be a model
-            of transformers, with its ``tokenizer`` (or image processor) beside it; both are saved into ``out``/models,
-            by a dry run too.
+        spec: a TOML file, a mapping with its keys, or what ``read_spec`` or ``plan_sweep`` returns. In a mapping
+            ``model`` may be a model of transformers, with its ``tokenizer`` (or image processor) beside it; both are
+            saved into ``out``/models, by a dry run too.
         out: folder of runs, new or to continue in.
         executor: "local" (a process for each worker), "inline" (this process), "slurm" or "ray".
         workers: how many processes compute at once; default as many as a GPU has memory and the machine cores for, or
@@ -138,20 +139,19 @@ def sweep(
     """
     check_arguments(locals(), **CHECKS)
     root = Path(out)
-    spec, past = _settled(spec, root)
+    planned = spec if isinstance(spec, Sweep) else sweep_of(spec, root)
     track = trackers.check(track)
-    planned = list(past.cells) if past else cells(spec, base_of(spec))
-    state = _Sweep(spec, planned, root, checkpoint_every, track, say)
+    state = _Run(planned, checkpoint_every, track, say)
     now = state.set_aside(stale, retry_failed, dry_run)
     left, todo = state.left(now), state.todo(now)
     if left or dry_run:
         slots = slots_for(executor, workers, device, cluster)
-        check_validation(spec)
+        check_validation(planned)
         if not dry_run:
             chosen = named(executor)(root, slots)
             store.check_writable(root)
         # one after the other, as texts may take minutes to be encoded
-        for line in chain([plan_text(spec, planned, now, todo)], setting_lines(spec, slots), cut_lines(spec)):
+        for line in chain([plan_text(planned, now, todo)], setting_lines(planned, slots), cut_lines(planned)):
             say(line)
         cost = measure(root, now.configs, left, slots, probe, say)
         slots, shared = packed(slots, todo, 1 if executor == "inline" else workers, cost)
@@ -160,8 +160,8 @@ def sweep(
     if dry_run:
         ended = state.outcome()
         return replace(ended, blocked=(*ended.blocked, cost.fault)) if cost.fault else ended
-    if left or past is None:
-        recorded.write(root, spec, planned, versions())
+    if left or not planned.versions:
+        recorded.write(planned, versions())
     if left:
         state.run(chosen if slots is chosen.slots else named(executor)(root, slots))
     tidy(root)
@@ -171,37 +171,31 @@ def sweep(
     return ended
 
 
-def _settled(
-    spec: SweepSpec | Mapping[str, Any] | Path | str, root: Path
-) -> tuple[SweepSpec, recorded.Recorded | None]:
-    """Return a specification with the rates of its heads, and its record, if there is one that holds."""
+def sweep_of(spec: SweepSpec | Mapping[str, Any] | Path | str, root: Path) -> Sweep:
+    """Return the sweep of a specification into a folder: as it was begun there, or planned anew."""
     if not isinstance(spec, SweepSpec):
         spec = read_spec(with_saved_model(spec, root) if isinstance(spec, Mapping) else spec)
-    past = _recorded(spec, root)
-    return replace(spec, head_rates=past.spec.head_rates) if past else with_head_rates(spec), past
+    return _begun(spec, root) or plan_sweep(spec, root)
 
 
-def _recorded(spec: SweepSpec, root: Path) -> recorded.Recorded | None:
-    """Return the record of the same specification, if its versions are these or every run of it is finished."""
+def _begun(spec: SweepSpec, root: Path) -> Sweep | None:
+    """Return the same sweep as it was begun, if its versions are these or every run of it is finished."""
     try:
         past = recorded.read(recorded.path_of(root, spec))
-        same = all(past.provenance[key] == versions()[key] for key in ("packages", "commit"))
+        same = all(past.versions[key] == versions()[key] for key in ("packages", "commit"))
     except (TensorAdaptError, KeyError):  # none yet, or damaged: the sweep is planned again
         return None
-    return past if same or _finished(past, root) else None
-
-
-def _finished(past: recorded.Recorded, root: Path) -> bool:
-    """Return whether every run of a sweep has a result."""
-    now = past.due(root)
-    return sum(store.is_finished(root, config.id) for config in now.configs) == now.total
+    now = due(past)
+    finished = sum(store.is_finished(root, config.id) for config in now.configs)
+    # the given one says whose adapters are kept and where own data lies, which are no part of its id
+    return replace(past, spec=spec) if same or finished == now.total else None
 
 
 @dataclass
-class _Sweep:
-    spec: SweepSpec
-    planned: list[Cell]
-    root: Path
+class _Run:
+    """A sweep while it runs: what has ended, is computed, or waits."""
+
+    sweep: Sweep
     checkpoint_every: int | None
     track: Sequence[str]
     say: Say
@@ -213,6 +207,11 @@ class _Sweep:
     _extended: set[str] = field(default_factory=set)  # what was said of grids that were extended
     _gone: frozenset[str] = frozenset()  # runs that a dry run takes to be removed
     _progress: Progress = field(default_factory=Progress)
+
+    @property
+    def root(self) -> Path:
+        """The folder of runs."""
+        return self.sweep.folder
 
     def set_aside(self, stale: str, retry_failed: bool, dry_run: bool) -> Due:
         """Remove what is to be run again, or plan as if it were removed in a dry run; returns what is due then."""
@@ -236,15 +235,15 @@ class _Sweep:
 
     def due(self) -> Due:
         """Return the runs that can be named now, from the folder and from what this sweep has seen."""
-        found = parts(self.spec, self.planned, self.root, self.ended)
+        found = parts(self.sweep, self.ended)
         self._parts = {(one.task, one.method.name): one for one in found}
-        return joined(self.spec, found)
+        return joined(self.sweep.spec, found)
 
     def ended(self, name: str) -> bool:
         """Return whether a run has a result or a failure; the disk is read until it has."""
         if name in self._gone:
             return False
-        if name not in self._ended and (store.is_finished(self.root, name) or store.is_failed(self.root, name)):
+        if name not in self._ended and on_disk(self.root, name):
             self._ended.add(name)
         return name in self._ended
 
@@ -305,8 +304,7 @@ class _Sweep:
         The other parts of the sweep are as they were, so a run that ends costs no look at all of them.
         """
         before = self._parts[ended.task, str(ended.method)]
-        own = [cell for cell in self.planned if cell.method == ended.method]
-        now = part(self.spec, own, self.root, ended.task, before.method, self.ended)
+        now = part(self.sweep, ended.task, before.method, self.ended)
         assert now is not None
         self._parts[ended.task, str(ended.method)] = now
         self._progress.total += now.total - before.total
@@ -331,7 +329,7 @@ class _Sweep:
 
     def _prepare(self, name: str) -> None:
         """Write the work folder of a run; the process that computed it may have removed it."""
-        Work(self.root, name).prepare(self._known[name], self.checkpoint_every, self.track, self.spec.keep)
+        Work(self.root, name).prepare(self._known[name], self.checkpoint_every, self.track, self.sweep.spec.keep)
 
     def _give_up(self, name: str) -> bool:
         """Write the failure of a run whose process keeps dying; False if another process computes it."""
@@ -354,7 +352,7 @@ class _Sweep:
 
     def outcome(self) -> SweepResult:
         """Return the result of the sweep from the runs that are in the folder now."""
-        now = due(self.spec, self.planned, self.root)
+        now = due(self.sweep)
         names = [config.id for config in now.configs]
         failed = tuple(name for name in names if store.is_failed(self.root, name))
         return SweepResult(

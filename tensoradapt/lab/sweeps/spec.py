@@ -23,10 +23,9 @@ from tensoradapt.checks import Check, shown
 from tensoradapt.errors import TensorAdaptError, closest, did_you_mean, located
 from tensoradapt.files import read_bounded, reason
 from tensoradapt.habits import WORDS
-from tensoradapt.lab.runs.config import REFERENCES, RunConfig
+from tensoradapt.lab.runs.config import REFERENCES
 from tensoradapt.lab.runs.kept import KEEP
-from tensoradapt.lab.tasks.classification import Classification
-from tensoradapt.lab.tasks.registry import resolve, restore
+from tensoradapt.lab.tasks.registry import resolve
 from tensoradapt.lab.tasks.splits import DataSpec
 from tensoradapt.networks import starts
 from tensoradapt.planning.resolve import resolve as resolve_spec
@@ -248,7 +247,6 @@ class SweepSpec:
         "best",
     )
     own: Mapping[str, Mapping[str, Any]] = value(checks.anything, "records of tasks of own data, by name", {})
-    head_rates: Mapping[str, float] = value(checks.anything, "the head's rate by task, where a method has none", {})
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -258,45 +256,11 @@ class SweepSpec:
         """All methods, references last."""
         return (*self.method, *self.reference)
 
-    def head_lr(self, method: Method, task: str) -> float | None:
-        """Return the rate of a method's head on a task, given or by the model; None where the rest's is taken."""
-        return method.training.get("head_lr", self.head_rates.get(task))
-
-    def rates_of(self, method: Method, task: str) -> Rates:
-        """Return the rates of a method on a task: its grid, or for the head on a frozen base the grid of heads."""
-        head = None if method.own_lr else self.head_lr(method, task)
-        rates = (head,) if head else method.lr
-        return rates[:1] if self.fits(method, task) else rates
-
-    def fits(self, method: Method, task: str) -> bool:
-        """Return whether a method is a head that is fitted on the frozen base, which takes no rate."""
-        return method.kind == "head" and isinstance(restore(task, self.own.get(task, {})), Classification)
-
-    def config(self, method: Method, task: str, size: Size, lr: float) -> RunConfig:
-        """Return a tuning run of a method on a task, with the first of the tuning seeds."""
-        own = self.own.get(task, {})
-        length = longest_of(own)
-        head_lr = lr if method.kind == "head" else self.head_lr(method, task)
-        return RunConfig(
-            model=self.model,
-            task=task,
-            training=Training(**{**method.training, "lr": lr, "head_lr": head_lr}),
-            kind=method.kind,
-            adapter=method.at(size),
-            data=replace(method.data, max_length=length) if length else method.data,
-            seed=self.tuning.seed[0],
-            own=own,
-            tuning=True,
-            fitted=self.fits(method, task),
-            method=method.name,
-        )
-
     @property
     def id(self) -> str:
         """Return the hash of what is computed.
 
-        Whose adapters are kept and where own data lies are no part of it, nor are the head's rates, which follow from
-        model and tasks.
+        Whose adapters are kept and where own data lies are no part of it.
         """
         table = {key: item for key, item in table_of(self).items() if key != "keep"}
         own = {name: {**record, "source": longest_of(record)} for name, record in self.own.items()}
@@ -309,9 +273,8 @@ def longest_of(record: Mapping[str, Any]) -> int | None:
     return length
 
 
-INNER = ("own", "head_rates")  # no keys of a file
 PLAIN = ("model", "task", "seed", "search", "keep")  # keys that no other key changes
-SWEEP = [f for f in fields(SweepSpec) if f.name not in INNER]
+SWEEP = [f for f in fields(SweepSpec) if f.name != "own"]  # which is no key of a file
 ADAPTER = [f for f in fields(AdapterSpec) if f.name not in ("tasks", "train")]
 TRAINING = [f for f in fields(Training) if f.name != "lr"]
 LR = [f for f in fields(Training) if f.name == "lr"]

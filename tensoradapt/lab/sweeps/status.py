@@ -24,7 +24,7 @@ from tensoradapt.lab.runs.config import RunConfig
 from tensoradapt.lab.runs.store import is_failed, is_finished
 from tensoradapt.lab.runs.work_folder import ATTEMPTS, WORK
 from tensoradapt.lab.sweeps import record
-from tensoradapt.lab.sweeps.due import Due
+from tensoradapt.lab.sweeps.due import Due, due
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -75,7 +75,7 @@ def status(folder: Path | str, spec: Path | str | None = None) -> DataFrame:
 def _plans(root: Path, spec: Path | None, ended: Callable[[str], bool]) -> tuple[list[Due], list[str]]:
     """Return the plans of the sweeps, and lines about what is not run or cannot be read now."""
     if spec is not None:
-        plans = [one.due(root, ended) for one in record.read_all(root, spec)]
+        plans = [due(one, ended) for one in record.read_all(root, spec)]
         return plans, [f"not run: {reason}" for plan in plans for reason in plan.blocked]
     if not (paths := record.paths(root)):
         raise TensorAdaptError(
@@ -84,7 +84,7 @@ def _plans(root: Path, spec: Path | None, ended: Callable[[str], bool]) -> tuple
     plans, notes = [], []
     for path in paths:
         try:
-            plans.append(record.read(path).due(root, ended))
+            plans.append(due(record.read(path), ended))
             notes += [f"not run: {reason}" for reason in plans[-1].blocked]
         except TensorAdaptError as error:  # damaged, or what it is about changed while it was read
             notes.append(f"{path.name} cannot be shown now: {error}")

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from tensoradapt.lab.runs.config import RunConfig
 from tensoradapt.lab.runs.store import is_finished, read_reached
-from tensoradapt.lab.sweeps.spec import Method, SweepSpec
+from tensoradapt.lab.sweeps.plan_sweep import Sweep
+from tensoradapt.lab.sweeps.spec import Method
 from tensoradapt.planning.size import Size
 from tensoradapt.training.options import HELD
 
@@ -24,16 +25,15 @@ DIGITS = 4  # a proposed number has so many, so that it can be written down, and
 
 @dataclass(frozen=True)
 class TuningCase:
-    """A method on a task, its sizes from the smallest up, and a folder of runs.
+    """A method of a sweep on a task, and its sizes from the smallest up.
 
     ``settled``: whether the run of an id has a result or a failure.
     """
 
-    spec: SweepSpec
+    sweep: Sweep
     method: Method
     task: str
     sizes: Sequence[Size]
-    root: Path
     settled: Callable[[str], bool]
 
     @property
@@ -109,10 +109,10 @@ class _Rate:
 
 def propose(case: TuningCase) -> Proposed:
     """Tune a method at each of its sizes, or at its middle one for all; a single rate is not tuned."""
-    spec, (first, *others) = case.spec, case.spec.rates_of(case.method, case.task)
+    sweep, (first, *others) = case.sweep, case.sweep.rates(case.method, case.task)
     if not others:
-        return Proposed((), 0, at_sizes(spec.config(case.method, case.task, case.middle, first), case.sizes))
-    if spec.tuning.at == "method":
+        return Proposed((), 0, at_sizes(sweep.config(case.method, case.task, case.middle, first), case.sizes))
+    if sweep.spec.tuning.at == "method":
         tuned = _grid(case, case.middle)
         return replace(tuned, reported=tuple(one for best in tuned.reported for one in at_sizes(best, case.sizes)))
     parts = [_grid(case, size) for size in case.sizes]
@@ -129,15 +129,16 @@ def propose(case: TuningCase) -> Proposed:
 
 def _grid(case: TuningCase, size: Size) -> Proposed:
     """Try each rate with each tuning seed at one size and, while the best is at an end, one rate beyond it."""
-    spec, grid = case.spec, sorted(case.spec.rates_of(case.method, case.task))
+    sweep, grid = case.sweep, sorted(case.sweep.rates(case.method, case.task))
+    tuning = sweep.spec.tuning
     added: tuple[float, ...] = ()
     while True:
-        firsts = [spec.config(case.method, case.task, size, lr) for lr in sorted((*grid, *added))]
+        firsts = [sweep.config(case.method, case.task, size, lr) for lr in sorted((*grid, *added))]
         runs = tuple(run for first in firsts for run in _seeded(case, first))
         found = Proposed(runs, len(runs), extended=((size, added),) if added else ())
-        left = spec.tuning.extend - len(added)
+        left = tuning.extend - len(added)
         if not all(case.settled(run.id) for run in runs):
-            return replace(found, more=left * len(spec.tuning.seed))
+            return replace(found, more=left * len(tuning.seed))
         rates = [rate for first in firsts if (rate := _rate(case, first))]
         if not rates:
             return replace(found, failures=(f"no learning rate gave a result{_where(case, size)}",))
@@ -159,19 +160,19 @@ def _edges(
 
 def _where(case: TuningCase, size: Size) -> str:
     """Return the size as part of a message, where sizes are tuned apart from each other."""
-    return f" at {size.text}" if case.spec.tuning.at == "size" and size else ""
+    return f" at {size.text}" if case.sweep.spec.tuning.at == "size" and size else ""
 
 
 def _rate(case: TuningCase, first: RunConfig) -> _Rate | None:
     """Return a rate whose runs have ended, by the first of them; None where none of them has a score."""
-    ends = [outcome(run, case.root) for run in _seeded(case, first)]
+    ends = [outcome(run, case.sweep.folder) for run in _seeded(case, first)]
     scores = [score for _, score in ends if score is not None]
     bad = sum(state != "COMPLETE" for state, _ in ends)
     return _Rate(first, bad, statistics.fmean(scores)) if scores else None
 
 
 def _seeded(case: TuningCase, first: RunConfig) -> tuple[RunConfig, ...]:
-    return tuple(replace(first, seed=seed) for seed in case.spec.tuning.seed)
+    return tuple(replace(first, seed=seed) for seed in case.sweep.spec.tuning.seed)
 
 
 def _told_apart(rates: Sequence[_Rate]) -> bool:
@@ -180,7 +181,7 @@ def _told_apart(rates: Sequence[_Rate]) -> bool:
 
 
 def _learned(case: TuningCase, best: _Rate) -> bool:
-    return not best.bad and all(learned(run, case.root) for run in _seeded(case, best.config))
+    return not best.bad and all(learned(run, case.sweep.folder) for run in _seeded(case, best.config))
 
 
 def _beyond(grid: Sequence[float], added: Sequence[float], best: float) -> float | None:

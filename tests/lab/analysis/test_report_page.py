@@ -24,7 +24,7 @@ from tensoradapt.lab.analysis.tables import summarise
 from tensoradapt.lab.analysis.verdict import judge, summary
 from tensoradapt.lab.runs.store import load_runs, write_failure
 from tensoradapt.lab.sweeps import record
-from tensoradapt.lab.sweeps.due import Cell
+from tensoradapt.lab.sweeps.plan_sweep import Cell, Sweep
 from tensoradapt.lab.sweeps.report import report as write_report
 from tensoradapt.lab.sweeps.spec import read_spec
 from tensoradapt.planning.size import Size
@@ -89,8 +89,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_synthetic(found, n_params=89_964, budget=90_000, seed=3, status="diverged", lr=3e-3, **same)
     config = config_of("m", "sst2", "lora", seed=7, steps=3).as_dict()
     write_failure(found, "broken", {"kind": "ValueError", "error": EVIL, "traceback": "at line 3", "config": config})
-    cells = [Cell("vera", Size(budget=10), None, "its smallest has 9,240"), Cell("lora", Size(1), 9216)]
-    record.write(found, read_spec(SPEC), cells, {})
+    cells = Cell("vera", Size(budget=10), None, "its smallest has 9,240"), Cell("lora", Size(1), 9216)
+    record.write(Sweep(read_spec(SPEC), found, cells=cells), {})
     return found
 
 

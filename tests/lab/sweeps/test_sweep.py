@@ -12,13 +12,13 @@ from support.configs import config_of
 import tensoradapt as ta
 from tensoradapt.lab import tasks
 from tensoradapt.lab.analysis.tables import summarise
-from tensoradapt.lab.data import models
 from tensoradapt.lab.runs import perform
 from tensoradapt.lab.runs.execute import execute
 from tensoradapt.lab.runs.store import load_runs
 from tensoradapt.lab.runs.work_folder import WORK, claim
-from tensoradapt.lab.sweeps.due import cells, due
+from tensoradapt.lab.sweeps.due import due
 from tensoradapt.lab.sweeps.frontier import FRONTIER, PRESETS, frontier_spec, preset, run_frontier
+from tensoradapt.lab.sweeps.plan_sweep import plan_sweep
 
 # the runs of one rank with AdamW
 GOLDEN_IDS = {
@@ -40,7 +40,7 @@ def spec(size="quick", **more):
 
 def configs(**more):
     found = spec(**more)
-    return due(found, cells(found, models.config(found.model)), Path("no-such-folder")).configs
+    return due(plan_sweep(found, Path("no-such-folder"))).configs
 
 
 def run(root, say=print, device="cpu", **more):

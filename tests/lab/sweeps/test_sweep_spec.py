@@ -17,7 +17,8 @@ from tensoradapt import parameterizations
 from tensoradapt.lab.data import models
 from tensoradapt.lab.runs.config import RunConfig
 from tensoradapt.lab.runs.execute import execute
-from tensoradapt.lab.sweeps.due import cells, due
+from tensoradapt.lab.sweeps.due import due
+from tensoradapt.lab.sweeps.plan_sweep import plan_sweep
 from tensoradapt.lab.sweeps.spec import read_spec, table_of
 from tensoradapt.records import toml_of
 from tensoradapt.training.options import Training
@@ -41,7 +42,7 @@ def spec(text: str = SMALLEST, **changes):
 
 
 def configs(spec, root=Path("no-such-folder")):
-    return due(spec, cells(spec, models.config(spec.model)), root).configs
+    return due(plan_sweep(spec, root)).configs
 
 
 def ids(spec):
@@ -55,7 +56,7 @@ def test_the_smallest_specification_is_every_method_at_every_rank_and_seed(tmp_p
         (name, rank, seed) for seed in (0, 1, 2) for name in ("lora", "lorta") for rank in (1, 2)
     ]
     assert {(c.model, c.task, c.training) for c in found} == {
-        ("tiny-random-bert", "planted", Training(1e-3, 60, optimizer="equal_steps"))
+        ("tiny-random-bert", "planted", Training(1e-3, 60, head_lr=0.06, optimizer="equal_steps"))
     }
 
 
@@ -192,29 +193,29 @@ def test_several_values_are_several_methods_that_what_differs_names():
 
 def test_a_budget_is_the_largest_configuration_within_it_and_what_cannot_be_reached_is_empty():
     found = spec(rank=None, budget=[100, 1000, 10_000], paper=True)
-    planned = cells(found, models.config(found.model))
-    by_cell = {(cell.method, cell.size.budget): cell for cell in planned}
+    planned = plan_sweep(found, Path("no-such-folder"))
+    by_cell = {(cell.method, cell.size.budget): cell for cell in planned.cells}
     assert "budget 100 is below the smallest possible" in by_cell["lora", 100].empty
     assert "themselves have only 3,456" in by_cell["lora", 10_000].empty
     for (method, budget), cell in by_cell.items():
         if not cell.empty:
             plan = ta.plan(models.config(found.model), method, budget=budget, paper=True)
             assert cell.n_params == plan.n_params <= budget
-    runs = due(found, planned, Path("no-such-folder"))
-    assert runs.total == len(runs.configs) == 3 * sum(not cell.empty for cell in planned)
+    runs = due(planned)
+    assert runs.total == len(runs.configs) == 3 * sum(not cell.empty for cell in planned.cells)
     assert ("lora", 100) not in {(c.adapter.method, c.adapter.budget) for c in runs.configs}
 
 
 def test_budgets_that_buy_the_same_are_one_cell():
     found = spec(rank=None, budget=[41, 42, 82], method="lorta")
-    empty = [cell.empty for cell in cells(found, models.config(found.model))]
+    empty = [cell.empty for cell in plan_sweep(found, Path()).cells]
     assert empty == ["", "its plan is that of n≤41", ""]
 
 
 def test_a_methods_rate_is_chosen_on_validation_with_its_own_seed_and_then_kept(tmp_path):
     found = spec(lr=[1e-3, 3e-3, 1e-2], **PLAIN)
-    planned = cells(found, models.config(found.model))
-    first = due(found, planned, tmp_path)
+    planned = plan_sweep(found, tmp_path)
+    first = due(planned)
     assert first.total == 2 * 3 + 12
     assert {(c.adapter.method, c.training.lr, c.seed, c.tuning, c.adapter.rank) for c in first.configs} == {
         (name, lr, 1000, True, 1) for name in ("lora", "lorta") for lr in (1e-3, 3e-3, 1e-2)
@@ -222,7 +223,7 @@ def test_a_methods_rate_is_chosen_on_validation_with_its_own_seed_and_then_kept(
     for config in first.configs:
         if config.adapter.method == "lorta":
             write_scored(tmp_path, config, {1e-3: 0.5, 3e-3: 0.7, 1e-2: 0.7}[config.training.lr])
-    second = due(found, planned, tmp_path).configs
+    second = due(planned).configs
     reported = [c for c in second if not c.tuning]
     kept = {(c.adapter.method, c.training.lr) for c in reported}
     assert kept == {("lorta", 3e-3)}, "of two equal rates the lower is taken"
@@ -231,10 +232,10 @@ def test_a_methods_rate_is_chosen_on_validation_with_its_own_seed_and_then_kept(
 
 def test_a_method_without_a_usable_rate_is_blocked_and_the_others_go_on(tmp_path):
     found = spec(lr=[1e-3, 1e-2], **PLAIN)
-    planned = cells(found, models.config(found.model))
-    for config in due(found, planned, tmp_path).configs:
+    planned = plan_sweep(found, tmp_path)
+    for config in due(planned).configs:
         write_scored(tmp_path, config, None if config.adapter.method == "lora" else 0.5)
-    now = due(found, planned, tmp_path)
+    now = due(planned)
     assert now.blocked == ("LoRA on planted: no learning rate gave a result",)
     assert {c.adapter.method for c in now.configs if not c.tuning} == {"lorta"}
 
@@ -246,16 +247,17 @@ def test_a_method_without_a_usable_rate_is_blocked_and_the_others_go_on(tmp_path
 def test_what_a_plan_refuses_is_refused_before_anything_is_run(change, says):
     found = spec(method="cp", **change)
     with pytest.raises(ta.TensorAdaptError, match=says):
-        cells(found, models.config(found.model))
+        plan_sweep(found, Path())
 
 
 def test_fields_of_an_adapter_reach_its_plan_and_make_other_runs():
     layout = {"method": "cp", "layout": "layer proj : out1 out2 : in", "rank": 2}
     parts = {"split": {"out": {"24": [4, 6]}}}
     found = spec(method={"name": "split", **parts, **layout})
-    (cell,) = cells(found, models.config(found.model))
+    planned = plan_sweep(found, Path("no-such-folder"))
+    (cell,) = planned.cells
     assert cell.n_params == 2 * (3 + 4 + 4 + 6 + 24)
-    runs = due(found, [cell], Path("no-such-folder")).configs
+    runs = due(planned).configs
     other = spec(method={"name": "split", **parts, "start": "subtract", **layout})
     assert {c.id for c in runs}.isdisjoint(ids(other))
 

@@ -13,11 +13,11 @@ from support.sweeping import TINY, done, results
 from support.synthetic_runs import write_scored
 
 import tensoradapt as ta
-from tensoradapt.lab.data import models
 from tensoradapt.lab.runs import perform
 from tensoradapt.lab.runs.config import RunConfig
 from tensoradapt.lab.runs.store import is_failed, is_finished, write_failure
-from tensoradapt.lab.sweeps.due import Due, cells, due
+from tensoradapt.lab.sweeps.due import Due, due
+from tensoradapt.lab.sweeps.plan_sweep import plan_sweep
 from tensoradapt.lab.sweeps.report import report
 from tensoradapt.lab.sweeps.spec import SweepSpec, read_spec
 from tensoradapt.lab.sweeps.status import status
@@ -34,7 +34,7 @@ def spec(**changes: object) -> SweepSpec:
 
 
 def now(found: SweepSpec, root: Path) -> Due:
-    return due(found, cells(found, models.config(found.model)), root)
+    return due(plan_sweep(found, root))
 
 
 def put(root: Path, config: RunConfig, end: End) -> None:
@@ -48,10 +48,10 @@ def put(root: Path, config: RunConfig, end: End) -> None:
 
 def pretend(root: Path, found: SweepSpec, ends: Ends, order: int = 0) -> Due:
     """Ends the runs of a sweep in an order drawn from a seed until none is left; returns what was due at last."""
-    drawn, planned = random.Random(order), cells(found, models.config(found.model))
+    drawn, planned = random.Random(order), plan_sweep(found, root)
     before, limit = 0, math.inf
     while True:
-        then = due(found, planned, root)
+        then = due(planned)
         assert before <= then.total <= then.total + then.more <= limit, "totals shrink, or grow beyond what was said"
         before, limit = then.total, then.total + then.more
         left = [one for one in then.configs if not is_finished(root, one.id) and not is_failed(root, one.id)]
