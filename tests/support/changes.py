@@ -84,7 +84,9 @@ assert display("mine-cp") == "Mine-CP"
     Change(
         "an argument of adapters",
         """
+from contextlib import redirect_stdout
 from functools import partial
+from io import StringIO
 from pathlib import Path
 from tempfile import mkdtemp
 import pytest
@@ -145,7 +147,9 @@ assert exact.exact and exact.error < 1e-6 and once.error > 0.1
 near(thrice.error, once.error)
 near(deltas(thrice.attach(encoder())), 3 * deltas(once.attach(encoder())))
 near(*(1e5 * deltas(attached(gain, "lora-sb", batches=[x], loss=loss)[1]) for gain in (1.0, 3.0)))  # at rate 1e-5
-assert main("plan --model tiny-random-bert --method cp --rank 2 --gain 2".split()) == 0
+with redirect_stdout(StringIO()) as printed:
+    assert main("plan --model tiny-random-bert --method cp --rank 2 --gain 2 --json".split()) == 0
+assert '"gain": 2' in printed.getvalue()
 spec = read_spec({**SWEEP, "gain": [1.0, 2.0]})
 assert [m.adapters[0].gain for m in spec.method] == [1, 2]
 assert len({config.id for config in due(plan_sweep(spec, Path("none"))).configs}) == 4  # of two seeds each
@@ -424,7 +428,6 @@ assert Adapter(plan).tensors[0].scale == 0.25
         "a setting of sweeps",
         """
 from pathlib import Path
-from tensoradapt.lab.cli.main import main
 from tensoradapt.lab.sweeps.due import due
 from tensoradapt.lab.sweeps.plan_sweep import plan_sweep
 spec = read_spec({**SWEEP, "method": ["cp", "lora"], "order": "method"})

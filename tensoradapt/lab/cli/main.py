@@ -113,6 +113,7 @@ def app(every: bool = False) -> App:
         help_format="plaintext",
         help_formatter=formatter,
         result_action="return_value",
+        suppress_keyboard_interrupt=False,  # main says in a line that it stopped
         default_parameter=Parameter(
             negative="", json_list=False, json_dict=False, show_default=lambda value: str(value or "") or None
         ),
