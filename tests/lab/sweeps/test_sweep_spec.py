@@ -107,7 +107,7 @@ def test_another_meaning_is_other_runs():
 @pytest.mark.thorough
 def test_fields_of_training_are_passed_on_and_change_the_runs():
     (config, *_) = configs(spec(warmup=0, clip=0.5))
-    assert config.training == Training(1e-3, 60, optimizer="equal_steps", warmup=0.0, clip=0.5)
+    assert config.training == Training(1e-3, 60, head_lr=0.06, optimizer="equal_steps", warmup=0.0, clip=0.5)
     assert config == RunConfig.from_dict(config.as_dict())
     assert not ids(spec(clip=0.5)) & ids(spec())
     plain = replace(config, training=Training(1e-3, 60))

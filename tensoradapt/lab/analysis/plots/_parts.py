@@ -283,7 +283,8 @@ def handles(looks: Iterable[Look]) -> list[Line2D]:
 
 
 NEAR = 8  # points from a label to its point above which it has a line to it
-GAPS, ANGLES = (each.ravel() for each in np.meshgrid((4, 5.5, 8, 11, 15, 20, 26, 34), np.arange(24) * np.pi / 12))
+FAR = (4, 5.5, 8, 11, 15, 20, 26, 34, 46, 62, 84)  # points that a label may be from its point
+GAPS, ANGLES = (each.ravel() for each in np.meshgrid(FAR, np.arange(24) * np.pi / 12))
 WAYS = np.column_stack([np.cos(ANGLES), np.sin(ANGLES)])
 
 
@@ -323,7 +324,7 @@ def _placed(
         crossed = 40 * (np.abs(path[:, :, None] - middles) < halves).all(-1).any(0).sum(1)
         crossed = crossed + 1.5 * (ink.query(path)[0] < 1.5 * scale).sum(0)
         out = ((centres - half < frame.min) | (centres + half > frame.max)).any(1)
-        cost = GAPS + 2.5 * covered + 80 * over + np.where(GAPS > NEAR, crossed, 0) + 1e4 * out
+        cost = GAPS + 2.5 * covered + 400 * over + np.where(GAPS > NEAR, crossed, 0) + 1e4 * out
         costs[label] = float(cost.min())
         others[label] = np.array([centres[int(np.argmin(cost))], half])
     return sum(costs.values()), others
