@@ -29,11 +29,12 @@ class Setting:
     n_validation: int = 300
     n_test: int = 500
     batch: int = 32
+    max_length: int = 64
 
     @property
     def data(self) -> DataSpec:
         """Return the data of runs with these sizes."""
-        return DataSpec(self.n_train, self.n_validation, self.n_test, self.batch)
+        return DataSpec(self.n_train, self.n_validation, self.n_test, self.batch, self.max_length)
 
 
 class Bench:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # so that editors and type checkers know the names below, wit
     from tensoradapt.adapter.adapter import Adapter as Adapter
     from tensoradapt.adapter.factored import FactoredTensor as FactoredTensor
     from tensoradapt.compression.compress import compress as compress
+    from tensoradapt.compression.sharing import sharing as sharing
     from tensoradapt.errors import TensorAdaptError as TensorAdaptError
     from tensoradapt.extras.alignment import alignment as alignment
     from tensoradapt.extras.orthonormal.steps import orthonormal as orthonormal
@@ -104,6 +105,7 @@ _HOME = {
     "save_model": "tensoradapt.storage.save_model",
     "use": "tensoradapt.surgery.use",
     "compress": "tensoradapt.compression.compress",
+    "sharing": "tensoradapt.compression.sharing",
     "export_lora": "tensoradapt.lora.export",
     "fit": "tensoradapt.training.fit",
     "parameter_groups": "tensoradapt.training.fit",

@@ -66,7 +66,9 @@ PAGES = {
         "Checkpoints, the hub, and LoRA folders for other readers.",
         "load restore from_pretrained push_to_hub model_card save_model export_lora",
     ),
-    "compress": Page("Compress", "Trained updates in another factored form.", "compress"),
+    "compress": Page(
+        "Compress", "Trained updates in another factored form, and what they have in common.", "compress sharing"
+    ),
     "peft": Page(
         "The PEFT plug-in",
         'The same adapters as a method of PEFT; `pip install "tensoradapt[peft]"`.\n'
