@@ -83,6 +83,7 @@ def executed(path: Path, folder: Path, shorter: bool) -> Any:
         **os.environ,
         "PATH": programs,
         "PYTHONWARNINGS": warnings,
+        "MPLBACKEND": "module://matplotlib_inline.backend_inline",  # whatever that of the tests is
         "TQDM_DISABLE": "1",
     }  # bars are on stderr
     command = ["jupyter", "execute", "--inplace", notebook.name]
